@@ -1,1 +1,3 @@
 //! runtime
+
+mod stack;
