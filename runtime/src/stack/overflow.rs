@@ -303,3 +303,196 @@ fn default_action() -> libc::sigaction {
 fn no_alt_stack() -> libc::stack_t {
     libc::stack_t { ss_sp: ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::child::{in_child, stderr};
+    use super::super::tests::{Ground, dig};
+    use super::super::{MIN_SIZE, StackPool};
+    use super::*;
+    use corosensei::{Coroutine, CoroutineResult};
+    use std::cell::Cell;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Output;
+    use std::sync::atomic::{AtomicI32, Ordering};
+    use std::thread;
+
+    thread_local! {
+        static NAME: Cell<&'static str> = const { Cell::new("") };
+        static GUARD: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
+    }
+
+    /// Who runs, by the cells above; the guard is empty while nobody does.
+    fn current() -> Option<Running> {
+        let (start, end) = GUARD.get();
+        (start < end).then(|| Running { id: 17, name: NAME.get(), guard: start..end, size: MIN_SIZE })
+    }
+
+    /// Runs `body` as a green thread of that name, with all that a hub has in place.
+    fn run(name: &'static str, body: impl FnOnce() + 'static) {
+        // SAFETY: `current` reads two thread-local cells without destructors; the names are static.
+        unsafe { install(current) }.unwrap();
+        let _alt_stack = ThreadAltStack::install().unwrap();
+        let stack = StackPool::new().take(MIN_SIZE).unwrap();
+        NAME.set(name);
+        GUARD.set((stack.guard().start, stack.guard().end));
+        let mut coroutine = Coroutine::<(), (), (), _>::with_stack(Ground(stack), |_, ()| body());
+        assert!(matches!(coroutine.resume(()), CoroutineResult::Return(())));
+        GUARD.set((0, 0));
+    }
+
+    #[track_caller]
+    fn assert_died(child: &Output, signal: c_int, said: &str) {
+        assert_eq!(child.status.signal(), Some(signal), "{}", stderr(child));
+        assert!(stderr(child).contains(said), "{}", stderr(child));
+    }
+
+    #[test]
+    fn an_overflow_names_the_green_thread_and_aborts() {
+        let child = in_child(an_overflow_names_the_green_thread_and_aborts, || {
+            run("conn-17", || {
+                dig(usize::MAX);
+            });
+        });
+        let said = "\ngreenlet 'conn-17' (#17) has overflowed its stack of 16 KiB: give it a larger one with \
+                    Builder::stack_size, or recurse less deeply\nfatal runtime error: stack overflow, aborting\n";
+        assert_died(&child, libc::SIGABRT, said);
+    }
+
+    #[test]
+    fn an_overflow_by_one_large_frame_hits_the_guard_too() {
+        #[inline(never)]
+        fn large_frame() -> u8 {
+            std::hint::black_box([1_u8; 200 * 1024])[std::hint::black_box(7)]
+        }
+        let child = in_child(an_overflow_by_one_large_frame_hits_the_guard_too, || {
+            run("", || {
+                large_frame();
+            });
+        });
+        assert_died(&child, libc::SIGABRT, "\ngreenlet #17 has overflowed its stack of 16 KiB");
+    }
+
+    #[test]
+    fn a_long_or_odd_name_does_no_harm() {
+        const NAME: &str = concat!(
+            "odd\n\u{1b}[31mname ",
+            "ééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééé",
+            "ééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééé"
+        );
+        let child = in_child(a_long_or_odd_name_does_no_harm, || {
+            run(NAME, || {
+                dig(usize::MAX);
+            });
+        });
+        assert_died(&child, libc::SIGABRT, "greenlet 'odd??[31mname éé");
+        assert_died(&child, libc::SIGABRT, "ééé' (#17) has overflowed");
+        assert!(!stderr(&child).contains('\u{fffd}'), "a character was cut in two: {}", stderr(&child));
+    }
+
+    #[test]
+    fn any_other_fault_is_none_of_our_business() {
+        let child = in_child(any_other_fault_is_none_of_our_business, || {
+            run("innocent", || {
+                // SAFETY: not at all, which is the point: the first page is never mapped.
+                unsafe { ptr::without_provenance_mut::<u8>(8).write_volatile(1) };
+            });
+        });
+        assert_died(&child, libc::SIGSEGV, "");
+        assert!(!stderr(&child).contains("overflow"), "{}", stderr(&child));
+    }
+
+    #[test]
+    fn an_overflow_of_a_thread_is_still_reported_by_std() {
+        let child = in_child(an_overflow_of_a_thread_is_still_reported_by_std, || {
+            run("done before", || ());
+            let thread = thread::Builder::new().name("plain".into()).spawn(|| {
+                let _alt_stack = ThreadAltStack::install().unwrap();
+                dig(usize::MAX);
+            });
+            thread.unwrap().join().unwrap();
+        });
+        assert_died(&child, libc::SIGABRT, "thread 'plain' (");
+        assert_died(&child, libc::SIGABRT, "has overflowed its stack\n");
+    }
+
+    #[test]
+    fn a_fault_somebody_sends_kills_as_it_did_before() {
+        let child = in_child(a_fault_somebody_sends_kills_as_it_did_before, || {
+            let sent = default_action();
+            set_action(libc::SIGBUS, &sent).unwrap();
+            run("", || {
+                // SAFETY: raise has no conditions.
+                unsafe { libc::raise(libc::SIGBUS) };
+            });
+        });
+        assert_died(&child, libc::SIGBUS, "");
+    }
+
+    #[test]
+    fn the_handler_that_was_there_before_is_called_and_errno_is_kept() {
+        static CALLED_WITH: AtomicI32 = AtomicI32::new(0);
+
+        extern "C" fn before(signal: c_int) {
+            CALLED_WITH.store(signal, Ordering::Relaxed);
+            // SAFETY: errno of this thread.
+            unsafe { sys::errno().write(libc::EXDEV) };
+        }
+
+        let child = in_child(the_handler_that_was_there_before_is_called_and_errno_is_kept, || {
+            let mut action = default_action();
+            action.sa_sigaction = before as extern "C" fn(c_int) as libc::sighandler_t;
+            set_action(libc::SIGBUS, &action).unwrap();
+            run("", || {
+                // SAFETY: errno of this thread; raise has no conditions.
+                let errno = unsafe {
+                    sys::errno().write(libc::ENOTTY);
+                    libc::raise(libc::SIGBUS);
+                    sys::errno().read()
+                };
+                assert_eq!(CALLED_WITH.load(Ordering::Relaxed), libc::SIGBUS);
+                assert_eq!(errno, libc::ENOTTY);
+            });
+        });
+        assert!(child.status.success(), "{}", stderr(&child));
+    }
+
+    /// The alternate stack of this thread: where, how large, and whether there is one.
+    fn alt_stack() -> (usize, usize, c_int) {
+        let mut now = no_alt_stack();
+        // SAFETY: the call only writes to `now`.
+        assert_eq!(unsafe { libc::sigaltstack(ptr::null(), &mut now) }, 0);
+        (now.ss_sp.addr(), now.ss_size, now.ss_flags)
+    }
+
+    #[test]
+    fn an_alternate_stack_makes_way_for_the_one_before_when_it_goes() {
+        let before = alt_stack();
+        let outer = ThreadAltStack::install().unwrap();
+        let during = alt_stack();
+        assert_eq!(during, (outer.start.addr(), ALT_STACK, 0));
+        let inner = ThreadAltStack::install().unwrap();
+        assert_ne!(alt_stack(), during);
+        drop(inner);
+        assert_eq!(alt_stack(), during);
+        drop(outer);
+        assert_eq!(alt_stack(), before);
+    }
+
+    #[test]
+    fn an_alternate_stack_that_was_replaced_stays_replaced() {
+        thread::spawn(|| {
+            let replaced = ThreadAltStack::install().unwrap();
+            let now = ThreadAltStack::install().unwrap();
+            let (start, ..) = alt_stack();
+            drop(replaced);
+            assert_eq!((alt_stack().0, start), (start, now.start.addr()));
+            // What `now` would restore is gone; the thread ends with none.
+            let none = no_alt_stack();
+            // SAFETY: takes the alternate stack away from this thread, which is not on it.
+            assert_eq!(unsafe { libc::sigaltstack(&none, ptr::null_mut()) }, 0);
+        })
+        .join()
+        .unwrap();
+    }
+}
