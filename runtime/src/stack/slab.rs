@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 
 use super::guard::Guards;
-use super::{Stack, sys};
+use super::{Bounds, Stack, sys};
 
 /// What the slots of a slab look like; all numbers are bytes, and whole pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,11 +56,11 @@ impl Slab {
         }
         let slot = self.layout.slot();
         let limit = self.start.saturating_add(self.cut * slot);
-        let stack = Stack { base: limit.saturating_add(slot), limit, guard_size: self.layout.guard_size };
+        let bounds = Bounds { base: limit.saturating_add(slot), limit, guard_size: self.layout.guard_size };
         // SAFETY: the slot lies in this slab's mapping, and before it is cut nobody has its addresses.
-        unsafe { guards.install(stack.guard()) }?;
+        unsafe { guards.install(bounds.guard()) }?;
         self.cut += 1;
-        Ok(Some(stack))
+        Ok(Some(Stack { bounds }))
     }
 
     /// How many slots have been cut.

@@ -92,6 +92,59 @@ pub(super) unsafe fn guard_by_permission(range: Range<usize>) -> io::Result<()> 
     check(unsafe { libc::mprotect(at(range.start), range.len(), libc::PROT_NONE) })
 }
 
+/// Which memory of a range is resident.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Resident {
+    /// Bytes that occupy memory.
+    pub(super) bytes: usize,
+    /// The lowest page that does.
+    pub(super) lowest: Option<usize>,
+}
+
+/// Asks which pages of the range occupy memory. A guard counts as resident, so leave it out.
+///
+/// # Errors
+///
+/// What `mincore(2)` reports: `ENOMEM` when part of the range is not mapped.
+pub(super) fn resident(range: Range<usize>) -> io::Result<Resident> {
+    // One answer for each page; at most 2 MiB of stack in one call, since the caller may itself stand on a small one.
+    let mut answers = [0_u8; 512];
+    let page = page_size();
+    let mut resident = Resident { bytes: 0, lowest: None };
+    for start in range.clone().step_by(answers.len() * page) {
+        let len = (range.end - start).min(answers.len() * page);
+        // SAFETY: the call writes one byte for each page of `len`, and there are as many at least; of the memory
+        // in question it reads nothing.
+        check(unsafe { libc::mincore(at(start), len, answers.as_mut_ptr()) })?;
+        for (index, _) in answers[..len / page].iter().enumerate().filter(|(_, answer)| **answer & 1 == 1) {
+            resident.bytes += page;
+            resident.lowest.get_or_insert(start + index * page);
+        }
+    }
+    Ok(resident)
+}
+
+/// Gives the memory of the range back to the system. It reads as zeroes afterwards; guards in it stay guards.
+///
+/// # Errors
+///
+/// What `madvise(2)` reports: `EINVAL` when the memory is locked (`mlockall`).
+///
+/// # Safety
+///
+/// The range lies in a mapping made by [`map`], and nothing needs its content.
+pub(super) unsafe fn discard(range: Range<usize>) -> io::Result<()> {
+    // SAFETY: by the caller's word nobody misses the content. (MADV_FREE would leave it counted as resident until
+    // memory is short, which misleads those who recycle workers by their size.)
+    check(unsafe { libc::madvise(at(range.start), range.len(), libc::MADV_DONTNEED) })
+}
+
+/// The place of the calling thread's `errno`.
+pub(super) fn errno() -> *mut c_int {
+    // SAFETY: the call has no conditions, and is what the C macro expands to.
+    unsafe { libc::__errno_location() }
+}
+
 /// The number of mappings a process may have, where the system tells.
 pub(super) fn mapping_limit() -> Option<usize> {
     std::fs::read_to_string("/proc/sys/vm/max_map_count").ok()?.trim().parse().ok()
