@@ -19,6 +19,8 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+pub mod config;
+pub mod log;
 pub mod serve;
 
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
