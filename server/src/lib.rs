@@ -20,6 +20,7 @@
 
 pub mod app;
 pub mod config;
+pub mod files;
 pub mod log;
 pub mod serve;
 
