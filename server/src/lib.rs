@@ -19,7 +19,10 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+pub mod config;
+pub mod files;
 pub mod http;
+pub mod log;
 pub mod serve;
 
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
