@@ -215,7 +215,7 @@ fn report(running: &Running) {
     line.push_number(running.id);
     line.push(if name.is_empty() { "" } else { ")" });
     line.push(" has overflowed its stack of ");
-    line.push_number((running.size / 1024) as u64);
+    line.push_number(running.size as u64 / 1024);
     line.push(" KiB: give it a larger one with Builder::stack_size, or recurse less deeply\n");
     line.push("fatal runtime error: stack overflow, aborting\n");
     line.write();

@@ -41,8 +41,11 @@ impl StackPool {
         StackPool { guards, page: sys::page_size(), classes: Vec::new() }
     }
 
-    /// A stack of `size` bytes, rounded up to whole pages and to [`MIN_SIZE`]; the first page of it is less up to 448
-    /// bytes, which the guard is no part of. Its content is zeroes, or what its last user left there.
+    /// A stack of `size` bytes, rounded up to [`MIN_SIZE`] and to whole pages; the guard comes on top, and the colour
+    /// takes up to 448 bytes of it. Its content is zeroes, or what its last user left there.
+    ///
+    /// A stack that was used before costs 8 ns. A new one costs a system call of 0.8 us for its guard, and the page
+    /// fault when it is first touched.
     ///
     /// # Errors
     ///
