@@ -38,7 +38,7 @@ pub(crate) struct Running {
     pub(crate) name: *const str,
     /// The guard of its stack.
     pub(crate) guard: Range<usize>,
-    /// Usable bytes of its stack.
+    /// [`Stack::size`](super::Stack::size).
     pub(crate) size: usize,
 }
 
@@ -215,7 +215,7 @@ fn report(running: &Running) {
     line.push_number(running.id);
     line.push(if name.is_empty() { "" } else { ")" });
     line.push(" has overflowed its stack of ");
-    line.push_number((running.size / 1024) as u64);
+    line.push_number(running.size as u64 / 1024);
     line.push(" KiB: give it a larger one with Builder::stack_size, or recurse less deeply\n");
     line.push("fatal runtime error: stack overflow, aborting\n");
     line.write();
@@ -354,7 +354,7 @@ mod tests {
                 dig(usize::MAX);
             });
         });
-        let said = "\ngreenlet 'conn-17' (#17) has overflowed its stack of 16 KiB: give it a larger one with \
+        let said = "\ngreenlet 'conn-17' (#17) has overflowed its stack of 32 KiB: give it a larger one with \
                     Builder::stack_size, or recurse less deeply\nfatal runtime error: stack overflow, aborting\n";
         assert_died(&child, libc::SIGABRT, said);
     }
@@ -370,7 +370,7 @@ mod tests {
                 large_frame();
             });
         });
-        assert_died(&child, libc::SIGABRT, "\ngreenlet #17 has overflowed its stack of 16 KiB");
+        assert_died(&child, libc::SIGABRT, "\ngreenlet #17 has overflowed its stack of 32 KiB");
     }
 
     #[test]

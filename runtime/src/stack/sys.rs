@@ -92,36 +92,25 @@ pub(super) unsafe fn guard_by_permission(range: Range<usize>) -> io::Result<()> 
     check(unsafe { libc::mprotect(at(range.start), range.len(), libc::PROT_NONE) })
 }
 
-/// Which memory of a range is resident.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Resident {
-    /// Bytes that occupy memory.
-    pub(super) bytes: usize,
-    /// The lowest page that does.
-    pub(super) lowest: Option<usize>,
-}
-
-/// Asks which pages of the range occupy memory. A guard counts as resident, so leave it out.
+/// The lowest page of the range that occupies memory. A guard counts as if it did, so leave it out.
 ///
 /// # Errors
 ///
 /// What `mincore(2)` reports: `ENOMEM` when part of the range is not mapped.
-pub(super) fn resident(range: Range<usize>) -> io::Result<Resident> {
-    // One answer for each page; at most 2 MiB of stack in one call, since the caller may itself stand on a small one.
+pub(super) fn lowest_resident(range: Range<usize>) -> io::Result<Option<usize>> {
+    // One answer for each page; 2 MiB of stack in one call, since the caller may itself stand on a small one.
     let mut answers = [0_u8; 512];
     let page = page_size();
-    let mut resident = Resident { bytes: 0, lowest: None };
     for start in range.clone().step_by(answers.len() * page) {
         let len = (range.end - start).min(answers.len() * page);
-        // SAFETY: the call writes one byte for each page of `len`, and there are as many at least; of the memory
-        // in question it reads nothing.
+        // SAFETY: the call writes one byte for each page of `len`, of which there are no more than answers; of the
+        // memory in question it reads nothing.
         check(unsafe { libc::mincore(at(start), len, answers.as_mut_ptr()) })?;
-        for (index, _) in answers[..len / page].iter().enumerate().filter(|(_, answer)| **answer & 1 == 1) {
-            resident.bytes += page;
-            resident.lowest.get_or_insert(start + index * page);
+        if let Some(index) = answers[..len / page].iter().position(|answer| answer & 1 == 1) {
+            return Ok(Some(start + index * page));
         }
     }
-    Ok(resident)
+    Ok(None)
 }
 
 /// Gives the memory of the range back to the system. It reads as zeroes afterwards; guards in it stay guards.
