@@ -54,7 +54,7 @@ impl Hub {
         core.raise_interrupts();
     }
 
-    /// Counts a call that did not have to wait, and gives way after many of them in a row.
+    /// Counts a call on a descriptor, and gives way before it if there were many in a row without a wait.
     #[inline]
     pub(crate) fn count_call(&self) {
         let calls = self.calls.get() + 1;
