@@ -73,7 +73,10 @@ pub(crate) struct Hub {
     runs: Cell<u32>,
     runs_at_clock: Cell<u32>,
     polled_at: Cell<Moment>,
-    trimmed_at: Cell<Moment>,
+    /// Whether somebody ran since the last pass over the stacks.
+    untidy: Cell<bool>,
+    tidied_at: Cell<Moment>,
+    tidy_cursor: Cell<usize>,
     calls: Cell<u32>,
 }
 
@@ -147,7 +150,9 @@ impl Hub {
             runs: Cell::new(0),
             runs_at_clock: Cell::new(0),
             polled_at: Cell::new(now),
-            trimmed_at: Cell::new(now),
+            untidy: Cell::new(false),
+            tidied_at: Cell::new(now),
+            tidy_cursor: Cell::new(0),
             calls: Cell::new(0),
         }));
         HUB.set(Some(hub));

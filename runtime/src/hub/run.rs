@@ -8,7 +8,7 @@ use super::clock::Moment;
 use super::remote::Message;
 use super::{Action, Hub};
 use crate::error::{LoopExit, WaitError};
-use crate::greenlet::{Core, End, State, WaitsFor};
+use crate::greenlet::{Core, End, Idle, State, WaitsFor};
 use crate::switch::Fiber;
 use crate::unwind;
 
@@ -17,10 +17,12 @@ const RUNS_PER_POLL: u32 = 64;
 /// …or this much time passes, which is looked at after every so many.
 const TIME_PER_POLL: Duration = Duration::from_micros(100);
 const RUNS_PER_CLOCK: u32 = 8;
-/// An idle hub gives back the memory of deep free stacks, at most so often, all but the hottest few.
-const TRIM_EVERY: Duration = Duration::from_secs(1);
-const TRIM_KEEP: usize = 16;
-const TRIM_AT_ONCE: usize = 256;
+/// An idle hub gives back the memory of idle stacks, so often…
+const TIDY_EVERY: Duration = Duration::from_secs(1);
+/// …so many at once…
+const TIDY_AT_ONCE: usize = 256;
+/// …but not of the free stacks that would be taken next.
+const KEEP_HOT: usize = 16;
 
 impl Hub {
     /// Leaves the greenlet that runs; returns when it is run again.
@@ -66,6 +68,8 @@ impl Hub {
         core.state.set(State::Running);
         self.runs.set(self.runs.get().wrapping_add(1));
         self.calls.set(0);
+        self.untidy.set(true);
+        core.idle.set(Idle::No);
         self.current.replace(Some(core.clone()));
         let mut locals = core.locals.take();
         ctxlocal::swap(&mut locals);
@@ -136,7 +140,9 @@ impl Hub {
             }
             let now = self.clock.now();
             timeout = next.map(|at| at.since(now));
-            self.trim_stacks(now);
+            if let Some(again) = self.tidy(now) {
+                timeout = Some(timeout.map_or(again, |timeout| timeout.min(again)));
+            }
         }
         self.poll(timeout);
         self.deliver_messages();
@@ -247,13 +253,54 @@ impl Hub {
         LoopExit::new(lines)
     }
 
-    fn trim_stacks(&self, now: Moment) {
-        if now.since(self.trimmed_at.get()) < TRIM_EVERY {
-            return;
+    /// Gives back memory that idle stacks hold, in portions, when nobody is ready; returns when to be called again.
+    ///
+    /// Free stacks are given back but for the hottest few; of a greenlet that has been parked from one pass to the
+    /// next, the part of the stack below where it stands, which it may have used in some deep call long ago.
+    fn tidy(&self, now: Moment) -> Option<Duration> {
+        if !self.untidy.get() {
+            return None;
         }
-        self.trimmed_at.set(now);
-        if let Some(stacks) = &mut *self.stacks.borrow_mut() {
-            stacks.trim(TRIM_KEEP, TRIM_AT_ONCE);
+        let since = now.since(self.tidied_at.get());
+        if since < TIDY_EVERY {
+            return Some(TIDY_EVERY - since);
         }
+        let free = match &mut *self.stacks.borrow_mut() {
+            Some(stacks) => stacks.trim(KEEP_HOT, TIDY_AT_ONCE),
+            None => 0,
+        };
+        if !self.tidy_parked() || free == TIDY_AT_ONCE {
+            return Some(Duration::ZERO);
+        }
+        self.tidied_at.set(now);
+        self.untidy.get().then_some(TIDY_EVERY)
+    }
+
+    /// Looks at the next portion of greenlets; true at the end of a pass.
+    fn tidy_parked(&self) -> bool {
+        let greenlets = self.greenlets.borrow();
+        let begin = self.tidy_cursor.get();
+        if begin == 0 {
+            self.untidy.set(false);
+        }
+        let end = (begin + TIDY_AT_ONCE).min(greenlets.capacity());
+        for core in (begin..end).filter_map(|slot| greenlets.get(slot)) {
+            match (core.state.get(), core.idle.get()) {
+                (State::Parked, Idle::No) => {
+                    core.idle.set(Idle::Once);
+                    self.untidy.set(true);
+                }
+                (State::Parked, Idle::Once) => {
+                    core.idle.set(Idle::Tidied);
+                    if let Some(fiber) = &*core.fiber.borrow() {
+                        fiber.trim();
+                    }
+                }
+                _ => {}
+            }
+        }
+        let done = end == greenlets.capacity();
+        self.tidy_cursor.set(if done { 0 } else { end });
+        done
     }
 }
