@@ -1,15 +1,13 @@
 //! Where the stacks of green threads come from, and where they go when their green thread has ended.
 //!
-//! A stack is a slot of a slab: a large reservation of address space in which pages cost memory only once they
-//! are touched. Each slot has a guard at its low end, so running off a stack faults instead of writing over a
-//! neighbour, and the fault is reported with the name of the green thread ([`overflow`]). The pool hands the
-//! stack that was used last to whoever comes next, since its pages are still in the caches, and gives the pages
-//! of those that lie idle back to the kernel when the hub asks for it.
+//! A stack is a slot of a slab: a large reservation of address space in which pages cost memory only once
+//! they are touched. Each slot has a guard at its low end, so running off a stack faults instead of writing
+//! over a neighbour, and the fault is reported with the name of the green thread ([`overflow`]). The pool
+//! hands the stack that was used last to whoever comes next, since its pages are still in the caches, and
+//! gives the pages of those that lie idle back to the kernel when the hub asks for it.
 //!
 //! What is particular to one operating system stands in `sys`. This room knows no hub, no green thread and no
 //! coroutine library: it deals in addresses, and what runs on them is the business of whoever took the stack.
-
-#![allow(dead_code, unused_imports, reason = "the hub, which uses this room, is built on it")]
 
 #[cfg(test)]
 mod child;
@@ -25,15 +23,15 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
-pub(crate) use guard::Guards;
 pub(crate) use overflow::{Running, ThreadAltStack, install};
 pub(crate) use pool::StackPool;
 
-/// The size of a stack nobody asked a particular size for: 256 KiB of address space, of which a green thread that is
-/// parked in shallow code occupies one page of memory.
+/// The size of a stack nobody asked a particular size for: 256 KiB of address space, of which a green thread
+/// that is parked in shallow code occupies one page of memory.
 pub(crate) const DEFAULT_SIZE: usize = 256 * 1024;
 
-/// The least a stack can have; a request for less gets this much. A panic which prints a backtrace takes 24 KiB.
+/// The least a stack can have; a request for less gets this much. A panic which prints a backtrace takes 24
+/// KiB.
 pub(crate) const MIN_SIZE: usize = 32 * 1024;
 
 /// The most a stack can have; a request for more is refused.
@@ -41,8 +39,9 @@ pub(crate) const MAX_SIZE: usize = 64 << 30;
 
 /// One stack, owned by whoever took it from a [`StackPool`].
 ///
-/// It is nothing but addresses. Dropping it instead of putting it back is safe and forgets the slot: the memory
-/// stays mapped for the life of the process, so that a coroutine still standing on it keeps valid ground.
+/// It is nothing but addresses. Dropping it instead of putting it back is safe and forgets the slot: the
+/// memory stays mapped for the life of the process, so that a coroutine still standing on it keeps valid
+/// ground.
 #[derive(Debug)]
 pub(crate) struct Stack {
     bounds: Bounds,
@@ -61,12 +60,6 @@ impl Stack {
         self.bounds.limit
     }
 
-    /// The addresses no access to which succeeds: the low end of the stack.
-    #[inline]
-    pub(crate) fn guard(&self) -> Range<usize> {
-        self.bounds.guard()
-    }
-
     /// Bytes of its pages, the guard not included: what was asked for, rounded up.
     #[inline]
     pub(crate) fn size(&self) -> usize {
@@ -82,8 +75,8 @@ impl Stack {
 
 /// Where a stack lies, without owning it.
 ///
-/// From low to high addresses: the guard, the pages in use, and in the uppermost of these a few bytes of colour above
-/// the base, by which the stacks of a slab differ (see `slab`).
+/// From low to high addresses: the guard, the pages in use, and in the uppermost of these a few bytes of
+/// colour above the base, by which the stacks of a slab differ (see `slab`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bounds {
     base: NonZeroUsize,
@@ -111,24 +104,29 @@ impl Bounds {
         self.pages().len()
     }
 
-    /// Bytes from the deepest page that occupies memory up to the highest: how deep this stack has been used since its
-    /// memory was last given back. One system call of 1.5 us, for inspection. A page that has been swapped out does
-    /// not count.
+    /// Bytes from the deepest page that occupies memory up to the highest: how deep this stack has been used
+    /// since its memory was last given back. One system call of 1.5 us, for inspection. A page that has been
+    /// swapped out does not count.
     ///
     /// # Errors
     ///
     /// What the system says when it does not tell which pages are resident.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "a tool for inspecting and shrinking parked green threads")
+    )]
     pub(crate) fn high_water(&self) -> io::Result<usize> {
         let lowest = sys::lowest_resident(self.pages())?;
         Ok(lowest.map_or(0, |page| self.pages().end - page))
     }
 
-    /// Gives back the memory below `sp` of a stack whose coroutine is parked there, but for one page which is left as
-    /// a margin for what the switch itself has pushed. [`here`], called by the function that switches, says what `sp`
-    /// is; the address of one of its locals is not it, since others may lie far below. With an address outside the
-    /// stack nothing happens.
+    /// Gives back the memory below `sp` of a stack whose coroutine is parked there, but for one page which is
+    /// left as a margin for what the switch itself has pushed. [`here`], called by the function that
+    /// switches, says what `sp` is; the address of one of its locals is not it, since others may lie far
+    /// below. With an address outside the stack nothing happens.
     ///
-    /// One system call, of 0.6 us and more with the pages there are: for a green thread that has long been parked.
+    /// One system call, of 0.6 us and more with the pages there are: for a green thread that has long been
+    /// parked.
     ///
     /// # Errors
     ///
@@ -137,6 +135,10 @@ impl Bounds {
     /// # Safety
     ///
     /// Nothing runs on this stack, and all that is alive on it lies at `sp - 4096` or above.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "a tool for inspecting and shrinking parked green threads")
+    )]
     pub(crate) unsafe fn discard_below(&self, sp: usize) -> io::Result<()> {
         let pages = self.pages();
         let page = sys::page_size();
@@ -144,13 +146,14 @@ impl Bounds {
         if !pages.contains(&sp) || end <= pages.start {
             return Ok(());
         }
-        // SAFETY: all below `end` is more than one page, of at least 4096 bytes, away from `sp`, so nothing there is
-        // alive by the caller's word.
+        // SAFETY: all below `end` is more than one page, of at least 4096 bytes, away from `sp`, so nothing
+        // there is alive by the caller's word.
         unsafe { sys::discard(pages.start..end) }
     }
 }
 
 /// An address on the current stack below everything that is alive in the caller's frame.
+#[cfg_attr(not(test), expect(dead_code, reason = "a tool for inspecting and shrinking parked green threads"))]
 #[inline(never)]
 pub(crate) fn here() -> usize {
     let local = 0_u8;
@@ -188,7 +191,7 @@ mod tests {
     fn bounds_add_up() {
         let stack = StackPool::new().take(100_000).unwrap();
         let page = sys::page_size();
-        let (limit, guard, pages) = (stack.limit().get(), stack.guard(), stack.bounds().pages());
+        let (limit, guard, pages) = (stack.limit().get(), stack.bounds().guard(), stack.bounds().pages());
         assert_eq!((guard.start, guard.end), (limit, limit + page));
         assert_eq!((pages.start, pages.len()), (guard.end, stack.size()));
         assert_eq!(stack.base().get() % 16, 0);
@@ -212,7 +215,7 @@ mod tests {
     fn a_large_stack_is_looked_at_as_a_whole() {
         let stack = StackPool::new().take(16 << 20).unwrap();
         for (address, expected) in
-            [(stack.base().get() - 1, sys::page_size()), (stack.guard().end, stack.size())]
+            [(stack.base().get() - 1, sys::page_size()), (stack.bounds().guard().end, stack.size())]
         {
             // SAFETY: the byte lies in the stack, which this test owns.
             unsafe { std::ptr::with_exposed_provenance_mut::<u8>(address).write(1) };
@@ -233,7 +236,8 @@ mod tests {
         });
         let CoroutineResult::Yield(sp) = coroutine.resume(()) else { panic!("it does not end yet") };
         assert!(bounds.high_water().unwrap() > 100 * 1024);
-        // SAFETY: the coroutine is parked, and but for a few words of the switch all its frames are above `sp`.
+        // SAFETY: the coroutine is parked, and but for a few words of the switch all its frames are above
+        // `sp`.
         unsafe { bounds.discard_below(sp) }.unwrap();
         assert!(bounds.high_water().unwrap() < 30 * 1024);
         assert!(matches!(coroutine.resume(()), CoroutineResult::Return(())));

@@ -1,4 +1,4 @@
-//! The stacks of one hub: those in use are counted, those free are kept warm.
+//! The stacks of one hub: the free ones are kept in order of warmth, those in use are in the hands of others.
 
 use std::io;
 
@@ -14,7 +14,8 @@ const FIRST_SLOTS: usize = 16;
 /// a million stacks of the default size take some 70 slabs of this size.
 const MAX_SLAB: usize = 4 << 30;
 
-/// Pages of the guard beneath each stack. One is enough for code which probes its stack page by page, as Rust's does.
+/// Pages of the guard beneath each stack. One is enough for code which probes its stack page by page, as
+/// Rust's does.
 const GUARD_PAGES: usize = 1;
 
 /// The stacks of one hub, used from its thread alone.
@@ -41,11 +42,11 @@ impl StackPool {
         StackPool { guards, page: sys::page_size(), classes: Vec::new() }
     }
 
-    /// A stack of `size` bytes, rounded up to [`MIN_SIZE`] and to whole pages; the guard comes on top, and the colour
-    /// takes up to 448 bytes of it. Its content is zeroes, or what its last user left there.
+    /// A stack of `size` bytes, rounded up to [`MIN_SIZE`] and to whole pages; the guard comes on top, and
+    /// the colour takes up to 448 bytes of it. Its content is zeroes, or what its last user left there.
     ///
-    /// A stack that was used before costs 8 ns. A new one costs a system call of 0.8 us for its guard, and the page
-    /// fault when it is first touched.
+    /// A stack that was used before costs 8 ns. A new one costs a system call of 0.8 us for its guard, and
+    /// the page fault when it is first touched.
     ///
     /// # Errors
     ///
@@ -76,13 +77,13 @@ impl StackPool {
         }
     }
 
-    /// Gives the memory of free stacks back to the system, but for the `keep_hot` of each size that would be taken
-    /// next, whose pages stay warm. Sees to no more than `at_most` stacks, the coldest first, so that a hub with much to
-    /// give back can do it in portions, and not again to one that has not been used since. Returns how many it saw to:
-    /// fewer than `at_most` means that all is done.
+    /// Gives the memory of free stacks back to the system, but for the `keep_hot` of each size that would be
+    /// taken next, whose pages stay warm. Sees to no more than `at_most` stacks, the coldest first, so that a
+    /// hub with much to give back can do it in portions, and not again to one that has not been used since.
+    /// Returns how many it saw to: fewer than `at_most` means that all is done.
     ///
-    /// It costs 0.4 us for each stack when they are neighbours, 1.4 us and more when not, and a page fault when
-    /// that stack is taken again: something for a hub that has nothing else to do.
+    /// It costs 0.4 us for each stack when they are neighbours, 1.4 us and more when not, and a page fault
+    /// when that stack is taken again: something for a hub that has nothing else to do.
     pub(crate) fn trim(&mut self, keep_hot: usize, at_most: usize) -> usize {
         self.classes.iter_mut().fold(0, |done, class| done + class.trim(keep_hot, at_most - done))
     }
@@ -151,14 +152,15 @@ impl Class {
         let cold = self.free.len().saturating_sub(keep_hot);
         let end = cold.min(self.trimmed.saturating_add(at_most));
         let Some(stacks) = self.free.get_mut(self.trimmed..end) else { return 0 };
-        // One cold stack is as good as another, so their order is free; that of addresses makes neighbours of those
-        // which are, and one call gives back a whole row of them, whose guards stay in place.
+        // One cold stack is as good as another, so their order is free; that of addresses makes neighbours of
+        // those which are, and one call gives back a whole row of them, whose guards stay in place.
         stacks.sort_unstable_by_key(Stack::limit);
         for row in stacks.chunk_by(|low, high| low.bounds().pages().end == high.limit().get()) {
             let (Some(first), Some(last)) = (row.first(), row.last()) else { continue };
             let memory = first.bounds().pages().start..last.bounds().pages().end;
             // SAFETY: a stack in the free list was put there by its owner, and nothing stands on it any more.
-            // A failure (the process has locked its memory) leaves things as they are, which is all one can do.
+            // A failure (the process has locked its memory) leaves things as they are, which is all one can
+            // do.
             let _ = unsafe { sys::discard(memory) };
         }
         let count = stacks.len();
@@ -193,7 +195,7 @@ mod tests {
 
     /// Writes and reads back the highest and the lowest usable word.
     fn touch_ends(stack: &Stack) {
-        for address in [stack.base().get() - 8, stack.guard().end] {
+        for address in [stack.base().get() - 8, stack.bounds().guard().end] {
             let word = ptr::with_exposed_provenance_mut::<u64>(address);
             // SAFETY: the word lies within the usable part of a stack this test owns.
             unsafe {
@@ -271,7 +273,7 @@ mod tests {
         for guards in [Guards::best(), Guards::Mprotect] {
             let mut pool = StackPool::with_guards(guards);
             let stacks: Vec<Stack> = (0..4).map(|_| pool.take(MIN_SIZE).unwrap()).collect();
-            let guarded: Vec<_> = stacks.iter().map(Stack::guard).collect();
+            let guarded: Vec<_> = stacks.iter().map(|stack| stack.bounds().guard()).collect();
             for round in 0..3 {
                 for guard in &guarded {
                     assert!(refused(guard.start) && refused(guard.end - 1), "round {round}, {guards:?}");

@@ -1,11 +1,12 @@
 //! One reservation of address space, cut into slots of one size.
 //!
-//! All slots begin at the same place of a page, so the frames of parked green threads would share the few cache lines
-//! of each set that stand for this place, and a load from one stack would wait for a store to another which only looks
-//! like the same address. So the bases of neighbours differ in colour: they are moved down by 0, 64, … 448 bytes. Measured
-//! with 10, 100 and 1000 coroutines which are switched to in turn: 7.5, 8.1 and 10.5 ns a round trip without colour,
-//! 3.7, 4.7 and 5.3 with it; from 10,000 on it makes no difference. More colours gain nothing more, and would push green
-//! threads that just fit in one page into a second.
+//! All slots begin at the same place of a page, so the frames of parked green threads would share the few
+//! cache lines of each set that stand for this place, and a load from one stack would wait for a store to
+//! another which only looks like the same address. So the bases of neighbours differ in colour: they are
+//! moved down by 0, 64, … 448 bytes. Measured with 10, 100 and 1000 coroutines which are switched to in turn:
+//! 7.5, 8.1 and 10.5 ns a round trip without colour, 3.7, 4.7 and 5.3 with it; from 10,000 on it makes no
+//! difference. More colours gain nothing more, and would push green threads that just fit in one page into a
+//! second.
 
 use std::io;
 use std::num::NonZeroUsize;

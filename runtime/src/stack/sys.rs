@@ -29,16 +29,16 @@ pub(super) fn page_size() -> usize {
     }
 }
 
-/// Reserves `len` bytes of address space, readable and writable, which occupy memory only page by page as they
-/// are touched, and never as huge pages.
+/// Reserves `len` bytes of address space, readable and writable, which occupy memory only page by page as
+/// they are touched, and never as huge pages.
 ///
 /// # Errors
 ///
 /// What `mmap(2)` reports: `ENOMEM` when the address space, the number of mappings or, under
 /// `vm.overcommit_memory = 2`, the commit limit is used up.
 pub(super) fn map(len: usize) -> io::Result<NonZeroUsize> {
-    // MAP_NORESERVE keeps untouched stacks out of the overcommit heuristic. MAP_STACK means "no huge pages" since
-    // Linux 6.7 and nothing before, for which the madvise below stands in.
+    // MAP_NORESERVE keeps untouched stacks out of the overcommit heuristic. MAP_STACK means "no huge pages"
+    // since Linux 6.7 and nothing before, for which the madvise below stands in.
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
     let access = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a new mapping at an address of the kernel's choice changes no memory that anyone uses.
@@ -46,8 +46,8 @@ pub(super) fn map(len: usize) -> io::Result<NonZeroUsize> {
     if start == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
-    // One touched byte must cost one page, not 2 MiB. A kernel built without huge pages refuses the advice and
-    // needs none, so the result is of no interest.
+    // One touched byte must cost one page, not 2 MiB. A kernel built without huge pages refuses the advice
+    // and needs none, so the result is of no interest.
     // SAFETY: the range is the mapping just made; the advice changes no content.
     unsafe { libc::madvise(start, len, libc::MADV_NOHUGEPAGE) };
     NonZeroUsize::new(start.expose_provenance()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
@@ -59,12 +59,13 @@ pub(super) fn map(len: usize) -> io::Result<NonZeroUsize> {
 ///
 /// The range was made by [`map`], and nothing in it is used any more.
 pub(super) unsafe fn unmap(range: Range<usize>) {
-    // SAFETY: by the caller's word nobody uses the range. Failure (which whole pages of one mapping exclude but
-    // for the kernel's own lack of memory) leaves it mapped: a leak, nothing worse.
+    // SAFETY: by the caller's word nobody uses the range. Failure (which whole pages of one mapping exclude
+    // but for the kernel's own lack of memory) leaves it mapped: a leak, nothing worse.
     unsafe { libc::munmap(at(range.start), range.len()) };
 }
 
-/// Makes every access to the range fault, without splitting the mapping. The guard survives [`discard`] and `fork`.
+/// Makes every access to the range fault, without splitting the mapping. The guard survives [`discard`] and
+/// `fork`.
 ///
 /// # Errors
 ///
@@ -103,8 +104,8 @@ pub(super) fn lowest_resident(range: Range<usize>) -> io::Result<Option<usize>> 
     let page = page_size();
     for start in range.clone().step_by(answers.len() * page) {
         let len = (range.end - start).min(answers.len() * page);
-        // SAFETY: the call writes one byte for each page of `len`, of which there are no more than answers; of the
-        // memory in question it reads nothing.
+        // SAFETY: the call writes one byte for each page of `len`, of which there are no more than answers;
+        // of the memory in question it reads nothing.
         check(unsafe { libc::mincore(at(start), len, answers.as_mut_ptr()) })?;
         if let Some(index) = answers[..len / page].iter().position(|answer| answer & 1 == 1) {
             return Ok(Some(start + index * page));
@@ -123,8 +124,8 @@ pub(super) fn lowest_resident(range: Range<usize>) -> io::Result<Option<usize>> 
 ///
 /// The range lies in a mapping made by [`map`], and nothing needs its content.
 pub(super) unsafe fn discard(range: Range<usize>) -> io::Result<()> {
-    // SAFETY: by the caller's word nobody misses the content. (MADV_FREE would leave it counted as resident until
-    // memory is short, which misleads those who recycle workers by their size.)
+    // SAFETY: by the caller's word nobody misses the content. (MADV_FREE would leave it counted as resident
+    // until memory is short, which misleads those who recycle workers by their size.)
     check(unsafe { libc::madvise(at(range.start), range.len(), libc::MADV_DONTNEED) })
 }
 
