@@ -10,6 +10,7 @@ use std::mem;
 use std::num::NonZeroUsize;
 use std::ptr;
 
+use corosensei::stack::valgrind::ValgrindStackRegistration;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 
 use crate::stack::{self, Bounds, Stack};
@@ -37,6 +38,8 @@ pub(crate) struct Fiber {
     /// The stack pointer of the last [`suspend`](Self::suspend).
     left_at: Cell<usize>,
     running: Cell<bool>,
+    /// Tells valgrind, if the program runs under it, that this memory is a stack; else a few idle instructions.
+    _valgrind: ValgrindStackRegistration,
 }
 
 impl Fiber {
@@ -50,6 +53,10 @@ impl Fiber {
             bounds,
             left_at: Cell::new(0),
             running: Cell::new(false),
+            _valgrind: ValgrindStackRegistration::new(
+                bounds.guard().start as *mut u8,
+                bounds.pages().end - bounds.guard().start,
+            ),
         });
         let slot: *const Cell<*const Yielder<(), ()>> = &raw const fiber.yielder;
         *fiber.coroutine.get_mut() =

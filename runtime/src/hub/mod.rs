@@ -46,7 +46,7 @@ use timers::Timers;
 pub(crate) enum Action {
     /// The deadline of a wait.
     Wake(Rc<Core>),
-    /// The end of a [`timeout`](crate::timeout) scope.
+    /// The end of a [`timeout`](crate::timeout()) scope.
     Expire(Rc<Core>, u64),
     /// The start of a greenlet spawned for later.
     Start(Rc<Core>),

@@ -20,7 +20,7 @@ const RUNS_PER_CLOCK: u32 = 8;
 /// An idle hub gives back the memory of idle stacks, so often…
 const TIDY_EVERY: Duration = Duration::from_secs(1);
 /// …so many at once…
-const TIDY_AT_ONCE: usize = 256;
+const TIDY_AT_ONCE: usize = 1024;
 /// …but not of the free stacks that would be taken next.
 const KEEP_HOT: usize = 16;
 

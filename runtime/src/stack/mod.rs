@@ -111,10 +111,6 @@ impl Bounds {
     /// # Errors
     ///
     /// What the system says when it does not tell which pages are resident.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "a tool for inspecting and shrinking parked green threads")
-    )]
     pub(crate) fn high_water(&self) -> io::Result<usize> {
         let lowest = sys::lowest_resident(self.pages())?;
         Ok(lowest.map_or(0, |page| self.pages().end - page))
@@ -135,10 +131,6 @@ impl Bounds {
     /// # Safety
     ///
     /// Nothing runs on this stack, and all that is alive on it lies at `sp - 4096` or above.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "a tool for inspecting and shrinking parked green threads")
-    )]
     pub(crate) unsafe fn discard_below(&self, sp: usize) -> io::Result<()> {
         let pages = self.pages();
         let page = sys::page_size();
@@ -153,7 +145,6 @@ impl Bounds {
 }
 
 /// An address on the current stack below everything that is alive in the caller's frame.
-#[cfg_attr(not(test), expect(dead_code, reason = "a tool for inspecting and shrinking parked green threads"))]
 #[inline(never)]
 pub(crate) fn here() -> usize {
     let local = 0_u8;
