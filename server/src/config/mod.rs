@@ -13,6 +13,9 @@ mod settings;
 mod value;
 mod words;
 
+#[cfg(test)]
+mod readme;
+
 pub use command::{Action, App, CommandLine, Origin, UsageError};
 pub use settings::{Config, Group, SETTINGS, Setting};
 pub use value::{Bind, LogTarget, WorkerClass};
