@@ -21,6 +21,7 @@
 pub mod app;
 pub mod config;
 pub mod files;
+pub mod http;
 pub mod log;
 pub mod serve;
 
