@@ -132,7 +132,7 @@ macro_rules! settings {
 
 settings! {
     Socket {
-        /// Where to listen: HOST:PORT, [IPV6]:PORT, :PORT (every IPv4 address), HOST (port 8000) or unix:PATH.
+        /// Where to listen: HOST:PORT, :PORT (every IPv4 address), HOST (port 8000) or unix:PATH; IPv6 in brackets.
         ///
         /// Can be given several times, or several addresses with commas between them. Port 0 takes a free port;
         /// the log says which one.
@@ -196,7 +196,7 @@ settings! {
         }
         /// How long a client may pause while it sends a request body. 0 means for ever.
         body_timeout: Option<Duration> {
-            flag: "body-timeout", value: "SECONDS", default: "30",
+            flag: "body-timeout", value: "SECONDS", default: "60",
             parse: seconds_or_none,
         }
         /// How long a client may pause while it takes a response. 0 means for ever.

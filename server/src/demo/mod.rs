@@ -1,8 +1,8 @@
 //! The demo application: an inspector of requests in the manner of httpbin, to probe a server with.
 //!
-//! It is also the example of how to write an application, so it uses nothing but the public interface. [`ROUTES`] is
-//! the one list of what it answers; each route's function stands in the file of its kind: [`inspect`] tells what
-//! the application saw, [`bodies`] makes bodies of every sort, [`waits`] takes time, [`mischief`] misbehaves.
+//! It is also the example of how to write an application, so it uses nothing but the public interface. `ROUTES` is
+//! the one list of what it answers; each route's function stands in the file of its kind: `inspect` tells what
+//! the application saw, `bodies` makes bodies of every sort, `waits` takes time, `mischief` misbehaves.
 //!
 //! Every response that the application makes carries `X-App: 1`, errors of its own included. What the server makes
 //! by itself does not: a 4xx for a malformed request, a 500 after a panic, the answer to an error of reading a body,
