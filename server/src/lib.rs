@@ -20,6 +20,7 @@
 
 pub mod app;
 pub mod config;
+pub mod demo;
 pub mod files;
 pub mod http;
 pub mod log;

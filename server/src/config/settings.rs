@@ -5,7 +5,7 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::value::{Bind, LogTarget, Value, WorkerClass};
-use super::value::{bind_list, count, level, limit_or_max, log_target, optional_log, optional_size, seconds};
+use super::value::{bind_list, count, level, log_target, optional_log, optional_size, seconds};
 use super::value::{seconds_or_none, worker_class};
 use crate::log::AccessFormat;
 
@@ -130,12 +130,9 @@ macro_rules! settings {
     };
 }
 
-/// Longest request line or header field that can be asked for, in bytes: a head has to fit into memory.
-const LONGEST: usize = 65_536;
-
 settings! {
     Socket {
-        /// Where to listen: HOST:PORT, [IPV6]:PORT, :PORT (every IPv4 address), HOST (port 8000) or unix:PATH.
+        /// Where to listen: HOST:PORT, :PORT (every IPv4 address), HOST (port 8000) or unix:PATH; IPv6 in brackets.
         ///
         /// Can be given several times, or several addresses with commas between them. Port 0 takes a free port;
         /// the log says which one.
@@ -199,7 +196,7 @@ settings! {
         }
         /// How long a client may pause while it sends a request body. 0 means for ever.
         body_timeout: Option<Duration> {
-            flag: "body-timeout", value: "SECONDS", default: "30",
+            flag: "body-timeout", value: "SECONDS", default: "60",
             parse: seconds_or_none,
         }
         /// How long a client may pause while it takes a response. 0 means for ever.
@@ -217,20 +214,20 @@ settings! {
         }
     }
     Limits {
-        /// Longest request line, in bytes; a longer one is answered 414. 0 means the most there is, 65536.
+        /// Longest request line, in bytes; a longer one is answered 414. 0 means the most there is, 65535.
         limit_request_line: usize {
             flag: "limit-request-line", value: "BYTES", default: "4094",
-            parse: |text| limit_or_max(text, LONGEST),
+            parse: |text| count(text, 0..=65_535),
         }
-        /// Most header fields in a request; more are answered 431.
+        /// Most header fields in a request; more are answered 431. 0 means the most there is, 24576.
         limit_request_fields: usize {
             flag: "limit-request-fields", value: "N", default: "100",
-            parse: |text| count(text, 1..=32_768),
+            parse: |text| count(text, 0..=24_576),
         }
-        /// Longest header field (name and value), in bytes; a longer one is answered 431. 0 means 65536.
+        /// Longest header field (name and value), in bytes; a longer one is answered 431. 0 means 1048576.
         limit_request_field_size: usize {
             flag: "limit-request-field_size" | "limit-request-field-size", value: "BYTES", default: "8190",
-            parse: |text| limit_or_max(text, LONGEST),
+            parse: |text| count(text, 0..=1_048_576),
         }
         /// Largest request body, in bytes (K, M and G are understood); a larger one is answered 413. 0 means no limit.
         ///

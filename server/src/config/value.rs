@@ -121,11 +121,6 @@ pub(super) fn count(text: &str, range: RangeInclusive<usize>) -> Result<usize, S
     if range.contains(&number) { Ok(number) } else { Err(expected()) }
 }
 
-/// A number of bytes up to `most`, of which 0 stands for `most`.
-pub(super) fn limit_or_max(text: &str, most: usize) -> Result<usize, String> {
-    count(text, 0..=most).map(|limit| if limit == 0 { most } else { limit })
-}
-
 /// Longest time that can be asked for. Deadlines are sums with the clock, which must not overflow.
 const LONGEST_SECONDS: f64 = 366.0 * 24.0 * 3600.0;
 

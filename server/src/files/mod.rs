@@ -1,7 +1,7 @@
 //! Serving the files under a folder: `static:DIR`.
 //!
-//! [`path`] finds and opens what a request names, and nothing outside the folder; [`conditions`] decides by the
-//! preconditions of RFC 9110, 13, and [`ranges`] by `Range`, both as pure functions; here they are put together
+//! `path` finds and opens what a request names, and nothing outside the folder; `conditions` decides by the
+//! preconditions of RFC 9110, 13, and `ranges` by `Range`, both as pure functions; here they are put together
 //! into responses. The bytes themselves go from the page cache to the socket by `sendfile(2)`, see
 //! [`Body::file`].
 //!
