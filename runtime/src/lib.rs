@@ -1,1 +1,80 @@
-//! runtime
+//! Green threads for blocking code.
+//!
+//! Write plain blocking code, thousands of jobs at a time, without `async`: each job or connection gets a greenlet,
+//! which costs a few kilobytes, and a call that would block parks the greenlet and not the OS thread. The
+//! vocabulary is gevent's, spelled in Rust.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! // No run(), no runtime object: the first blocking call in main drives the hub of this thread.
+//! let jobs: Vec<_> = ["127.0.0.1:80", "[::1]:80"]
+//!     .map(|name| greenlet::spawn(move || greenlet::net::resolve(name)))
+//!     .into();
+//! greenlet::join_all(&jobs, Duration::from_secs(2)).unwrap();
+//! for job in &jobs {
+//!     println!("{:?}", job.value());
+//! }
+//! ```
+//!
+//! # How it runs
+//!
+//! - **One hub per thread.** Greenlets never move between threads; handles and sockets stay on theirs. What is
+//!   made for it crosses: [`unblock`], [`HubHandle`].
+//! - **Switching is cooperative.** A greenlet runs until it blocks, [yields](yield_now) or ends. Between two
+//!   blocking calls nobody else of the thread runs, so data shared by greenlets (`Rc`, `RefCell`) needs no lock;
+//!   only don't hold a `RefCell` borrow or a `std` lock across a blocking call.
+//! - **The main program is a greenlet too.** Outside [`spawn`]ed ones, a blocking call drives the hub until it is
+//!   done. If nobody can ever end it, it fails with [`LoopExit`], which names everyone who is parked.
+//! - **Fair.** A turn runs those who were ready when it began, then looks at descriptors and timers. A greenlet
+//!   whose sockets are always ready gives way after a number of calls.
+//! - **Kill is an unwind**, and so is the end of a [`timeout()`]: the blocking call in which a greenlet is suspended
+//!   unwinds, destructors run. Catch panics with [`catch_panic`], which lets both pass.
+//! - **No blocking while unwinding.** In a destructor that runs because of a panic or a kill, a call that would
+//!   have to wait fails instead ([`WaitError::Unwinding`]).
+//! - **A panic stays in its greenlet** and reaches who joins it.
+
+#[cfg(panic = "abort")]
+compile_error!("greenlet kills greenlets by unwinding them: build with panic = \"unwind\"");
+
+mod error;
+mod greenlet;
+mod hub;
+pub mod net;
+mod pool;
+mod remote;
+mod stack;
+mod switch;
+pub mod sync;
+mod sys;
+mod threadpool;
+mod timeout;
+mod unwind;
+
+pub use error::{JoinError, LoopExit, Panic, WaitError};
+pub use greenlet::{
+    Builder, Greenlet, GreenletRef, Scope, ScopedGreenlet, current, join_all, kill_all, scope, spawn,
+    spawn_later,
+};
+pub use pool::{Pool, Slot};
+pub use remote::HubHandle;
+pub use threadpool::unblock;
+pub use timeout::{Elapsed, sleep, timeout, yield_now};
+pub use unwind::catch_panic;
+
+/// What one thread's hub holds at the moment; see [`stats`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Greenlets that have not ended, main not counted.
+    pub greenlets: usize,
+    /// Timers that are pending: deadlines of waits, timeout scopes, late starts.
+    pub timers: usize,
+    /// Descriptors that are registered with the poller.
+    pub descriptors: usize,
+}
+
+/// Counts what this thread's hub holds: for tests that look for leaks, and for reports.
+pub fn stats() -> Stats {
+    hub::Hub::get().stats()
+}

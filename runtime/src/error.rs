@@ -1,0 +1,196 @@
+//! Why a wait or a greenlet ended otherwise than hoped: small enums, each variant one cause.
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+/// Why a blocking call gave up waiting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// The time given to the call is over.
+    TimedOut,
+    /// The call was made by a destructor while its thread unwinds from a panic, a kill or a timeout. Switching
+    /// then would show the panic to other greenlets and poison their locks, so the call fails at once.
+    Unwinding,
+    /// Nothing can ever end this wait: see [`LoopExit`].
+    LoopExit(LoopExit),
+    /// There is no greenlet to park: the call was made on the hub's own stack or while the thread exits.
+    NoHub,
+}
+
+impl fmt::Display for WaitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WaitError::TimedOut => f.write_str("timed out"),
+            WaitError::Unwinding => f.write_str(
+                "a blocking call was made while unwinding, where the green thread cannot be parked; finish the \
+                 work before the end of the scope instead of in a destructor",
+            ),
+            WaitError::LoopExit(exit) => exit.fmt(f),
+            WaitError::NoHub => {
+                f.write_str("a blocking call was made where no green thread runs: the thread is exiting")
+            }
+        }
+    }
+}
+
+impl std::error::Error for WaitError {}
+
+impl From<WaitError> for io::Error {
+    fn from(error: WaitError) -> io::Error {
+        let kind = match error {
+            WaitError::TimedOut => io::ErrorKind::TimedOut,
+            WaitError::LoopExit(_) => io::ErrorKind::Deadlock,
+            WaitError::Unwinding | WaitError::NoHub => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+/// The report that the main program waits for something that nobody can bring about any more: no greenlet is
+/// ready, no timer is pending, nobody waits for a descriptor, and no other thread holds a way to wake this hub
+/// (gevent's `LoopExit`).
+///
+/// [`Display`](fmt::Display) names every parked greenlet and what it waits for.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LoopExit(Arc<[String]>);
+
+impl LoopExit {
+    pub(crate) fn new(lines: Vec<String>) -> LoopExit {
+        LoopExit(lines.into())
+    }
+
+    /// One line for each parked greenlet, main first: its name, what it waits for, where it was spawned.
+    pub fn parked(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl fmt::Display for LoopExit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LoopExit: this wait can never end, for nobody is left who could end it. Parked:")?;
+        self.0.iter().try_for_each(|line| write!(f, "\n  {line}"))
+    }
+}
+
+impl fmt::Debug for LoopExit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What `unwrap` prints is what its reader needs.
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for LoopExit {}
+
+/// A panic that ended a greenlet or was caught by [`catch_panic`](crate::catch_panic).
+pub struct Panic {
+    payload: Box<dyn Any + Send>,
+    location: Option<String>,
+    greenlet: String,
+}
+
+impl Panic {
+    pub(crate) fn new(payload: Box<dyn Any + Send>, location: Option<String>, greenlet: String) -> Panic {
+        Panic { payload, location, greenlet }
+    }
+
+    /// What the panic said; a stand-in where its payload is no string.
+    pub fn message(&self) -> &str {
+        if let Some(text) = self.payload.downcast_ref::<&'static str>() {
+            text
+        } else if let Some(text) = self.payload.downcast_ref::<String>() {
+            text
+        } else {
+            "a value that is no string"
+        }
+    }
+
+    /// Where it happened, as `file:line:column`. `None` for a payload raised by
+    /// [`resume_unwind`](std::panic::resume_unwind), and where the program has replaced the panic hook.
+    pub fn location(&self) -> Option<&str> {
+        self.location.as_deref()
+    }
+
+    /// The name of the greenlet that panicked.
+    pub fn greenlet(&self) -> &str {
+        &self.greenlet
+    }
+
+    /// The payload, as [`catch_unwind`](std::panic::catch_unwind) would have returned it.
+    pub fn into_payload(self) -> Box<dyn Any + Send> {
+        self.payload
+    }
+
+    /// Goes on panicking, without calling the panic hook again.
+    pub fn resume(self) -> ! {
+        crate::unwind::resume(self)
+    }
+
+    pub(crate) fn into_parts(self) -> (Box<dyn Any + Send>, Option<String>) {
+        (self.payload, self.location)
+    }
+}
+
+impl fmt::Display for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "greenlet '{}' panicked", self.greenlet)?;
+        if let Some(location) = &self.location {
+            write!(f, " at {location}")?;
+        }
+        write!(f, ": {}", self.message())
+    }
+}
+
+impl fmt::Debug for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Panic").field(&format_args!("{self}")).finish()
+    }
+}
+
+impl std::error::Error for Panic {}
+
+/// Why [`Greenlet::join`](crate::Greenlet::join) has no value to give.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// The greenlet panicked.
+    Panicked(Panic),
+    /// The greenlet was killed.
+    Killed,
+    /// The greenlet could not be started: there was no stack for it.
+    NoStack(io::Error),
+    /// An earlier join has taken the value.
+    Taken,
+    /// The join gave up waiting; the greenlet lives on.
+    Wait(WaitError),
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JoinError::Panicked(panic) => panic.fmt(f),
+            JoinError::Killed => f.write_str("the greenlet was killed"),
+            JoinError::NoStack(error) => write!(f, "the greenlet could not be started: {error}"),
+            JoinError::Taken => f.write_str("an earlier join has taken the greenlet's value"),
+            JoinError::Wait(error) => write!(f, "cannot wait for the greenlet: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for JoinError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            JoinError::NoStack(error) => Some(error),
+            JoinError::Wait(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<WaitError> for JoinError {
+    fn from(error: WaitError) -> JoinError {
+        JoinError::Wait(error)
+    }
+}

@@ -1,0 +1,171 @@
+//! Spawning.
+
+use std::cell::RefCell;
+use std::io;
+use std::panic::Location;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::core::End;
+use super::handle::{Greenlet, Outcome};
+use crate::hub::Hub;
+use crate::stack;
+use crate::unwind::{self, Caught, Interrupt};
+
+/// Spawns a greenlet that runs `f` on this thread (`gevent.spawn`). It starts in the hub's next turn, that is when
+/// the caller next blocks, and not before.
+///
+/// The handle may be dropped; the greenlet runs on. Greenlets that have not ended when their thread does are
+/// abandoned without running their destructors: join what must be finished.
+///
+/// # Panics
+/// If this is the thread's first use of the runtime and the kernel gives no poller.
+///
+/// ```
+/// let answer = greenlet::spawn(|| 6 * 7);
+/// assert_eq!(answer.join().unwrap(), 42);
+/// ```
+#[track_caller]
+pub fn spawn<F, T>(f: F) -> Greenlet<T>
+where
+    F: FnOnce() -> T + 'static,
+    T: 'static,
+{
+    spawn_at(Location::caller(), None, stack::DEFAULT_SIZE, None, f)
+}
+
+/// Spawns a greenlet that starts after a while (`gevent.spawn_later`). Killed before, it never starts.
+///
+/// # Panics
+/// As [`spawn`].
+#[track_caller]
+pub fn spawn_later<F, T>(after: Duration, f: F) -> Greenlet<T>
+where
+    F: FnOnce() -> T + 'static,
+    T: 'static,
+{
+    spawn_at(Location::caller(), None, stack::DEFAULT_SIZE, Some(after), f)
+}
+
+/// Spawns a greenlet with a name, a stack size or a delay of its own.
+///
+/// ```
+/// let named = greenlet::Builder::new()
+///     .name("resolver")
+///     .stack_size(64 * 1024)
+///     .spawn(|| greenlet::current().name().to_owned())?;
+/// assert_eq!(named.join().unwrap(), "resolver");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "a builder spawns nothing until `spawn` is called"]
+pub struct Builder {
+    name: Option<String>,
+    stack_size: Option<usize>,
+    after: Option<Duration>,
+}
+
+impl Builder {
+    /// A builder with the defaults: the name `greenlet-N`, a stack of 256 KiB, an immediate start.
+    pub fn new() -> Builder {
+        Builder::default()
+    }
+
+    /// The name, for reports, logs and [`GreenletRef::name`](crate::GreenletRef::name). Needs not be unique.
+    pub fn name(mut self, name: impl Into<String>) -> Builder {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// How many bytes of stack the greenlet may use, rounded up to whole pages. Default 256 KiB.
+    ///
+    /// It is address space: memory is taken page by page as the stack is used. The default was chosen by measurement: in debug
+    /// builds a panic with a full backtrace, the deepest thing that ordinary code does, and a TLS handshake fit
+    /// with room to spare. A greenlet that needs more dies with a report which names it.
+    pub fn stack_size(mut self, bytes: usize) -> Builder {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Starts the greenlet only after a while, as [`spawn_later`] does.
+    pub fn start_after(mut self, after: Duration) -> Builder {
+        self.after = Some(after);
+        self
+    }
+
+    /// Spawns the greenlet.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the stack size cannot be had on this machine; the kernel's error when this is the
+    /// thread's first use of the runtime and there is no poller to be had. That memory for a stack is short shows
+    /// only when the greenlet starts: [`JoinError::NoStack`](crate::JoinError::NoStack).
+    #[track_caller]
+    pub fn spawn<F, T>(self, f: F) -> io::Result<Greenlet<T>>
+    where
+        F: FnOnce() -> T + 'static,
+        T: 'static,
+    {
+        let size = self.stack_size.unwrap_or(stack::DEFAULT_SIZE);
+        if size > stack::MAX_SIZE {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("a stack of {size} bytes is not to be had: the most is {} bytes", stack::MAX_SIZE),
+            ));
+        }
+        Hub::try_get()?;
+        Ok(spawn_at(Location::caller(), self.name.map(String::into_boxed_str), size, self.after, f))
+    }
+}
+
+pub(super) fn spawn_at<F, T>(
+    place: &'static Location<'static>,
+    name: Option<Box<str>>,
+    stack_size: usize,
+    after: Option<Duration>,
+    f: F,
+) -> Greenlet<T>
+where
+    F: FnOnce() -> T + 'static,
+    T: 'static,
+{
+    let outcome = Rc::new(RefCell::new(Outcome::Pending));
+    let entry = {
+        let outcome = outcome.clone();
+        Box::new(move || run_to_end(f, outcome))
+    };
+    let core = Hub::get().adopt(name, stack_size, place, after, entry);
+    Greenlet::new(core, outcome)
+}
+
+/// The whole life of a greenlet, from its first instruction to its last.
+fn run_to_end<F, T>(f: F, outcome: Rc<RefCell<Outcome<T>>>)
+where
+    F: FnOnce() -> T,
+{
+    let hub = Hub::get();
+    let end = match unwind::catch(f) {
+        Caught::Returned(value) => {
+            if Rc::strong_count(&outcome) > 1 {
+                outcome.replace(Outcome::Value(value));
+            } else {
+                // Nobody can ask for it: it goes here, in the greenlet.
+                unwind::report(unwind::catch(|| drop(value)));
+            }
+            End::Returned
+        }
+        Caught::Panicked(panic) => {
+            log::error!("{panic}");
+            outcome.replace(Outcome::Panicked(panic));
+            End::Panicked
+        }
+        Caught::Interrupted(Interrupt::Kill) => End::Killed,
+        Caught::Interrupted(Interrupt::Timeout(_)) => {
+            unreachable!("a timeout's scope is inside the greenlet it was made in")
+        }
+    };
+    let core = hub.current_or_main();
+    let _shield = core.shield();
+    unwind::report(unwind::catch(ctxlocal::clear));
+    drop(outcome);
+    core.finish(hub, end);
+}

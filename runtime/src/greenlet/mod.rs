@@ -1,0 +1,15 @@
+//! One green thread: its record and states, how it is spawned, the handle to it, and what is done with several.
+//!
+//! What may not enter here: the loop (that is `hub`), the switch, descriptors.
+
+mod builder;
+mod core;
+mod handle;
+mod many;
+mod scope;
+
+pub(crate) use self::core::{Core, End, State, WaitsFor, Wake};
+pub use builder::{Builder, spawn, spawn_later};
+pub use handle::{Greenlet, GreenletRef, current};
+pub use many::{join_all, kill_all};
+pub use scope::{Scope, ScopedGreenlet, scope};

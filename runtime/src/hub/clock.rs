@@ -1,0 +1,42 @@
+//! The hub's clock: the one place from which the runtime learns the time.
+
+use std::time::{Duration, Instant};
+
+/// A point in time, in nanoseconds since the hub began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Moment(u64);
+
+impl Moment {
+    #[cfg(test)]
+    pub(crate) fn from_nanos(nanos: u64) -> Moment {
+        Moment(nanos)
+    }
+
+    /// How long from `earlier` to here; zero if this is not later.
+    pub(crate) fn since(self, earlier: Moment) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// Reads the monotonic clock (`CLOCK_MONOTONIC`, by way of [`Instant`]).
+#[derive(Debug)]
+pub(crate) struct Clock {
+    epoch: Instant,
+}
+
+impl Clock {
+    pub(crate) fn new() -> Clock {
+        Clock { epoch: Instant::now() }
+    }
+
+    pub(crate) fn now(&self) -> Moment {
+        Moment(self.epoch.elapsed().as_nanos() as u64)
+    }
+
+    /// The moment `after` from now; `None` when that is further off than can be told (584 years), which means
+    /// never.
+    pub(crate) fn deadline(&self, after: Duration) -> Option<Moment> {
+        let after = u64::try_from(after.as_nanos()).ok()?;
+        self.now().0.checked_add(after).map(Moment)
+    }
+}

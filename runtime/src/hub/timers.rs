@@ -1,0 +1,214 @@
+//! Timers: a four-ary heap of deadlines whose entries can be taken out again.
+//!
+//! Every entry knows its place in the heap, so that a wait which ends early removes its timer at once: nothing is
+//! left behind to be skipped later, and memory follows the number of pending timers.
+
+use slab::Slab;
+
+use super::clock::Moment;
+
+/// Names one pending timer. A key whose timer has fired or was removed is harmless.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TimerKey {
+    slot: u32,
+    seq: u32,
+}
+
+/// What the heap compares, kept together so that four children share a cache line.
+#[derive(Clone, Copy)]
+struct Node {
+    at: Moment,
+    /// Order of insertion: equal deadlines fire first come, first served.
+    seq: u32,
+    slot: u32,
+}
+
+impl Node {
+    fn before(&self, other: &Node) -> bool {
+        self.at < other.at || (self.at == other.at && (self.seq.wrapping_sub(other.seq) as i32) < 0)
+    }
+}
+
+struct Entry<A> {
+    position: u32,
+    seq: u32,
+    action: A,
+}
+
+/// Pending timers, each with an action that `pop_due` hands back when its time has come.
+pub(crate) struct Timers<A> {
+    heap: Vec<Node>,
+    entries: Slab<Entry<A>>,
+    next_seq: u32,
+}
+
+const ARITY: usize = 4;
+
+impl<A> Timers<A> {
+    pub(crate) fn new() -> Self {
+        Timers { heap: Vec::new(), entries: Slab::new(), next_seq: 0 }
+    }
+
+    /// Adds a timer that is due at `at`.
+    pub(crate) fn insert(&mut self, at: Moment, action: A) -> TimerKey {
+        let seq = self.next_seq;
+        self.next_seq = seq.wrapping_add(1);
+        let position = self.heap.len();
+        let slot = self.entries.insert(Entry { position: position as u32, seq, action }) as u32;
+        self.heap.push(Node { at, seq, slot });
+        self.sift_up(position);
+        TimerKey { slot, seq }
+    }
+
+    /// Takes a timer out; `None` if it has fired or was removed before.
+    pub(crate) fn remove(&mut self, key: TimerKey) -> Option<A> {
+        match self.entries.get(key.slot as usize) {
+            Some(entry) if entry.seq == key.seq => {
+                let position = entry.position as usize;
+                Some(self.take(position))
+            }
+            _ => None,
+        }
+    }
+
+    /// When the earliest timer is due.
+    pub(crate) fn next_at(&self) -> Option<Moment> {
+        self.heap.first().map(|node| node.at)
+    }
+
+    /// Takes the earliest timer if it is due at `now`.
+    pub(crate) fn pop_due(&mut self, now: Moment) -> Option<A> {
+        (self.next_at()? <= now).then(|| self.take(0))
+    }
+
+    /// How many timers are pending.
+    pub(crate) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
+    fn take(&mut self, position: usize) -> A {
+        let node = self.heap.swap_remove(position);
+        if position < self.heap.len() {
+            // The last node moved here: it may belong further up or further down.
+            self.place(position);
+            if self.sift_up(position) == position {
+                self.sift_down(position);
+            }
+        }
+        self.entries.remove(node.slot as usize).action
+    }
+
+    fn sift_up(&mut self, mut position: usize) -> usize {
+        while position > 0 {
+            let parent = (position - 1) / ARITY;
+            if !self.heap[position].before(&self.heap[parent]) {
+                break;
+            }
+            self.heap.swap(position, parent);
+            self.place(position);
+            position = parent;
+        }
+        self.place(position);
+        position
+    }
+
+    fn sift_down(&mut self, mut position: usize) {
+        loop {
+            let first = position * ARITY + 1;
+            let last = (first + ARITY).min(self.heap.len());
+            let mut least = position;
+            for child in first..last {
+                if self.heap[child].before(&self.heap[least]) {
+                    least = child;
+                }
+            }
+            if least == position {
+                return;
+            }
+            self.heap.swap(position, least);
+            self.place(position);
+            self.place(least);
+            position = least;
+        }
+    }
+
+    /// Writes a node's position into its entry.
+    fn place(&mut self, position: usize) {
+        let slot = self.heap[position].slot as usize;
+        self.entries[slot].position = position as u32;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(n: u64) -> Moment {
+        Moment::from_nanos(n)
+    }
+
+    /// A small generator, so that the test needs no crate and repeats exactly.
+    fn random(state: &mut u64) -> u64 {
+        *state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        *state >> 33
+    }
+
+    #[test]
+    fn timers_fire_in_order_of_deadline_then_of_insertion() {
+        let mut timers = Timers::new();
+        for (n, action) in [(5, 'c'), (1, 'a'), (5, 'd'), (3, 'b'), (5, 'e')] {
+            timers.insert(at(n), action);
+        }
+        let fired: String = std::iter::from_fn(|| timers.pop_due(at(9))).collect();
+        assert_eq!(fired, "abcde");
+    }
+
+    #[test]
+    fn nothing_fires_before_its_time() {
+        let mut timers = Timers::new();
+        timers.insert(at(10), ());
+        assert!(timers.pop_due(at(9)).is_none());
+        assert!(timers.pop_due(at(10)).is_some());
+    }
+
+    #[test]
+    fn a_removed_timer_is_gone_and_its_key_harmless() {
+        let mut timers = Timers::new();
+        let key = timers.insert(at(1), 'x');
+        assert_eq!(timers.remove(key), Some('x'));
+        let other = timers.insert(at(1), 'y');
+        assert_eq!(timers.remove(key), None, "the slot was used again, by another timer");
+        assert_eq!(timers.remove(other), Some('y'));
+        assert_eq!(timers.len(), 0);
+    }
+
+    #[test]
+    fn random_insertions_and_removals_agree_with_a_sorted_map() {
+        let mut state = 7;
+        let mut timers = Timers::new();
+        let mut model = std::collections::BTreeMap::new();
+        let mut keys = Vec::new();
+        for n in 0..20_000u64 {
+            match random(&mut state) % 4 {
+                0 | 1 => {
+                    let due = random(&mut state) % 1000;
+                    keys.push((timers.insert(at(due), n), due, n));
+                    model.insert((due, n), n);
+                }
+                2 if !keys.is_empty() => {
+                    let (key, due, n) = keys.swap_remove(random(&mut state) as usize % keys.len());
+                    assert_eq!(timers.remove(key), model.remove(&(due, n)));
+                }
+                _ => {
+                    let first = model.first_key_value().map(|(k, _)| *k);
+                    assert_eq!(timers.next_at(), first.map(|(due, _)| at(due)));
+                    if let Some(k) = first {
+                        model.remove(&k);
+                        assert_eq!(timers.pop_due(at(k.0)), Some(k.1));
+                    }
+                }
+            }
+        }
+        assert_eq!(timers.len(), model.len());
+    }
+}

@@ -1,0 +1,21 @@
+//! Cooperative sockets with the API of `std::net` and `std::os::unix::net`.
+//!
+//! A call that would block parks the greenlet. Sockets stay on the thread that made them; `From` std's types and
+//! `into_std` take them in and out. Each operation first tries the system call and parks only on `WouldBlock`. One
+//! greenlet may read a socket while another writes it; a second reader or a second writer gets an error
+//! (`ResourceBusy`) which names both.
+//!
+//! What may not enter here: the loop, and protocols above the socket.
+
+mod addr;
+mod resolve;
+mod source;
+mod tcp;
+mod udp;
+mod unix;
+
+pub use addr::ToSocketAddrs;
+pub use resolve::{Resolver, resolve, set_resolver};
+pub use tcp::{Incoming, TcpListener, TcpStream};
+pub use udp::UdpSocket;
+pub use unix::{UnixDatagram, UnixIncoming, UnixListener, UnixStream};

@@ -1,0 +1,367 @@
+//! A descriptor that parks greenlets: what all sockets are made of.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use socket2::{SockAddr, SockRef};
+
+use crate::greenlet::WaitsFor;
+use crate::hub::{Direction, Hub, Moment, Registration};
+
+/// An open, non-blocking descriptor and its registration with the hub, which is made when a greenlet first has to
+/// wait for it.
+pub(crate) struct Source {
+    /// Taken only by `into_fd`.
+    fd: Option<OwnedFd>,
+    hub: &'static Hub,
+    registration: Cell<Option<Registration>>,
+    /// Others may hold the same open file, so that closing ours does not end the registration.
+    shared: Cell<bool>,
+    closed: Cell<bool>,
+    /// As the user sees it: calls that would have to wait fail.
+    nonblocking: Cell<bool>,
+    read_timeout: Cell<Option<Duration>>,
+    write_timeout: Cell<Option<Duration>>,
+}
+
+impl Source {
+    /// Takes over a descriptor that is non-blocking and has no duplicates.
+    pub(crate) fn new(fd: OwnedFd) -> io::Result<Source> {
+        Ok(Source {
+            fd: Some(fd),
+            hub: Hub::try_get()?,
+            registration: Cell::new(None),
+            shared: Cell::new(false),
+            closed: Cell::new(false),
+            nonblocking: Cell::new(false),
+            read_timeout: Cell::new(None),
+            write_timeout: Cell::new(None),
+        })
+    }
+
+    /// Takes over a descriptor of unknown history and makes it non-blocking.
+    pub(crate) fn adopt(fd: OwnedFd) -> io::Result<Source> {
+        SockRef::from(&fd).set_nonblocking(true)?;
+        let source = Source::new(fd)?;
+        source.shared.set(true);
+        Ok(source)
+    }
+
+    /// Gives the descriptor away, in blocking mode.
+    pub(crate) fn into_fd(mut self) -> io::Result<OwnedFd> {
+        self.shared.set(true);
+        self.deregister();
+        let fd = self.fd.take().ok_or_else(closed)?;
+        SockRef::from(&fd).set_nonblocking(false)?;
+        Ok(fd)
+    }
+
+    pub(crate) fn try_clone(&self) -> io::Result<Source> {
+        let source = Source::new(self.open()?.try_clone_to_owned()?)?;
+        self.shared.set(true);
+        source.shared.set(true);
+        source.read_timeout.set(self.read_timeout.get());
+        source.write_timeout.set(self.write_timeout.get());
+        Ok(source)
+    }
+
+    /// The descriptor, if the socket has not been closed.
+    pub(crate) fn open(&self) -> io::Result<BorrowedFd<'_>> {
+        if self.closed.get() { Err(closed()) } else { Ok(self.as_fd()) }
+    }
+
+    /// socket2's view of the socket, if it has not been closed.
+    pub(crate) fn socket(&self) -> io::Result<SockRef<'_>> {
+        self.open()?;
+        Ok(SockRef::from(self))
+    }
+
+    /// Marks the socket closed and wakes who waits on it.
+    pub(crate) fn close(&self) {
+        self.closed.set(true);
+        if let Some(registration) = self.registration.get() {
+            self.hub.wake_waiters(registration);
+        }
+    }
+
+    /// Runs `call` until it says something else than `WouldBlock`, parked in between for at most this socket's
+    /// timeout. The clock is read only if the call has to wait.
+    pub(crate) fn io<T>(
+        &self,
+        direction: Direction,
+        mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut deadline = None;
+        loop {
+            match self.once(direction, &mut call) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.nonblocking.get() => {}
+                result => return result,
+            }
+            let deadline = *deadline.get_or_insert_with(|| {
+                self.timeout(direction).and_then(|timeout| self.hub.deadline(timeout))
+            });
+            self.wait(direction, deadline)?;
+        }
+    }
+
+    /// One try, without waiting. A side that is known to be empty is not asked again before the hub has heard of it.
+    fn once<T>(
+        &self,
+        direction: Direction,
+        mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        loop {
+            let fd = self.open()?;
+            if self.registration.get().is_some_and(|r| !self.hub.is_ready(r, direction)) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            match call(fd) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if let Some(registration) = self.registration.get() {
+                        self.hub.clear_ready(registration, direction);
+                    }
+                    return Err(error);
+                }
+                result => {
+                    self.hub.count_call();
+                    return result;
+                }
+            }
+        }
+    }
+
+    /// Parks until the descriptor may be ready.
+    fn wait(&self, direction: Direction, deadline: Option<Moment>) -> io::Result<()> {
+        let fd = self.open()?;
+        let registration = match self.registration.get() {
+            Some(registration) => registration,
+            None => {
+                let registration = self.hub.register(fd)?;
+                self.registration.set(Some(registration));
+                registration
+            }
+        };
+        let why = match direction {
+            Direction::Read => WaitsFor::Readable(fd.as_raw_fd()),
+            Direction::Write => WaitsFor::Writable(fd.as_raw_fd()),
+        };
+        self.hub.wait_io(registration, direction, why, deadline)?;
+        self.open().map(drop)
+    }
+
+    fn deregister(&self) {
+        if let Some(registration) = self.registration.take() {
+            let delete = if self.shared.get() { self.fd.as_ref().map(AsFd::as_fd) } else { None };
+            self.hub.deregister(registration, delete);
+        }
+    }
+
+    // ---- calls that several kinds of sockets share
+
+    /// Reads from a stream.
+    pub(crate) fn read_stream(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let room = buffer.len();
+        let count = self.io(Direction::Read, |fd| recv(fd, buffer, 0))?;
+        self.note_short_read(count, room);
+        Ok(count)
+    }
+
+    pub(crate) fn read_stream_vectored(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let room = buffers.iter().map(|buffer| buffer.len()).sum();
+        let count = self.io(Direction::Read, |fd| {
+            // SAFETY: `IoSliceMut` has the layout of `iovec` (std says so), the buffers are exclusively borrowed
+            // for the length of the call, and the count is capped at what the kernel takes.
+            let count = unsafe {
+                libc::readv(
+                    fd.as_raw_fd(),
+                    buffers.as_mut_ptr().cast(),
+                    buffers.len().min(1024) as libc::c_int,
+                )
+            };
+            check(count)
+        })?;
+        self.note_short_read(count, room);
+        Ok(count)
+    }
+
+    fn note_short_read(&self, count: usize, room: usize) {
+        if let (true, Some(registration)) = (count > 0 && count < room, self.registration.get()) {
+            self.hub.drained(registration);
+        }
+    }
+
+    pub(crate) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.io(Direction::Read, |fd| recv(fd, buffer, libc::MSG_PEEK))
+    }
+
+    pub(crate) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.io(Direction::Read, |fd| recv(fd, buffer, 0))
+    }
+
+    pub(crate) fn recv_from(&self, buffer: &mut [u8], flags: i32) -> io::Result<(usize, SockAddr)> {
+        self.io(Direction::Read, |fd| {
+            // SAFETY: `MaybeUninit<u8>` has `u8`'s layout, and socket2 only writes initialised bytes to it.
+            let buffer = unsafe { &mut *(std::ptr::from_mut::<[u8]>(buffer) as *mut [MaybeUninit<u8>]) };
+            SockRef::from(&fd).recv_from_with_flags(buffer, flags)
+        })
+    }
+
+    pub(crate) fn send(&self, buffer: &[u8]) -> io::Result<usize> {
+        self.io(Direction::Write, |fd| SockRef::from(&fd).send_with_flags(buffer, libc::MSG_NOSIGNAL))
+    }
+
+    pub(crate) fn send_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.io(Direction::Write, |fd| {
+            SockRef::from(&fd)
+                .send_vectored_with_flags(&buffers[..buffers.len().min(1024)], libc::MSG_NOSIGNAL)
+        })
+    }
+
+    pub(crate) fn send_to(&self, buffer: &[u8], to: &SockAddr) -> io::Result<usize> {
+        self.io(Direction::Write, |fd| SockRef::from(&fd).send_to_with_flags(buffer, to, libc::MSG_NOSIGNAL))
+    }
+
+    /// Sends a piece of a file, at most 1 MiB of it, without copying it through the process.
+    pub(crate) fn send_file(&self, file: BorrowedFd<'_>, offset: u64, len: usize) -> io::Result<usize> {
+        // One call for a large piece would hold up the hub for as long as the disk takes.
+        let len = len.min(1 << 20);
+        let offset = libc::off_t::try_from(offset).map_err(|_| {
+            io::Error::new(io::ErrorKind::InvalidInput, "the offset lies beyond any file's end")
+        })?;
+        self.io(Direction::Write, |fd| {
+            let mut position = offset;
+            // SAFETY: both descriptors are borrowed for the length of the call; `position` is ours.
+            let count = unsafe { libc::sendfile(fd.as_raw_fd(), file.as_raw_fd(), &mut position, len) };
+            check(count)
+        })
+    }
+
+    /// Connects, parked until the peer has answered or the time is over.
+    pub(crate) fn connect(&self, address: &SockAddr, timeout: Option<Duration>) -> io::Result<()> {
+        let deadline = timeout.and_then(|timeout| self.hub.deadline(timeout));
+        let socket = self.socket()?;
+        let mut pause = Duration::from_millis(1);
+        loop {
+            match socket.connect(address) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => break,
+                // A unix socket's listener with a full backlog says so at once, and no edge tells when it has room.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && address.is_unix() => {
+                    if deadline.is_some_and(|deadline| self.hub.now() >= deadline) {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                    crate::sleep(pause);
+                    pause = (pause * 2).min(Duration::from_millis(50));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.wait(Direction::Write, deadline)?;
+        loop {
+            if let Some(error) = socket.take_error()? {
+                return Err(error);
+            }
+            match socket.peer_addr() {
+                Ok(_) => return Ok(()),
+                Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {
+                    if let Some(registration) = self.registration.get() {
+                        self.hub.clear_ready(registration, Direction::Write);
+                    }
+                    self.wait(Direction::Write, deadline)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Accepts a connection; the new descriptor is non-blocking and closed on exec.
+    pub(crate) fn accept(&self) -> io::Result<(Source, SockAddr)> {
+        let (fd, address) = self.io(Direction::Read, accept)?;
+        Ok((Source::new(fd)?, address))
+    }
+
+    // ---- timeouts
+
+    pub(crate) fn timeout(&self, direction: Direction) -> Option<Duration> {
+        match direction {
+            Direction::Read => self.read_timeout.get(),
+            Direction::Write => self.write_timeout.get(),
+        }
+    }
+
+    pub(crate) fn set_nonblocking(&self, nonblocking: bool) {
+        self.nonblocking.set(nonblocking);
+    }
+
+    pub(crate) fn set_timeout(&self, direction: Direction, timeout: Option<Duration>) -> io::Result<()> {
+        if timeout == Some(Duration::ZERO) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a timeout of zero cannot be set: use None for no timeout",
+            ));
+        }
+        match direction {
+            Direction::Read => self.read_timeout.set(timeout),
+            Direction::Write => self.write_timeout.set(timeout),
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for Source {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.fd {
+            Some(fd) => fd.as_fd(),
+            None => unreachable!("taken only by into_fd, which consumes the source"),
+        }
+    }
+}
+
+impl AsRawFd for Source {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.deregister();
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("fd", &self.as_raw_fd()).field("closed", &self.closed.get()).finish()
+    }
+}
+
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the socket has been closed by this program")
+}
+
+fn check(count: isize) -> io::Result<usize> {
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
+
+fn recv(fd: BorrowedFd<'_>, buffer: &mut [u8], flags: i32) -> io::Result<usize> {
+    // SAFETY: the buffer is exclusively borrowed for the length of the call, and its length is told.
+    check(unsafe { libc::recv(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), flags) })
+}
+
+fn accept(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, SockAddr)> {
+    // SAFETY: socket2 hands storage and length for the address; the kernel writes at most that and tells how much.
+    let (fd, address) = unsafe {
+        SockAddr::try_init(|storage, length| {
+            let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+            let fd = libc::accept4(fd.as_raw_fd(), storage.cast(), length, flags);
+            if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(fd) }
+        })
+    }?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok((unsafe { OwnedFd::from_raw_fd(fd) }, address))
+}

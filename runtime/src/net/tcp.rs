@@ -1,0 +1,420 @@
+//! TCP.
+
+use std::fmt;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::addr::{ToSocketAddrs, each};
+use super::source::Source;
+use crate::hub::Direction;
+
+/// The backlog of [`TcpListener::bind`]; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// A TCP connection, with the API of [`std::net::TcpStream`].
+///
+/// `Read` and `Write` are there for `&TcpStream` too, so that one greenlet may read while another writes.
+pub struct TcpStream(Source);
+
+impl TcpStream {
+    /// Connects to the first address that answers ([`std::net::TcpStream::connect`]). Names are resolved off the
+    /// hub. Parks the caller.
+    ///
+    /// # Errors
+    /// What resolving or connecting to the last address failed with.
+    pub fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
+        each(address, |address| TcpStream::connect_one(&address, None))
+    }
+
+    /// Connects to one address within a time ([`std::net::TcpStream::connect_timeout`]). Parks the caller.
+    ///
+    /// # Errors
+    /// `TimedOut`; `InvalidInput` for a timeout of zero; what connecting failed with.
+    pub fn connect_timeout(address: &SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+        if timeout.is_zero() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a timeout of zero leaves no time to connect",
+            ));
+        }
+        TcpStream::connect_one(address, Some(timeout))
+    }
+
+    fn connect_one(address: &SocketAddr, timeout: Option<Duration>) -> io::Result<TcpStream> {
+        let source = socket(address, Type::STREAM, Protocol::TCP)?;
+        source.connect(&SockAddr::from(*address), timeout)?;
+        Ok(TcpStream(source))
+    }
+
+    /// The address of the other side.
+    ///
+    /// # Errors
+    /// What getpeername(2) says: `NotConnected` when the peer has reset the connection.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        inet(self.0.socket()?.peer_addr()?)
+    }
+
+    /// Whether Nagle's algorithm is off.
+    ///
+    /// # Errors
+    /// What getsockopt(2) says.
+    pub fn nodelay(&self) -> io::Result<bool> {
+        self.0.socket()?.tcp_nodelay()
+    }
+
+    /// Turns Nagle's algorithm off, or on again.
+    ///
+    /// # Errors
+    /// What setsockopt(2) says.
+    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        self.0.socket()?.set_tcp_nodelay(nodelay)
+    }
+
+    /// Sends the urgent-data-free end that `SO_LINGER` asks for: with `Some(0)` closing resets the connection.
+    ///
+    /// # Errors
+    /// What setsockopt(2) says.
+    pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
+        self.0.socket()?.set_linger(linger)
+    }
+}
+
+/// A listening TCP socket, with the API of [`std::net::TcpListener`].
+pub struct TcpListener(Source);
+
+impl TcpListener {
+    /// Binds to the first address that can be bound, with `SO_REUSEADDR` as std does, and listens.
+    ///
+    /// # Errors
+    /// What resolving or binding the last address failed with.
+    pub fn bind(address: impl ToSocketAddrs) -> io::Result<TcpListener> {
+        each(address, |address| {
+            let source = socket(&address, Type::STREAM, Protocol::TCP)?;
+            let socket = source.socket()?;
+            socket.set_reuse_address(true)?;
+            socket.bind(&address.into())?;
+            socket.listen(BACKLOG)?;
+            Ok(TcpListener(source))
+        })
+    }
+
+    /// Accepts a connection. Parks the caller until there is one; one greenlet at a time may wait.
+    ///
+    /// # Errors
+    /// What accept4(2) says, among it `EMFILE`; `NotConnected` once the listener has been closed.
+    pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (source, address) = self.0.accept()?;
+        Ok((TcpStream(source), inet(address)?))
+    }
+
+    /// Accepts one connection after the other.
+    pub fn incoming(&self) -> Incoming<'_> {
+        Incoming { listener: self }
+    }
+}
+
+/// What [`TcpListener::incoming`] returns. Never ends.
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    listener: &'a TcpListener,
+}
+
+impl Iterator for Incoming<'_> {
+    type Item = io::Result<TcpStream>;
+
+    fn next(&mut self) -> Option<io::Result<TcpStream>> {
+        Some(self.listener.accept().map(|(stream, _)| stream))
+    }
+}
+
+macro_rules! inet_socket {
+    ($type:ident, $std:ty) => {
+        impl $type {
+            /// The address of this side.
+            ///
+            /// # Errors
+            /// What getsockname(2) says.
+            pub fn local_addr(&self) -> io::Result<SocketAddr> {
+                inet(self.0.socket()?.local_addr()?)
+            }
+
+            /// The time to live of the packets sent (`IP_TTL`).
+            ///
+            /// # Errors
+            /// What getsockopt(2) says.
+            pub fn ttl(&self) -> io::Result<u32> {
+                self.0.socket()?.ttl_v4()
+            }
+
+            /// Sets the time to live of the packets sent (`IP_TTL`).
+            ///
+            /// # Errors
+            /// What setsockopt(2) says.
+            pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+                self.0.socket()?.set_ttl_v4(ttl)
+            }
+        }
+
+        socket_common!($type, $std);
+    };
+}
+
+/// What all kinds of sockets have.
+macro_rules! socket_common {
+    ($type:ident, $std:ty) => {
+        impl $type {
+            /// A second handle to the same open socket, registered on its own, with this one's timeouts. It may be
+            /// read by one greenlet while this one is read by another; each gets what it happens to read.
+            ///
+            /// # Errors
+            /// What dup(2) says: too many open files.
+            pub fn try_clone(&self) -> io::Result<$type> {
+                self.0.try_clone().map($type)
+            }
+
+            /// Takes the socket's pending error, if there is one.
+            ///
+            /// # Errors
+            /// What getsockopt(2) says.
+            pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+                self.0.socket()?.take_error()
+            }
+
+            /// With true, calls that would have to wait fail with `WouldBlock` instead of parking the greenlet.
+            /// A setting of this handle; the descriptor itself is always non-blocking.
+            ///
+            /// # Errors
+            /// None; the type is std's.
+            pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+                self.0.set_nonblocking(nonblocking);
+                Ok(())
+            }
+
+            /// Gives the descriptor away as std's type, in blocking mode.
+            ///
+            /// # Errors
+            /// What fcntl(2) says.
+            pub fn into_std(self) -> io::Result<$std> {
+                self.0.into_fd().map(<$std>::from)
+            }
+
+            /// Takes std's type over and makes it non-blocking.
+            ///
+            /// # Errors
+            /// What fcntl(2) says, and, at the thread's first use of the runtime, why there is no poller.
+            pub fn from_std(socket: $std) -> io::Result<$type> {
+                Source::adopt(OwnedFd::from(socket)).map($type)
+            }
+        }
+
+        impl From<$std> for $type {
+            /// As `from_std`.
+            ///
+            /// # Panics
+            /// Where `from_std` returns an error.
+            fn from(socket: $std) -> $type {
+                $type::from_std(socket)
+                    .unwrap_or_else(|error| panic!("cannot take a socket over from std: {error}"))
+            }
+        }
+
+        impl From<$type> for $std {
+            /// As `into_std`.
+            ///
+            /// # Panics
+            /// Where `into_std` returns an error.
+            fn from(socket: $type) -> $std {
+                socket
+                    .into_std()
+                    .unwrap_or_else(|error| panic!("cannot make a std socket blocking again: {error}"))
+            }
+        }
+
+        impl AsFd for $type {
+            fn as_fd(&self) -> BorrowedFd<'_> {
+                self.0.as_fd()
+            }
+        }
+
+        impl AsRawFd for $type {
+            fn as_raw_fd(&self) -> RawFd {
+                self.0.as_raw_fd()
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($type)).field("fd", &self.as_raw_fd()).finish()
+            }
+        }
+    };
+}
+
+/// What sockets have that send and receive.
+macro_rules! socket_timeouts {
+    ($type:ident) => {
+        impl $type {
+            /// How long a read may wait; `None` (the default) is without end.
+            ///
+            /// # Errors
+            /// None; the type is std's.
+            pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
+                Ok(self.0.timeout(Direction::Read))
+            }
+
+            /// How long a write may wait; `None` (the default) is without end.
+            ///
+            /// # Errors
+            /// None; the type is std's.
+            pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
+                Ok(self.0.timeout(Direction::Write))
+            }
+
+            /// Sets how long a read may wait before it fails with `TimedOut`. A setting of this handle, without a
+            /// system call.
+            ///
+            /// # Errors
+            /// `InvalidInput` for a timeout of zero, as std's.
+            pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+                self.0.set_timeout(Direction::Read, timeout)
+            }
+
+            /// Sets how long a write may wait before it fails with `TimedOut`. A setting of this handle, without a
+            /// system call.
+            ///
+            /// # Errors
+            /// `InvalidInput` for a timeout of zero, as std's.
+            pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+                self.0.set_timeout(Direction::Write, timeout)
+            }
+
+            /// Closes one or both directions (shutdown(2)); who waits in a closed one wakes.
+            ///
+            /// # Errors
+            /// What shutdown(2) says: `NotConnected`.
+            pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+                self.0.socket()?.shutdown(how)
+            }
+
+            /// Closes the socket although others may still hold it: from now on every call on it fails, and those
+            /// who wait in one wake with that error (`NotConnected`). The peer sees the connection end. The
+            /// descriptor itself goes when the last reference does.
+            pub fn close(&self) {
+                // A socket that is not connected has nothing to shut down.
+                let _ = self.shutdown(Shutdown::Both);
+                self.0.close();
+            }
+        }
+    };
+}
+
+macro_rules! listener_close {
+    ($type:ident) => {
+        impl $type {
+            /// Stops accepting although others may still hold the listener: from now on every call on it fails,
+            /// and who waits in `accept` wakes with that error (`NotConnected`). The descriptor goes, and the
+            /// port becomes free, when the last reference does.
+            pub fn close(&self) {
+                self.0.close();
+            }
+        }
+    };
+}
+
+/// What streams have.
+macro_rules! stream {
+    ($type:ident) => {
+        socket_timeouts!($type);
+
+        impl $type {
+            /// Reads without taking the bytes out (`MSG_PEEK`). Parks the caller.
+            ///
+            /// # Errors
+            /// As `read`.
+            pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+                self.0.peek(buffer)
+            }
+
+            /// Sends up to `len` bytes of a file from `offset` on, at most 1 MiB a call, without copying them
+            /// through the process (sendfile(2)); returns how many were sent, 0 at the file's end. Parks the
+            /// caller while the peer does not read; waits for the disk block the hub.
+            ///
+            /// # Errors
+            /// `TimedOut`; what sendfile(2) says.
+            pub fn send_file(&self, file: &std::fs::File, offset: u64, len: usize) -> io::Result<usize> {
+                self.0.send_file(file.as_fd(), offset, len)
+            }
+        }
+
+        impl Read for &$type {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                self.0.read_stream(buffer)
+            }
+
+            fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+                self.0.read_stream_vectored(buffers)
+            }
+        }
+
+        impl Write for &$type {
+            fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+                self.0.send(buffer)
+            }
+
+            fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+                self.0.send_vectored(buffers)
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+
+        impl Read for $type {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                (&*self).read(buffer)
+            }
+
+            fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+                (&*self).read_vectored(buffers)
+            }
+        }
+
+        impl Write for $type {
+            fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+                (&*self).write(buffer)
+            }
+
+            fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+                (&*self).write_vectored(buffers)
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+    };
+}
+
+pub(super) use {inet_socket, listener_close, socket_common, socket_timeouts, stream};
+
+inet_socket!(TcpStream, std::net::TcpStream);
+inet_socket!(TcpListener, std::net::TcpListener);
+stream!(TcpStream);
+listener_close!(TcpListener);
+
+/// A non-blocking socket for an address.
+pub(super) fn socket(address: &SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Source> {
+    let socket = Socket::new(Domain::for_address(*address), kind.nonblocking(), Some(protocol))?;
+    Source::new(socket.into())
+}
+
+pub(super) fn inet(address: SockAddr) -> io::Result<SocketAddr> {
+    address.as_socket().ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidData, "the kernel returned an address that is not IPv4 or IPv6")
+    })
+}

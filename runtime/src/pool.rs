@@ -1,0 +1,209 @@
+//! A bounded number of greenlets.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use slab::Slab;
+
+use crate::error::WaitError;
+use crate::greenlet::{Greenlet, GreenletRef, WaitsFor, spawn};
+use crate::hub::{Hub, Moment};
+use crate::sync::{Semaphore, Waiters, Waiting};
+
+/// Runs at most so many greenlets at once (`gevent.pool.Pool`). Clones share the pool.
+///
+/// ```
+/// let pool = greenlet::Pool::new(2);
+/// for n in 0..10 {
+///     // parks while two are at work
+///     pool.spawn(move || greenlet::sleep(std::time::Duration::from_millis(n))).unwrap();
+/// }
+/// pool.join(None).unwrap();
+/// assert_eq!(pool.len(), 0);
+/// ```
+#[derive(Clone)]
+pub struct Pool(Rc<Shared>);
+
+struct Shared {
+    size: usize,
+    free: Semaphore,
+    members: RefCell<Slab<Option<GreenletRef>>>,
+    /// Who waits for the pool to become empty.
+    joiners: RefCell<Waiters>,
+}
+
+impl Pool {
+    /// A pool of at most `size` greenlets.
+    pub fn new(size: usize) -> Pool {
+        Pool(Rc::new(Shared {
+            size,
+            free: Semaphore::new(size),
+            members: RefCell::new(Slab::new()),
+            joiners: RefCell::new(Waiters::new()),
+        }))
+    }
+
+    /// Spawns a greenlet, waiting for a free slot if need be (`Pool.spawn`). Parks the caller while the pool is
+    /// full; those who wait are served in the order in which they came.
+    ///
+    /// # Errors
+    /// Why the wait failed; `f` is dropped then.
+    pub fn spawn<F, T>(&self, f: F) -> Result<Greenlet<T>, WaitError>
+    where
+        F: FnOnce() -> T + 'static,
+        T: 'static,
+    {
+        Ok(self.reserve(None)?.spawn(f))
+    }
+
+    /// Spawns a greenlet if a slot is free at once, else hands `f` back. Never parks.
+    ///
+    /// # Errors
+    /// `f`, when the pool is full.
+    pub fn try_spawn<F, T>(&self, f: F) -> Result<Greenlet<T>, F>
+    where
+        F: FnOnce() -> T + 'static,
+        T: 'static,
+    {
+        match self.try_reserve() {
+            Some(slot) => Ok(slot.spawn(f)),
+            None => Err(f),
+        }
+    }
+
+    /// Takes a slot for a greenlet that is yet to be spawned, waiting at most `timeout` for it (`None`: without end). A
+    /// server takes one before it accepts a connection. Parks the caller while the pool is full.
+    ///
+    /// # Errors
+    /// `TimedOut`, and why the wait failed.
+    pub fn reserve(&self, timeout: impl Into<Option<Duration>>) -> Result<Slot, WaitError> {
+        self.0.free.take(WaitsFor::PoolSlot, deadline(timeout))?;
+        Ok(Slot::new(self))
+    }
+
+    /// Takes a slot if one is free at once. Never parks.
+    pub fn try_reserve(&self) -> Option<Slot> {
+        self.0.free.try_take().then(|| Slot::new(self))
+    }
+
+    /// How many greenlets the pool runs at most.
+    pub fn size(&self) -> usize {
+        self.0.size
+    }
+
+    /// How many slots are taken.
+    pub fn len(&self) -> usize {
+        self.0.members.borrow().len()
+    }
+
+    /// Whether no slot is taken.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many more greenlets could be spawned at once (`Pool.free_count`).
+    pub fn free_count(&self) -> usize {
+        self.0.free.available()
+    }
+
+    /// Waits until a slot is free, or `timeout` is over (`Pool.wait_available`). Parks the caller. The slot is not kept for
+    /// the caller: see [`reserve`](Self::reserve).
+    ///
+    /// # Errors
+    /// `TimedOut`, and why the wait failed.
+    pub fn wait_available(&self, timeout: impl Into<Option<Duration>>) -> Result<(), WaitError> {
+        self.reserve(timeout).map(drop)
+    }
+
+    /// Waits until the pool is empty, or `timeout` is over (`Pool.join`). Parks the caller.
+    ///
+    /// # Errors
+    /// `TimedOut`, and why the wait failed.
+    pub fn join(&self, timeout: impl Into<Option<Duration>>) -> Result<(), WaitError> {
+        Waiting::until(&self.0.joiners, WaitsFor::Pool, deadline(timeout), || self.is_empty())
+    }
+
+    /// Kills all greenlets of the pool and waits until they have ended (`Pool.kill`).
+    ///
+    /// # Errors
+    /// Why the wait failed; the kills take place all the same.
+    pub fn kill(&self) -> Result<(), WaitError> {
+        self.kill_soon();
+        self.join(None)
+    }
+
+    /// Asks for the death of all greenlets of the pool and returns at once.
+    pub fn kill_soon(&self) {
+        // Copied out: a kill may run destructors, which may use the pool.
+        let members: Vec<_> =
+            self.0.members.borrow().iter().filter_map(|(_, member)| member.clone()).collect();
+        members.iter().for_each(GreenletRef::kill_soon);
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("size", &self.size()).field("taken", &self.len()).finish()
+    }
+}
+
+fn deadline(timeout: impl Into<Option<Duration>>) -> Option<Moment> {
+    timeout.into().and_then(|timeout| Hub::get().deadline(timeout))
+}
+
+/// A slot of a [`Pool`]: given back when it is dropped, or when the greenlet spawned with it has ended.
+#[must_use = "a slot that is not used is given back at once"]
+pub struct Slot {
+    pool: Rc<Shared>,
+    index: usize,
+}
+
+impl Slot {
+    /// Takes note of a permit that has been taken.
+    fn new(pool: &Pool) -> Slot {
+        let index = pool.0.members.borrow_mut().insert(None);
+        Slot { pool: pool.0.clone(), index }
+    }
+
+    /// Spawns a greenlet in this slot.
+    #[track_caller]
+    pub fn spawn<F, T>(self, f: F) -> Greenlet<T>
+    where
+        F: FnOnce() -> T + 'static,
+        T: 'static,
+    {
+        let (pool, index) = (self.pool.clone(), self.index);
+        // The closure owns the slot: it is given back when the closure ends or is dropped unstarted.
+        let greenlet = spawn(move || {
+            let _slot = self;
+            f()
+        });
+        pool.members.borrow_mut()[index] = Some((*greenlet).clone());
+        greenlet
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let empty = {
+            let mut members = self.pool.members.borrow_mut();
+            let _member = members.remove(self.index);
+            members.is_empty()
+        };
+        self.pool.free.give();
+        if empty {
+            let hub = Hub::get();
+            while let Some(joiner) = { self.pool.joiners.borrow_mut().pop() } {
+                hub.unpark(&joiner);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Slot")
+    }
+}

@@ -1,0 +1,90 @@
+//! One reservation of address space, cut into slots of one size.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+
+use super::guard::Guards;
+use super::{Bounds, Stack, sys};
+
+/// What the slots of a slab look like; all numbers are bytes, and whole pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Layout {
+    /// Usable bytes of a stack.
+    pub(super) size: usize,
+    /// Bytes of the guard beneath it.
+    pub(super) guard_size: usize,
+}
+
+impl Layout {
+    /// Bytes from one slot to the next.
+    pub(super) fn slot(self) -> usize {
+        self.size + self.guard_size
+    }
+}
+
+/// A reservation of address space. Slots are cut from its low end upwards as they are first wanted.
+///
+/// Dropping a slab leaves it mapped; [`Slab::release`] is what unmaps it.
+#[derive(Debug)]
+pub(super) struct Slab {
+    start: NonZeroUsize,
+    layout: Layout,
+    slots: usize,
+    cut: usize,
+}
+
+impl Slab {
+    /// Reserves room for `slots` stacks. Nothing is touched and no guard is made yet.
+    ///
+    /// # Errors
+    ///
+    /// `OutOfMemory` when there is no such room.
+    pub(super) fn new(layout: Layout, slots: usize) -> io::Result<Slab> {
+        let len = layout.slot().checked_mul(slots).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Slab { start: sys::map(len)?, layout, slots, cut: 0 })
+    }
+
+    /// Cuts the next slot and puts its guard in place; `None` when all have been cut.
+    ///
+    /// # Errors
+    ///
+    /// What the system says of the guard. The slot is still to be had then.
+    pub(super) fn cut(&mut self, guards: Guards) -> io::Result<Option<Stack>> {
+        if self.cut == self.slots {
+            return Ok(None);
+        }
+        let slot = self.layout.slot();
+        let limit = self.start.saturating_add(self.cut * slot);
+        let bounds = Bounds { base: limit.saturating_add(slot), limit, guard_size: self.layout.guard_size };
+        // SAFETY: the slot lies in this slab's mapping, and before it is cut nobody has its addresses.
+        unsafe { guards.install(bounds.guard()) }?;
+        self.cut += 1;
+        Ok(Some(Stack { bounds }))
+    }
+
+    /// How many slots have been cut.
+    pub(super) fn cut_slots(&self) -> usize {
+        self.cut
+    }
+
+    /// How many slots there are.
+    pub(super) fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// All addresses of the slab.
+    pub(super) fn range(&self) -> Range<usize> {
+        self.start.get()..self.start.get() + self.slots * self.layout.slot()
+    }
+
+    /// Gives the address space back.
+    ///
+    /// # Safety
+    ///
+    /// Nothing stands on any of its stacks, and none of them will be used again.
+    pub(super) unsafe fn release(self) {
+        // SAFETY: the range is the mapping made in `new`; the caller promises that it is out of use.
+        unsafe { sys::unmap(self.range()) }
+    }
+}

@@ -1,0 +1,116 @@
+//! The switch: the only file that names `corosensei`.
+//!
+//! A [`Fiber`] is a closure on a stack of its own that can be left ([`Fiber::suspend`], called from inside) and
+//! entered again ([`Fiber::resume`], called from the hub). What may not enter here: any idea of why somebody
+//! waits. Unwinding never crosses a switch: the entry closure catches everything, and a fiber that is dropped
+//! while suspended is abandoned, its stack with it, rather than unwound behind the runtime's back.
+
+use std::cell::{Cell, UnsafeCell};
+use std::mem;
+use std::num::NonZeroUsize;
+use std::ptr;
+
+use corosensei::{Coroutine, CoroutineResult, Yielder};
+
+use crate::stack::Stack;
+
+// SAFETY: `Stack` owns its memory exclusively until it is put back or dropped (a drop leaks it), its base and
+// limit are page aligned or coloured in multiples of 16, and the pool installs a guard at the low end before it
+// hands a stack out; `MIN_SIZE` is above corosensei's minimum of 4096 usable bytes.
+unsafe impl corosensei::stack::Stack for Stack {
+    #[inline]
+    fn base(&self) -> NonZeroUsize {
+        Stack::base(self)
+    }
+
+    #[inline]
+    fn limit(&self) -> NonZeroUsize {
+        Stack::limit(self)
+    }
+}
+
+/// A closure on its own stack.
+pub(crate) struct Fiber {
+    coroutine: UnsafeCell<Option<Coroutine<(), (), (), Stack>>>,
+    yielder: Cell<*const Yielder<(), ()>>,
+    /// Lowest and highest address of the stack, to tell whether a caller runs on it.
+    bounds: (usize, usize),
+    running: Cell<bool>,
+}
+
+impl Fiber {
+    /// A fiber that will run `entry` on `stack` at the first [`resume`](Self::resume). `entry` must not unwind;
+    /// one that does ends the process.
+    pub(crate) fn new(stack: Stack, entry: Box<dyn FnOnce()>) -> Box<Fiber> {
+        let bounds = (stack.limit().get(), stack.base().get());
+        let mut fiber = Box::new(Fiber {
+            coroutine: UnsafeCell::new(None),
+            yielder: Cell::new(ptr::null()),
+            bounds,
+            running: Cell::new(false),
+        });
+        let slot: *const Cell<*const Yielder<(), ()>> = &raw const fiber.yielder;
+        *fiber.coroutine.get_mut() =
+            Some(Coroutine::with_stack(stack, move |yielder: &Yielder<(), ()>, ()| {
+                // SAFETY: this closure runs only inside `resume(&self)`, so the boxed fiber, whose address is
+                // stable, is alive; `yielder` is a `Cell`, read and written by this thread only.
+                unsafe { (*slot).set(ptr::from_ref(yielder)) };
+                entry();
+            }));
+        fiber
+    }
+
+    /// Runs the fiber until it suspends or ends; true when it has ended.
+    ///
+    /// # Panics
+    /// If the fiber already runs (a switch from inside itself) or has ended.
+    #[inline]
+    pub(crate) fn resume(&self) -> bool {
+        assert!(!self.running.replace(true), "a green thread was resumed from inside itself");
+        // SAFETY: `running` was false, so no other `resume` is active on this fiber and nobody else borrows the
+        // coroutine: `new` and `into_stack` have exclusive access, `suspend` does not touch it. `Fiber` is
+        // `!Sync`, so no other thread is involved.
+        let coroutine = unsafe { &mut *self.coroutine.get() };
+        let done = match coroutine.as_mut().expect("present until into_stack").resume(()) {
+            CoroutineResult::Yield(()) => false,
+            CoroutineResult::Return(()) => true,
+        };
+        self.running.set(false);
+        done
+    }
+
+    /// Leaves the fiber; returns when it is resumed.
+    ///
+    /// # Panics
+    /// When called from anywhere but this fiber's own stack.
+    #[inline]
+    pub(crate) fn suspend(&self) {
+        let marker = 0u8;
+        let sp = (&raw const marker) as usize;
+        assert!(
+            self.running.get() && sp > self.bounds.0 && sp < self.bounds.1,
+            "a blocking call was made on a stack that is not the green thread's own"
+        );
+        // SAFETY: the fiber runs and the caller is on its stack (checked above), so `entry` has been called,
+        // which set `yielder` first; the yielder lives at the bottom of that very stack until `entry` returns.
+        unsafe { (*self.yielder.get()).suspend(()) }
+    }
+
+    /// The stack of a fiber that has ended.
+    pub(crate) fn into_stack(mut self) -> Stack {
+        self.coroutine.get_mut().take().expect("taken once").into_stack()
+    }
+}
+
+impl Drop for Fiber {
+    fn drop(&mut self) {
+        if let Some(coroutine) = self.coroutine.get_mut().take()
+            && coroutine.started()
+            && !coroutine.done()
+        {
+            // Its frames may be borrowed from elsewhere; corosensei would unwind them with a payload of its own,
+            // which our catches could not tell from a panic.
+            mem::forget(coroutine);
+        }
+    }
+}

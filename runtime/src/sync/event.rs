@@ -1,0 +1,103 @@
+//! A flag to wait for.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::time::Duration;
+
+use super::waiters::{Waiters, Waiting};
+use crate::error::WaitError;
+use crate::greenlet::WaitsFor;
+use crate::hub::{Hub, Moment};
+
+/// A flag that greenlets of one thread can wait for (`gevent.event.Event`).
+///
+/// ```
+/// use std::rc::Rc;
+/// use greenlet::sync::Event;
+///
+/// let ready = Rc::new(Event::new());
+/// let waiter = greenlet::spawn({ let ready = ready.clone(); move || ready.wait() });
+/// ready.set();
+/// assert!(waiter.join().unwrap().is_ok());
+/// ```
+pub struct Event {
+    set: Cell<bool>,
+    waiters: RefCell<Waiters>,
+}
+
+impl Event {
+    /// An event that is not set.
+    pub const fn new() -> Event {
+        Event { set: Cell::new(false), waiters: RefCell::new(Waiters::new()) }
+    }
+
+    /// Sets the flag and wakes all who wait, in the order in which they came.
+    pub fn set(&self) {
+        self.set.set(true);
+        let mut waiters = self.waiters.borrow_mut();
+        if waiters.len() > 0 {
+            let hub = Hub::get();
+            while let Some(waiter) = waiters.pop() {
+                hub.unpark(&waiter);
+            }
+        }
+    }
+
+    /// Takes the flag down.
+    pub fn clear(&self) {
+        self.set.set(false);
+    }
+
+    /// Whether the flag is up.
+    pub fn is_set(&self) -> bool {
+        self.set.get()
+    }
+
+    /// Waits until the event has been set; returns at once if it is. Who waits when it is set is woken even if it
+    /// is cleared right after. Parks the caller.
+    ///
+    /// # Errors
+    /// `Unwinding`, `LoopExit` and `NoHub` as told at [`WaitError`].
+    pub fn wait(&self) -> Result<(), WaitError> {
+        self.wait_until(None)
+    }
+
+    /// As [`wait`](Self::wait), for a limited time.
+    ///
+    /// # Errors
+    /// `TimedOut`, and those of [`wait`](Self::wait).
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<(), WaitError> {
+        self.wait_until(Hub::get().deadline(timeout))
+    }
+
+    fn wait_until(&self, deadline: Option<Moment>) -> Result<(), WaitError> {
+        if self.is_set() {
+            return Ok(());
+        }
+        let hub = Hub::get();
+        let waiting = Waiting::enter(&self.waiters, hub)?;
+        while !waiting.was_called() {
+            if hub.park(WaitsFor::Event, deadline)? == crate::greenlet::Wake::Deadline
+                && !waiting.was_called()
+            {
+                return Err(WaitError::TimedOut);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Default for Event {
+    fn default() -> Event {
+        Event::new()
+    }
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event")
+            .field("set", &self.is_set())
+            .field("waiting", &self.waiters.borrow().len())
+            .finish()
+    }
+}

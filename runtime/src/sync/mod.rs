@@ -1,0 +1,11 @@
+//! What greenlets of one thread tell each other with: events and semaphores, and the waiting list they are made of.
+//!
+//! What may not enter here: descriptors, and anything that another thread may touch.
+
+mod event;
+mod semaphore;
+mod waiters;
+
+pub use event::Event;
+pub use semaphore::{Permit, Semaphore};
+pub(crate) use waiters::{Waiters, Waiting};

@@ -1,0 +1,130 @@
+//! The waiting list: first in, first out, with removal from the middle for those who give up.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use slab::Slab;
+
+use crate::error::WaitError;
+use crate::greenlet::{Core, WaitsFor, Wake};
+use crate::hub::{Hub, Moment};
+
+/// Marks the end of the list in both directions.
+const NONE: usize = usize::MAX;
+
+/// A doubly linked list of parked greenlets. Empty, it owns no memory.
+pub(crate) struct Waiters {
+    entries: Slab<Entry>,
+    head: usize,
+    tail: usize,
+    next_ticket: u64,
+}
+
+struct Entry {
+    core: Rc<Core>,
+    ticket: u64,
+    before: usize,
+    after: usize,
+}
+
+/// A place in the list. It stays unique when the slot is used again.
+#[derive(Clone, Copy)]
+struct Place {
+    slot: usize,
+    ticket: u64,
+}
+
+impl Waiters {
+    pub(crate) const fn new() -> Waiters {
+        Waiters { entries: Slab::new(), head: NONE, tail: NONE, next_ticket: 0 }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn push(&mut self, core: Rc<Core>) -> Place {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let before = self.tail;
+        let slot = self.entries.insert(Entry { core, ticket, before, after: NONE });
+        match self.entries.get_mut(before) {
+            Some(last) => last.after = slot,
+            None => self.head = slot,
+        }
+        self.tail = slot;
+        Place { slot, ticket }
+    }
+
+    /// Takes the one who has waited longest.
+    pub(crate) fn pop(&mut self) -> Option<Rc<Core>> {
+        (self.head != NONE).then(|| self.unlink(self.head))
+    }
+
+    fn contains(&self, place: Place) -> bool {
+        self.entries.get(place.slot).is_some_and(|entry| entry.ticket == place.ticket)
+    }
+
+    fn unlink(&mut self, slot: usize) -> Rc<Core> {
+        let Entry { core, before, after, .. } = self.entries.remove(slot);
+        match self.entries.get_mut(before) {
+            Some(entry) => entry.after = after,
+            None => self.head = after,
+        }
+        match self.entries.get_mut(after) {
+            Some(entry) => entry.before = before,
+            None => self.tail = before,
+        }
+        core
+    }
+}
+
+impl Default for Waiters {
+    fn default() -> Waiters {
+        Waiters::new()
+    }
+}
+
+/// The greenlet that runs, in a waiting list. However the wait ends, the list forgets it.
+pub(crate) struct Waiting<'a> {
+    list: &'a RefCell<Waiters>,
+    place: Place,
+}
+
+impl<'a> Waiting<'a> {
+    /// Queues the greenlet that runs.
+    pub(crate) fn enter(list: &'a RefCell<Waiters>, hub: &Hub) -> Result<Waiting<'a>, WaitError> {
+        let place = list.borrow_mut().push(hub.current()?);
+        Ok(Waiting { list, place })
+    }
+
+    /// Whether somebody has taken it off the list, which is how a turn is handed over.
+    pub(crate) fn was_called(&self) -> bool {
+        !self.list.borrow().contains(self.place)
+    }
+
+    /// Parks until `done` holds or the deadline has come.
+    pub(crate) fn until(
+        list: &RefCell<Waiters>,
+        why: WaitsFor,
+        deadline: Option<Moment>,
+        done: impl Fn() -> bool,
+    ) -> Result<(), WaitError> {
+        let hub = Hub::get();
+        while !done() {
+            let _waiting = Waiting::enter(list, hub)?;
+            if hub.park(why, deadline)? == Wake::Deadline && !done() {
+                return Err(WaitError::TimedOut);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.was_called() {
+            let _gone = self.list.borrow_mut().unlink(self.place.slot);
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! What is particular to an operating system, behind one neutral interface.
+//!
+//! [`Poll`] is the readiness poller of one hub: `add`, `delete`, `wait`, and a [`Notifier`] with which other
+//! threads end a wait. Nothing in here knows greenlets, nothing above it knows `polling`. On Linux the wait goes
+//! straight to the poller's own epoll descriptor; `--cfg greenlet_portable` builds everything on the portable
+//! interface of `polling` alone, as other systems do and as our tests do once.
+
+#[cfg(all(target_os = "linux", not(greenlet_portable)))]
+mod linux;
+#[cfg(all(target_os = "linux", not(greenlet_portable)))]
+pub(crate) use linux::Poll;
+
+#[cfg(any(not(target_os = "linux"), greenlet_portable))]
+mod portable;
+#[cfg(any(not(target_os = "linux"), greenlet_portable))]
+pub(crate) use portable::Poll;
+
+use std::sync::Arc;
+
+use polling::Poller;
+
+/// How many events one wait hands over at most.
+const BATCH: usize = 1024;
+
+/// What the kernel said of one descriptor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Readiness {
+    /// The key the descriptor was added with.
+    pub(crate) key: usize,
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    /// The peer has closed its side, the descriptor is in error, or there is urgent data: from now on a short
+    /// read does not mean that nothing more is to be had.
+    pub(crate) hangup: bool,
+}
+
+/// Ends a wait of its [`Poll`] from any thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Notifier(Arc<Poller>);
+
+impl Notifier {
+    /// Makes the current or the next wait return.
+    pub(crate) fn notify(&self) {
+        // Writing to an eventfd that is already raised cannot fail in a way that matters: it is raised.
+        let _ = self.0.notify();
+    }
+}

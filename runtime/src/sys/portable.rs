@@ -1,0 +1,59 @@
+//! [`Poll`] by the portable interface of `polling`.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use polling::{Event, Events, PollMode, Poller};
+
+use super::{BATCH, Notifier, Readiness};
+
+pub(crate) struct Poll {
+    poller: Arc<Poller>,
+    events: Events,
+}
+
+impl Poll {
+    pub(crate) fn new() -> io::Result<Poll> {
+        let batch = std::num::NonZeroUsize::new(BATCH).unwrap_or(std::num::NonZeroUsize::MIN);
+        Ok(Poll { poller: Arc::new(Poller::new()?), events: Events::with_capacity(batch) })
+    }
+
+    pub(crate) fn notifier(&self) -> Notifier {
+        Notifier(self.poller.clone())
+    }
+
+    /// Watches both directions of `fd`, edge-triggered. `key` may be any value but `usize::MAX`.
+    pub(crate) fn add(&self, fd: BorrowedFd<'_>, key: usize) -> io::Result<()> {
+        // SAFETY: `polling` asks that the descriptor be deleted before it is closed. Our registrations do so or
+        // are the only owner of the open file, whose close takes the registration with it; events of either kind
+        // that arrive late carry an outdated generation in their key and are dropped.
+        unsafe { self.poller.add_with_mode(fd.as_raw_fd(), Event::all(key), PollMode::Edge) }
+    }
+
+    /// Stops watching `fd`.
+    pub(crate) fn delete(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.poller.delete(fd)
+    }
+
+    /// Waits for events, a notification or the end of `timeout` (`None`: no end), and hands the events to `each`.
+    pub(crate) fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        mut each: impl FnMut(Readiness),
+    ) -> io::Result<()> {
+        self.events.clear();
+        self.poller.wait(&mut self.events, timeout)?;
+        for event in self.events.iter() {
+            // A half-close cannot be told from data here, so a short read never counts as drained.
+            each(Readiness {
+                key: event.key,
+                readable: event.readable,
+                writable: event.writable,
+                hangup: true,
+            });
+        }
+        Ok(())
+    }
+}

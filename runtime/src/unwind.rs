@@ -1,0 +1,106 @@
+//! Unwinding: how a kill and the end of a timeout get out of a suspended call, and how panics are caught.
+//!
+//! Kill and timeout unwind with a payload of our own, which only this file knows. Every catch of ours lets it
+//! pass ([`catch_panic`]); the greenlet's root and the timeout's scope recognise it.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::{self, AssertUnwindSafe};
+
+use crate::error::Panic;
+use crate::hub::Hub;
+
+/// What is raised in a greenlet from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interrupt {
+    Kill,
+    /// The end of the timeout scope with this token.
+    Timeout(u64),
+}
+
+/// Unwinds the greenlet that runs. The panic hook is not called.
+pub(crate) fn raise(interrupt: Interrupt) -> ! {
+    panic::resume_unwind(Box::new(interrupt))
+}
+
+/// How a closure ended.
+pub(crate) enum Caught<T> {
+    Returned(T),
+    Interrupted(Interrupt),
+    Panicked(Panic),
+}
+
+/// Runs `f` and tells how it ended.
+pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> Caught<T> {
+    match panic::catch_unwind(AssertUnwindSafe(f)) {
+        Ok(value) => Caught::Returned(value),
+        Err(payload) => match payload.downcast::<Interrupt>() {
+            Ok(interrupt) => Caught::Interrupted(*interrupt),
+            Err(payload) => Caught::Panicked(describe(payload)),
+        },
+    }
+}
+
+/// Runs `f` and catches a panic in it, but lets kills and timeouts pass.
+///
+/// Use it wherever a server would use [`catch_unwind`](std::panic::catch_unwind), for instance around one request
+/// of many: `catch_unwind` would also swallow the unwinding by which [`kill`](crate::GreenletRef::kill) and
+/// [`timeout`](crate::timeout()) work, and the greenlet would live on (the runtime logs an error when it sees that).
+///
+/// # Errors
+/// The panic, with its message, its location and the greenlet's name.
+///
+/// ```
+/// let caught = greenlet::catch_panic(|| { if true { panic!("no such luck") } });
+/// assert_eq!(caught.unwrap_err().message(), "no such luck");
+/// ```
+pub fn catch_panic<T>(f: impl FnOnce() -> T) -> Result<T, Panic> {
+    match catch(f) {
+        Caught::Returned(value) => Ok(value),
+        Caught::Panicked(panic) => Err(panic),
+        Caught::Interrupted(interrupt) => raise(interrupt),
+    }
+}
+
+/// Goes on panicking with a caught panic; who catches it next still learns where it began.
+pub(crate) fn resume(panic: Panic) -> ! {
+    let (payload, location) = panic.into_parts();
+    let _ = LOCATION.try_with(|cell| cell.replace(location));
+    panic::resume_unwind(payload)
+}
+
+/// Logs a panic of values that were dropped where nobody could catch it.
+pub(crate) fn report(caught: Caught<()>) {
+    if let Caught::Panicked(panic) = caught {
+        log::error!("{panic} (in a destructor, after the end of its work)");
+    }
+}
+
+thread_local! {
+    /// Where the last panic of this thread happened, noted by the hook, taken by the catch.
+    static LOCATION: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+fn describe(payload: Box<dyn Any + Send>) -> Panic {
+    let location = LOCATION.try_with(|location| location.take()).ok().flatten();
+    let greenlet = Hub::get().current_or_main().name().to_owned();
+    Panic::new(payload, location, greenlet)
+}
+
+/// Puts a hook before the present one: it notes the location of each panic and names the greenlet, which std's
+/// own report, made per OS thread, does not.
+pub(crate) fn install_hook() {
+    if std::thread::panicking() {
+        // The hook cannot be changed now; locations stay unknown.
+        return;
+    }
+    let previous = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        let location = info.location().map(ToString::to_string);
+        let _ = LOCATION.try_with(|cell| cell.replace(location));
+        if let Some(core) = Hub::running_greenlet() {
+            eprintln!("\nin greenlet '{}':", core.name());
+        }
+        previous(info);
+    }));
+}

@@ -1,0 +1,28 @@
+//! What an application sees: requests, responses, bodies and the traits between them and a handler.
+//!
+//! This room knows nothing of sockets, of how a message is framed on the wire or of how a connection lives: an incoming
+//! body reaches its connection through one small trait object ([`Connection`]). Everything here can be made by hand, so
+//! that handlers are tested without a server.
+
+mod addr;
+mod body;
+mod handler;
+mod request;
+mod response;
+
+pub use addr::Addr;
+pub use body::{Body, BodyError, BodyWriter};
+pub use handler::Handler;
+pub use request::{HeadersInOrder, RequestExt};
+pub use response::IntoResponse;
+
+pub(crate) use request::HeadLines;
+
+/// A request as a handler gets it: the `http` crate's type with our [`Body`]. [`RequestExt`] adds what that type lacks.
+///
+/// Its `Debug` form shows `Sensitive` in place of the values of `Authorization`, `Proxy-Authorization` and `Cookie`.
+pub type Request = ::http::Request<Body>;
+
+/// A response as a handler gives it: the `http` crate's type with our [`Body`]. Most handlers return something simpler
+/// that is [`IntoResponse`].
+pub type Response = ::http::Response<Body>;

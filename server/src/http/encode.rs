@@ -1,0 +1,174 @@
+//! Response heads and chunk frames as bytes.
+
+use ::http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use super::framing::ResponseBody;
+
+/// The interim response which tells a client to send its body (RFC 9110, 15.2.1).
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// What goes into a response head.
+#[derive(Debug)]
+pub struct ResponseHead<'a> {
+    /// The status.
+    pub status: StatusCode,
+    /// The application's fields. Those that concern the connection or the framing are left out: the server alone speaks of
+    /// these (`Connection`, `Keep-Alive`, `Proxy-Connection`, `TE`, `Trailer`, `Transfer-Encoding`, `Content-Length`).
+    pub headers: &'a HeaderMap,
+    /// How the body is delimited.
+    pub body: ResponseBody,
+    /// What to say of the connection's future.
+    pub connection: Connection,
+    /// The value of `Date`, unless the application has set one.
+    pub date: &'a [u8],
+    /// The value of `Server`, unless the application has set one.
+    pub server: Option<&'a HeaderValue>,
+}
+
+/// What a response head says of the connection's future (RFC 9112, 9.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connection {
+    /// Nothing: HTTP/1.1 lives on by itself.
+    Implied,
+    /// `Connection: keep-alive`, for a client of HTTP/1.0 that asked for it.
+    KeepAlive,
+    /// `Connection: close`.
+    Close,
+}
+
+/// Appends the head with its empty line to `out`. The status line always says HTTP/1.1 (RFC 9110, 2.5).
+pub fn encode_head(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
+    if head.status == StatusCode::OK {
+        out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    } else {
+        out.extend_from_slice(b"HTTP/1.1 ");
+        out.extend_from_slice(head.status.as_str().as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(head.status.canonical_reason().unwrap_or("").as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    let mut has_date = false;
+    let mut has_server = false;
+    for (name, value) in head.headers {
+        if is_ours(name) {
+            continue;
+        }
+        has_date |= name == header::DATE;
+        has_server |= name == header::SERVER;
+        field(out, name.as_str().as_bytes(), value.as_bytes());
+    }
+    match head.body {
+        ResponseBody::Absent | ResponseBody::UntilClose => {}
+        ResponseBody::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        ResponseBody::Length(length) | ResponseBody::AbsentOf(length) => {
+            field(out, b"content-length", itoa::Buffer::new().format(length).as_bytes());
+        }
+    }
+    match head.connection {
+        Connection::Implied => {}
+        Connection::KeepAlive => out.extend_from_slice(b"connection: keep-alive\r\n"),
+        Connection::Close => out.extend_from_slice(b"connection: close\r\n"),
+    }
+    if let (false, Some(server)) = (has_server, head.server) {
+        field(out, b"server", server.as_bytes());
+    }
+    if !has_date {
+        field(out, b"date", head.date);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a chunk's size line (RFC 9112, 7.1). `size` must not be 0: that would end the body.
+pub fn encode_chunk_size(out: &mut Vec<u8>, size: usize) {
+    debug_assert_ne!(size, 0);
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let digits = (usize::BITS - size.leading_zeros()).div_ceil(4).max(1);
+    out.extend((0..digits).rev().map(|digit| HEX[(size >> (4 * digit)) & 15]));
+    out.extend_from_slice(b"\r\n");
+}
+
+fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn is_ours(name: &header::HeaderName) -> bool {
+    match name.as_str() {
+        // The length of the name alone settles it for most.
+        "connection" | "content-length" | "transfer-encoding" | "keep-alive" | "proxy-connection" | "te"
+        | "trailer" => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encode(
+        status: u16,
+        headers: &[(&'static str, &'static str)],
+        body: ResponseBody,
+        connection: Connection,
+    ) -> String {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, HeaderValue::from_static(value));
+        }
+        let head = ResponseHead {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: &map,
+            body,
+            connection,
+            date: b"D",
+            server: Some(&HeaderValue::from_static("s")),
+        };
+        let mut out = Vec::new();
+        encode_head(&mut out, &head);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_server_adds_framing_date_and_name() {
+        assert_eq!(
+            encode(200, &[("x-a", "1"), ("x-a", "2")], ResponseBody::Length(12), Connection::Implied),
+            "HTTP/1.1 200 OK\r\nx-a: 1\r\nx-a: 2\r\ncontent-length: 12\r\nserver: s\r\ndate: D\r\n\r\n"
+        );
+        assert_eq!(
+            encode(404, &[], ResponseBody::Chunked, Connection::Close),
+            "HTTP/1.1 404 Not Found\r\ntransfer-encoding: chunked\r\nconnection: close\r\nserver: s\r\ndate: D\r\n\r\n"
+        );
+        assert_eq!(
+            encode(599, &[], ResponseBody::Absent, Connection::KeepAlive),
+            "HTTP/1.1 599 \r\nconnection: keep-alive\r\nserver: s\r\ndate: D\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn an_application_sets_date_and_server_but_never_framing() {
+        let ours = [
+            ("content-length", "7"),
+            ("content-length", "8"),
+            ("transfer-encoding", "gzip"),
+            ("connection", "upgrade"),
+            ("keep-alive", "timeout=5"),
+            ("date", "then"),
+            ("server", "mine"),
+        ];
+        assert_eq!(
+            encode(200, &ours, ResponseBody::UntilClose, Connection::Close),
+            "HTTP/1.1 200 OK\r\ndate: then\r\nserver: mine\r\nconnection: close\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn chunk_sizes_are_hexadecimal_without_leading_zeros() {
+        for size in [1, 9, 15, 16, 255, 256, 4096, 0xfffff, usize::MAX] {
+            let mut out = Vec::new();
+            encode_chunk_size(&mut out, size);
+            assert_eq!(String::from_utf8(out).unwrap(), format!("{size:x}\r\n"));
+        }
+    }
+}

@@ -1,0 +1,496 @@
+//! A request head understood.
+
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
+use bytes::Bytes;
+
+use super::fields::{Facts, Keep};
+use super::framing::{RequestBody, request_body};
+use super::{Extent, Limits, ParseError};
+
+/// A request head. Target and header values are slices of the block that it was parsed from.
+#[derive(Debug)]
+pub struct Head {
+    /// The method, any token.
+    pub method: Method,
+    /// The request target.
+    pub uri: Uri,
+    /// 1.0 or 1.1.
+    pub version: Version,
+    /// The fields; those of equal names in order of arrival.
+    pub headers: HeaderMap,
+    /// How the body is delimited.
+    pub body: RequestBody,
+    /// Whether the client lets the connection live on (RFC 9112, 9.3).
+    pub keep_alive: bool,
+    /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110, 10.1.1).
+    pub expect_continue: bool,
+}
+
+/// Parses `block`, which is the buffer's bytes from `extent.start` to `extent.end`.
+///
+/// # Errors
+/// The first rule that is broken, in the order: fields as they come, framing, `Host`, `Expect`.
+pub fn parse_head(block: &Bytes, extent: &Extent, limits: &Limits) -> Result<Head, ParseError> {
+    let line = extent.request;
+    let method = Method::from_bytes(&block[..line.method_end]).map_err(|_| ParseError::Method)?;
+    let version = if line.old { Version::HTTP_10 } else { Version::HTTP_11 };
+    let uri = Uri::from_maybe_shared(block.slice(line.method_end + 1..line.target_end))
+        .map_err(|_| ParseError::TargetForm)?;
+
+    let mut headers = HeaderMap::with_capacity(extent.fields);
+    let mut facts = Facts::default();
+    tokenize(&block[line.end + 2..], extent.fields, |field| {
+        let keep = facts.note(field.name.as_bytes(), field.value)?;
+        if keep == Keep::Drop {
+            return Ok(());
+        }
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| ParseError::FieldName)?;
+        let mut value = HeaderValue::from_maybe_shared(block.slice_ref(field.value))
+            .map_err(|_| ParseError::FieldValue)?;
+        value.set_sensitive(keep == Keep::Sensitive);
+        headers.try_append(name, value).map_err(|_| ParseError::TooManyFields)?;
+        Ok(())
+    })?;
+
+    let body = request_body(version, facts.content_length, facts.transfer_encoding, limits)?;
+    if !facts.host && version == Version::HTTP_11 {
+        return Err(ParseError::HostMissing);
+    }
+    if facts.expect_other {
+        return Err(ParseError::Expectation);
+    }
+    let old = version == Version::HTTP_10;
+    Ok(Head {
+        method,
+        uri,
+        version,
+        headers,
+        body,
+        keep_alive: !facts.close && (!old || facts.keep_alive),
+        // An HTTP/1.0 client does not know what 100 means (RFC 9110, 10.1.1), and without a body there is nothing to wait for.
+        expect_continue: facts.expect_continue && !old && body != RequestBody::Length(0),
+    })
+}
+
+/// Has `httparse` find the field lines' tokens. Few fields need no allocation.
+fn tokenize<'b>(
+    lines: &'b [u8],
+    count: usize,
+    mut each: impl FnMut(&httparse::Header<'b>) -> Result<(), ParseError>,
+) -> Result<(), ParseError> {
+    const FEW: usize = 24;
+    let mut few = [httparse::EMPTY_HEADER; FEW];
+    let mut many = Vec::new();
+    let room = if count <= FEW {
+        &mut few[..count]
+    } else {
+        many.resize(count, httparse::EMPTY_HEADER);
+        &mut many[..]
+    };
+    match httparse::parse_headers(lines, room) {
+        Ok(httparse::Status::Complete((_, fields))) => fields.iter().try_for_each(&mut each),
+        Err(httparse::Error::HeaderName) => Err(ParseError::FieldName),
+        // The scanner has counted the lines and found their end, so what is left is a byte that may not stand in a value.
+        Ok(httparse::Status::Partial) | Err(_) => Err(ParseError::FieldValue),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Scanner;
+    use super::*;
+
+    /// What came of a stream of bytes: each request as `METHOD target body-framing alive`, then the error, if any.
+    type Outcome = (Vec<String>, Option<ParseError>);
+
+    /// Reads the heads in `input`, shown up to each of `cuts` in turn. (Bodies are left out of these inputs.)
+    fn read(input: &[u8], cuts: impl IntoIterator<Item = usize>) -> Outcome {
+        let limits =
+            Limits { request_line: 61, request_fields: 6, request_field_size: 60, request_body: 1000 };
+        let (mut scanner, mut at, mut requests) = (Scanner::default(), 0, Vec::new());
+        for cut in cuts.into_iter().chain([input.len()]) {
+            loop {
+                let shown = &input[at..cut.max(at)];
+                match scanner.scan(shown, &limits) {
+                    Ok(None) => break,
+                    Err(error) => return (requests, Some(error)),
+                    Ok(Some(extent)) => {
+                        let block = Bytes::copy_from_slice(&shown[extent.start..extent.end]);
+                        at += extent.end;
+                        match parse_head(&block, &extent, &limits) {
+                            Ok(head) => requests.push(describe(&head)),
+                            Err(error) => return (requests, Some(error)),
+                        }
+                    }
+                }
+            }
+        }
+        (requests, None)
+    }
+
+    /// The same whole, byte by byte, and cut in two at every position: all must agree.
+    fn every_way(name: &str, input: &[u8]) -> Outcome {
+        let whole = read(input, []);
+        assert_eq!(read(input, 1..input.len()), whole, "{name}, byte by byte");
+        for cut in 1..input.len() {
+            assert_eq!(read(input, [cut]), whole, "{name}, cut at {cut}");
+        }
+        whole
+    }
+
+    fn describe(head: &Head) -> String {
+        let alive = if head.keep_alive { "alive" } else { "close" };
+        let waits = if head.expect_continue { " waits" } else { "" };
+        format!("{} {} {:?} {:?} {alive}{waits}", head.method, head.uri, head.version, head.body)
+    }
+
+    #[test]
+    fn requests_that_are_well_formed() {
+        let rows: [(&str, &str, &str); 27] = [
+            ("RFC 9112 3: plain", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET / HTTP/1.1 Length(0) alive"),
+            (
+                "9112 2.2: one empty line first",
+                "\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+                "GET / HTTP/1.1 Length(0) alive",
+            ),
+            (
+                "9110 9.1: any token is a method",
+                "g!#T /x HTTP/1.1\r\nHost: a\r\n\r\n",
+                "g!#T /x HTTP/1.1 Length(0) alive",
+            ),
+            (
+                "9110 2.5: 1.x above is 1.1",
+                "GET / HTTP/1.9\r\nHost: a\r\n\r\n",
+                "GET / HTTP/1.1 Length(0) alive",
+            ),
+            ("9112 3.2: 1.0 needs no Host", "GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.0 Length(0) close"),
+            (
+                "9112 9.3: 1.0 may ask to live on",
+                "GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n",
+                "GET / HTTP/1.0 Length(0) alive",
+            ),
+            (
+                "9112 9.3: close wins in 1.0",
+                "GET / HTTP/1.0\r\nConnection: close, keep-alive\r\n\r\n",
+                "GET / HTTP/1.0 Length(0) close",
+            ),
+            (
+                "9112 9.6: close",
+                "GET / HTTP/1.1\r\nHost: a\r\nconnection: CLOSE\r\n\r\n",
+                "GET / HTTP/1.1 Length(0) close",
+            ),
+            (
+                "9110 7.6.1: a list",
+                "GET / HTTP/1.1\r\nHost: a\r\nConnection: x ,Close\r\n\r\n",
+                "GET / HTTP/1.1 Length(0) close",
+            ),
+            (
+                "9110 7.6.1: over lines",
+                "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\nConnection: close\r\n\r\n",
+                "GET / HTTP/1.1 Length(0) close",
+            ),
+            (
+                "9112 3.2.2: absolute",
+                "GET http://b:8/c?d HTTP/1.1\r\nHost: a\r\n\r\n",
+                "GET http://b:8/c?d HTTP/1.1 Length(0) alive",
+            ),
+            (
+                "9112 3.2.3: authority",
+                "CONNECT b:443 HTTP/1.1\r\nHost: b\r\n\r\n",
+                "CONNECT b:443 HTTP/1.1 Length(0) alive",
+            ),
+            (
+                "9112 3.2.4: asterisk",
+                "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+                "OPTIONS * HTTP/1.1 Length(0) alive",
+            ),
+            (
+                "9112 5.1: no space after the colon",
+                "GET / HTTP/1.1\r\nHost:a\r\n\r\n",
+                "GET / HTTP/1.1 Length(0) alive",
+            ),
+            (
+                "9112 5.1: space around the value",
+                "GET / HTTP/1.1\r\nHost:\t a \t\r\n\r\n",
+                "GET / HTTP/1.1 Length(0) alive",
+            ),
+            (
+                "9110 5.5: tab and obs-text",
+                "GET / HTTP/1.1\r\nHost: a\r\nX: a\tb\u{e9}\r\n\r\n",
+                "GET / HTTP/1.1 Length(0) alive",
+            ),
+            (
+                "9110 5.5: empty value",
+                "GET / HTTP/1.1\r\nHost: a\r\nX:\r\n\r\n",
+                "GET / HTTP/1.1 Length(0) alive",
+            ),
+            (
+                "9110 7.2: IPv6",
+                "GET / HTTP/1.1\r\nHost: [::1]:8080\r\n\r\n",
+                "GET / HTTP/1.1 Length(0) alive",
+            ),
+            (
+                "9112 6.2: length",
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n\r\n",
+                "POST / HTTP/1.1 Length(12) alive",
+            ),
+            (
+                "9112 6.3: equal lengths are one",
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\ncontent-length: 12\r\n\r\n",
+                "POST / HTTP/1.1 Length(12) alive",
+            ),
+            (
+                "9112 7: chunked",
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n",
+                "POST / HTTP/1.1 Chunked alive",
+            ),
+            (
+                "9110 10.1.1: expectation",
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: 100-Continue\r\n\r\n",
+                "POST / HTTP/1.1 Length(1) alive waits",
+            ),
+            (
+                "9110 10.1.1: nothing to wait for",
+                "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n",
+                "POST / HTTP/1.1 Length(0) alive",
+            ),
+            (
+                "9110 10.1.1: not in 1.0",
+                "POST / HTTP/1.0\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n",
+                "POST / HTTP/1.0 Length(1) close",
+            ),
+            (
+                "9112 3: a line of the allowed length",
+                "GET /5678901234567890123456789012345678901234567890a HTTP/1.1\r\nHost: a\r\n\r\n",
+                "GET /5678901234567890123456789012345678901234567890a HTTP/1.1 Length(0) alive",
+            ),
+            (
+                "9110 5.4: the allowed number of fields",
+                "GET / HTTP/1.1\r\nHost: a\r\nb: 2\r\nc: 3\r\nd: 4\r\ne: 5\r\nf: 6\r\n\r\n",
+                "GET / HTTP/1.1 Length(0) alive",
+            ),
+            (
+                "browsers leave these unencoded",
+                "GET /a|b?{^}`\\ HTTP/1.1\r\nHost: a\r\n\r\n",
+                "GET /a|b?{^}`\\ HTTP/1.1 Length(0) alive",
+            ),
+        ];
+        for (name, input, expected) in rows {
+            assert_eq!(every_way(name, input.as_bytes()), (vec![expected.into()], None), "{name}");
+        }
+    }
+
+    #[test]
+    fn requests_that_are_refused() {
+        use ParseError::*;
+        const H: &str = "GET / HTTP/1.1\r\nHost: a\r\n";
+        let rows: [(&str, String, ParseError, u16); 69] = [
+            (
+                "RFC 9112 2.2: bare LF after the request line",
+                "GET / HTTP/1.1\nHost: a\r\n\r\n".into(),
+                BareLf,
+                400,
+            ),
+            ("9112 2.2: bare LF after a field", "GET / HTTP/1.1\r\nHost: a\n\r\n".into(), BareLf, 400),
+            ("9112 2.2: bare LF at the end", format!("{H}\n"), BareLf, 400),
+            (
+                "9112 2.2: bare CR in the request line",
+                "GET /\rx HTTP/1.1\r\nHost: a\r\n\r\n".into(),
+                TargetByte,
+                400,
+            ),
+            ("9112 2.2: bare CR in a value", format!("{H}X: a\rb\r\n\r\n"), FieldValue, 400),
+            ("9112 2.2: bare CR before the end", format!("{H}X: a\r\r\n\r\n"), FieldValue, 400),
+            ("9112 2.2: two empty lines first", format!("\r\n\r\n{H}\r\n"), NotARequest, 400),
+            ("9112 2.2: LF first", format!("\n{H}\r\n"), BareLf, 400),
+            ("9112 2.2: space first", format!(" {H}\r\n"), NotARequest, 400),
+            (
+                "9112 2.2: space before the first field",
+                "GET / HTTP/1.1\r\n Host: a\r\n\r\n".into(),
+                ObsFold,
+                400,
+            ),
+            ("TLS on a plain port", "\x16\x03\x01\x02\0\x01".into(), Tls, 400),
+            ("9112 3: two spaces", "GET  / HTTP/1.1\r\nHost: a\r\n\r\n".into(), Version, 400),
+            (
+                "9112 3: two spaces before the version",
+                "GET /  HTTP/1.1\r\nHost: a\r\n\r\n".into(),
+                Version,
+                400,
+            ),
+            ("9112 3: trailing space", "GET / HTTP/1.1 \r\nHost: a\r\n\r\n".into(), Version, 400),
+            ("9112 3: tab for space", "GET\t/ HTTP/1.1\r\nHost: a\r\n\r\n".into(), Method, 400),
+            ("9112 3: HTTP/0.9", "GET /\r\n".into(), RequestLine, 400),
+            ("9112 3: method alone", "GET\r\n".into(), RequestLine, 400),
+            ("9112 3: space in the target", "GET /a b HTTP/1.1\r\nHost: a\r\n\r\n".into(), Version, 400),
+            ("9110 9.1: a method that is no token", "GE:T / HTTP/1.1\r\nHost: a\r\n\r\n".into(), Method, 400),
+            ("9112 2.3: lower case version", "GET / http/1.1\r\nHost: a\r\n\r\n".into(), Version, 400),
+            ("9112 2.3: two digits", "GET / HTTP/1.10\r\nHost: a\r\n\r\n".into(), Version, 400),
+            ("9112 2.3: no minor", "GET / HTTP/1\r\nHost: a\r\n\r\n".into(), Version, 400),
+            ("9110 15.6.6: HTTP/2.0", "GET / HTTP/2.0\r\nHost: a\r\n\r\n".into(), VersionNotSupported, 505),
+            (
+                "9110 15.6.6: HTTP/0.9 spelled out",
+                "GET / HTTP/0.9\r\nHost: a\r\n\r\n".into(),
+                VersionNotSupported,
+                505,
+            ),
+            ("9113 3.4: preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), VersionNotSupported, 505),
+            ("9112 3.2: no form", "GET foo HTTP/1.1\r\nHost: a\r\n\r\n".into(), TargetForm, 400),
+            ("9112 3.2: fragment", "GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n".into(), TargetByte, 400),
+            ("9112 3.2: raw UTF-8", "GET /\u{e9} HTTP/1.1\r\nHost: a\r\n\r\n".into(), TargetByte, 400),
+            ("9112 3.2: control character", "GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n".into(), TargetByte, 400),
+            (
+                "9112 3.2.4: asterisk is for OPTIONS",
+                "GET * HTTP/1.1\r\nHost: a\r\n\r\n".into(),
+                TargetForm,
+                400,
+            ),
+            (
+                "9112 3.2.3: authority is for CONNECT",
+                "GET a:80 HTTP/1.1\r\nHost: a\r\n\r\n".into(),
+                TargetForm,
+                400,
+            ),
+            (
+                "9112 3.2.3: CONNECT takes no path",
+                "CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n".into(),
+                TargetForm,
+                400,
+            ),
+            (
+                "9110 4.2.4: user information",
+                "GET http://u:p@a/ HTTP/1.1\r\nHost: a\r\n\r\n".into(),
+                TargetForm,
+                400,
+            ),
+            ("9112 3.2: no Host", "GET / HTTP/1.1\r\n\r\n".into(), HostMissing, 400),
+            ("9112 3.2: no Host, absolute form", "GET http://a/ HTTP/1.1\r\n\r\n".into(), HostMissing, 400),
+            ("9112 3.2: equal Hosts", format!("{H}Host: a\r\n\r\n"), HostRepeated, 400),
+            (
+                "9112 3.2: two Hosts in 1.0",
+                "GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n".into(),
+                HostRepeated,
+                400,
+            ),
+            ("9110 4.2.1: empty Host", "GET / HTTP/1.1\r\nHost:\r\n\r\n".into(), HostInvalid, 400),
+            ("9112 3.2: Host with space", "GET / HTTP/1.1\r\nHost: a b\r\n\r\n".into(), HostInvalid, 400),
+            ("9112 3.2: Host with path", "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n".into(), HostInvalid, 400),
+            ("9112 3.2: Host with user", "GET / HTTP/1.1\r\nHost: u@a\r\n\r\n".into(), HostInvalid, 400),
+            (
+                "9112 3.2: Host with a bad port",
+                "GET / HTTP/1.1\r\nHost: a:8x\r\n\r\n".into(),
+                HostInvalid,
+                400,
+            ),
+            ("9112 5.1: space before the colon", format!("{H}X : a\r\n\r\n"), FieldName, 400),
+            ("9112 5.1: empty name", format!("{H}: a\r\n\r\n"), FieldName, 400),
+            ("9110 5.1: name that is no token", format!("{H}X(: a\r\n\r\n"), FieldName, 400),
+            ("9112 5: no colon", format!("{H}X\r\n\r\n"), FieldName, 400),
+            ("9112 5.2: obs-fold", format!("{H}X: a\r\n b\r\n\r\n"), ObsFold, 400),
+            ("9112 5.2: obs-fold with a tab", format!("{H}X: a\r\n\tb\r\n\r\n"), ObsFold, 400),
+            ("9110 5.5: NUL in a value", format!("{H}X: a\0b\r\n\r\n"), FieldValue, 400),
+            ("9110 5.5: DEL in a value", format!("{H}X: a\x7f\r\n\r\n"), FieldValue, 400),
+            ("9110 5.5: VT in a value", format!("{H}X: a\x0bb\r\n\r\n"), FieldValue, 400),
+            ("9112 6.3: length with a sign", format!("{H}Content-Length: +1\r\n\r\n"), ContentLength, 400),
+            ("9112 6.3: empty length", format!("{H}Content-Length:\r\n\r\n"), ContentLength, 400),
+            ("9112 6.3: length as a list", format!("{H}Content-Length: 1, 1\r\n\r\n"), ContentLength, 400),
+            (
+                "9112 6.3: length in hexadecimal",
+                format!("{H}Content-Length: 0x1\r\n\r\n"),
+                ContentLength,
+                400,
+            ),
+            (
+                "9112 6.3: length too large",
+                format!("{H}Content-Length: 99999999999999999999\r\n\r\n"),
+                ContentLength,
+                400,
+            ),
+            (
+                "9112 6.3: lengths that differ",
+                format!("{H}Content-Length: 1\r\nContent-Length: 2\r\n\r\n"),
+                ContentLength,
+                400,
+            ),
+            (
+                "9112 6.1: coding and length",
+                format!("{H}Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"),
+                TransferEncodingWithLength,
+                400,
+            ),
+            (
+                "9112 6.1: length and coding",
+                format!("{H}Transfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n"),
+                TransferEncodingWithLength,
+                400,
+            ),
+            (
+                "9112 6.1: coding in 1.0",
+                "GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n".into(),
+                TransferEncodingInOld,
+                400,
+            ),
+            (
+                "9112 6.3: chunked not last",
+                format!("{H}Transfer-Encoding: chunked, gzip\r\n\r\n"),
+                TransferEncoding,
+                400,
+            ),
+            (
+                "9112 6.1: chunked twice over lines",
+                format!("{H}Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n"),
+                TransferEncoding,
+                400,
+            ),
+            (
+                "9112 6.1: unknown coding",
+                format!("{H}Transfer-Encoding: brotli, chunked\r\n\r\n"),
+                TransferCodingUnknown,
+                501,
+            ),
+            ("9110 10.1.1: unknown expectation", format!("{H}Expect: 200-ok\r\n\r\n"), Expectation, 417),
+            ("9110 15.5.14: body too large", format!("{H}Content-Length: 1001\r\n\r\n"), BodyTooLarge, 413),
+            (
+                "9110 15.5.15: request line too long",
+                format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(60)),
+                RequestLineTooLong,
+                414,
+            ),
+            ("6585 5: field too large", format!("{H}X: {}\r\n\r\n", "x".repeat(60)), FieldTooLarge, 431),
+            (
+                "6585 5: too many fields",
+                format!("{H}b: 2\r\nc: 3\r\nd: 4\r\ne: 5\r\nf: 6\r\ng: 7\r\n\r\n"),
+                TooManyFields,
+                431,
+            ),
+            ("9112 2.2: folded Host", "GET / HTTP/1.1\r\nHost: a\r\n\tb\r\n\r\n".into(), ObsFold, 400),
+        ];
+        for (name, input, error, status) in rows {
+            assert_eq!(every_way(name, input.as_bytes()), (vec![], Some(error)), "{name}");
+            assert_eq!(error.status(), status, "{name}");
+        }
+    }
+
+    #[test]
+    fn good_requests_before_a_bad_one_are_seen_first() {
+        let input = b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\nGET /3 HTTP/1.1\r\n\r\n";
+        let (requests, error) = every_way("pipeline", input);
+        assert_eq!(requests, ["GET /1 HTTP/1.1 Length(0) alive", "GET /2 HTTP/1.1 Length(0) alive"]);
+        assert_eq!(error, Some(ParseError::HostMissing));
+    }
+
+    #[test]
+    fn many_fields_keep_their_order_and_secrets_are_masked() {
+        let mut text =
+            String::from("GET / HTTP/1.1\r\nHost: a\r\nCookie: secret\r\nAuthorization: secret\r\n");
+        (0..90).for_each(|n| text.push_str(&format!("X-Many: {n}\r\n")));
+        text.push_str("\r\n");
+        let limits = Limits::default();
+        let extent = Scanner::default().scan(text.as_bytes(), &limits).unwrap().unwrap();
+        let head = parse_head(&Bytes::from(text), &extent, &limits).unwrap();
+        let many: Vec<_> =
+            head.headers.get_all("x-many").iter().map(|v| v.to_str().unwrap().to_owned()).collect();
+        assert_eq!(many, (0..90).map(|n| n.to_string()).collect::<Vec<_>>());
+        assert!(!format!("{head:?}").contains("secret"));
+    }
+}

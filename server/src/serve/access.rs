@@ -1,0 +1,88 @@
+//! What an access log gets to see.
+
+use std::time::{Duration, SystemTime};
+
+use ::http::{HeaderMap, StatusCode};
+
+use crate::app::{Addr, HeadLines};
+
+/// Is told of every answered request, after the last byte of the answer was handed to the kernel or the connection failed.
+///
+/// Called in the connection's own green thread (or thread): what it does delays that connection, and if it blocks without
+/// parking, all of them.
+pub trait AccessLog: Send + Sync + 'static {
+    /// One request was answered.
+    fn log(&self, exchange: &Exchange<'_>);
+}
+
+/// One request and its answer.
+#[derive(Debug)]
+pub struct Exchange<'a> {
+    /// The client's address.
+    pub peer: &'a Addr,
+    /// The request's head as it came, from the method to the empty line; `None` if none could be made out (a malformed
+    /// or oversized head, say).
+    pub head: Option<&'a [u8]>,
+    /// The status sent.
+    pub status: StatusCode,
+    /// The headers of the response, as the handler set them.
+    pub response_headers: &'a HeaderMap,
+    /// How many bytes of body were sent, without chunk framing.
+    pub body_sent: u64,
+    /// When the first byte of the head had arrived.
+    pub started: SystemTime,
+    /// From the first byte of the head to the end of the answer.
+    pub duration: Duration,
+}
+
+impl<'a> Exchange<'a> {
+    /// The request line as it came, `GET / HTTP/1.1`.
+    pub fn request_line(&self) -> Option<&'a str> {
+        let head = self.head?;
+        let end = memchr::memchr(b'\r', head)?;
+        std::str::from_utf8(&head[..end]).ok()
+    }
+
+    /// The method as it came.
+    pub fn method(&self) -> Option<&'a str> {
+        self.request_line()?.split(' ').next()
+    }
+
+    /// The request target as it came.
+    pub fn target(&self) -> Option<&'a str> {
+        self.request_line()?.split(' ').nth(1)
+    }
+
+    /// The version as it came, `HTTP/1.1`.
+    pub fn version(&self) -> Option<&'a str> {
+        self.request_line()?.split(' ').nth(2)
+    }
+
+    /// The value of the first request header of that name, compared without regard to case.
+    pub fn request_header(&self, name: &str) -> Option<&'a [u8]> {
+        HeadLines::new(self.head?).find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_of_the_head_are_found() {
+        let exchange = Exchange {
+            peer: &Addr::Unix(None),
+            head: Some(b"GET /a?b HTTP/1.1\r\nHost: h\r\nUser-Agent: curl/8\r\n\r\n"),
+            status: StatusCode::OK,
+            response_headers: &HeaderMap::new(),
+            body_sent: 0,
+            started: SystemTime::UNIX_EPOCH,
+            duration: Duration::ZERO,
+        };
+        assert_eq!(exchange.request_line(), Some("GET /a?b HTTP/1.1"));
+        assert_eq!((exchange.method(), exchange.target()), (Some("GET"), Some("/a?b")));
+        assert_eq!(exchange.version(), Some("HTTP/1.1"));
+        assert_eq!(exchange.request_header("user-agent"), Some(&b"curl/8"[..]));
+        assert_eq!(exchange.request_header("referer"), None);
+    }
+}
