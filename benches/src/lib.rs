@@ -3,4 +3,5 @@
 //! The programs are in `src/bin/` (`compare`, `million`) and `benches/` (micro-benchmarks). All of them use the crates
 //! as a user would, send traffic to loopback only and end by themselves.
 
+pub mod compare;
 pub mod load;
