@@ -19,7 +19,11 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+pub mod config;
+pub mod demo;
+pub mod files;
 pub mod http;
+pub mod log;
 pub mod serve;
 
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};

@@ -1,0 +1,37 @@
+//! The README's table of settings is made from the definitions. Should this test fail, run it with `UPDATE_README=1`.
+
+use std::fmt::Write;
+use std::fs;
+
+use super::SETTINGS;
+
+const BEGIN: &str = "<!-- settings: made from server/src/config/settings.rs -->\n";
+const END: &str = "<!-- end of settings -->";
+
+#[test]
+fn the_readme_has_the_table_of_settings_that_the_definitions_give() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+    let readme = fs::read_to_string(path).unwrap();
+    let (before, rest) = readme.split_once(BEGIN).expect("the mark where the table begins");
+    let (found, after) = rest.split_once(END).expect("the mark where the table ends");
+    if std::env::var_os("UPDATE_README").is_some() {
+        fs::write(path, format!("{before}{BEGIN}{}{END}{after}", table())).unwrap();
+        return;
+    }
+    assert_eq!(found, table(), "UPDATE_README=1 cargo test -p greenserve readme rewrites it");
+}
+
+fn table() -> String {
+    let mut table = "| Flag | Default | |\n|---|---|---|\n".to_owned();
+    for setting in SETTINGS {
+        let short = setting.short.map(|short| format!("`-{short}`, ")).unwrap_or_default();
+        let default = match setting.default {
+            "" => String::new(),
+            default => format!("`{}`", default.replace('|', "\\|")),
+        };
+        let env = setting.env.map(|(name, _)| format!(" Environment: `{name}`.")).unwrap_or_default();
+        let (flag, summary) = (setting.flag, setting.summary());
+        writeln!(table, "| {short}`--{flag}` | {default} | {summary}{env} |").unwrap();
+    }
+    table
+}

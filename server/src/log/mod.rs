@@ -1,0 +1,18 @@
+//! The error log and the access log.
+//!
+//! [`ErrorLog`] is an implementation of the `log` facade in gunicorn's line format, so `log::warn!` anywhere (the
+//! application included) ends up in it. [`FormattedLog`] writes one line per request in gunicorn's access log
+//! format, compiled once. Both hand their lines to a [`Sink`]: a bounded queue and a writer thread, so that a
+//! slow disk or a pipe nobody reads never holds up a hub; lines that do not fit are dropped, counted and reported.
+//!
+//! What comes from a peer is escaped before it is written: nobody can forge a line. Nothing in here knows
+//! settings, sockets or green threads. Dates are UTC.
+
+mod access;
+mod clock;
+mod error;
+mod sink;
+
+pub use access::{AccessFormat, FormattedLog};
+pub use error::ErrorLog;
+pub use sink::Sink;
