@@ -144,9 +144,9 @@ settings! {
         /// How many connections may wait in the kernel to be accepted.
         ///
         /// The kernel caps it at net.core.somaxconn.
-        backlog: i32 {
+        backlog: u32 {
             flag: "backlog", value: "N", default: "2048",
-            parse: |text| count(text, 1..=65_535).map(|n| n as i32),
+            parse: |text| count(text, 1..=65_535).map(|n| n as u32),
         }
     }
     Workers {
