@@ -10,9 +10,10 @@ use std::mem;
 use std::num::NonZeroUsize;
 use std::ptr;
 
+use corosensei::stack::valgrind::ValgrindStackRegistration;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 
-use crate::stack::Stack;
+use crate::stack::{self, Bounds, Stack};
 
 // SAFETY: `Stack` owns its memory exclusively until it is put back or dropped (a drop leaks it), its base and
 // limit are page aligned or coloured in multiples of 16, and the pool installs a guard at the low end before it
@@ -33,21 +34,29 @@ unsafe impl corosensei::stack::Stack for Stack {
 pub(crate) struct Fiber {
     coroutine: UnsafeCell<Option<Coroutine<(), (), (), Stack>>>,
     yielder: Cell<*const Yielder<(), ()>>,
-    /// Lowest and highest address of the stack, to tell whether a caller runs on it.
-    bounds: (usize, usize),
+    bounds: Bounds,
+    /// The stack pointer of the last [`suspend`](Self::suspend).
+    left_at: Cell<usize>,
     running: Cell<bool>,
+    /// Tells valgrind, if the program runs under it, that this memory is a stack; else a few idle instructions.
+    _valgrind: ValgrindStackRegistration,
 }
 
 impl Fiber {
     /// A fiber that will run `entry` on `stack` at the first [`resume`](Self::resume). `entry` must not unwind;
     /// one that does ends the process.
     pub(crate) fn new(stack: Stack, entry: Box<dyn FnOnce()>) -> Box<Fiber> {
-        let bounds = (stack.limit().get(), stack.base().get());
+        let bounds = stack.bounds();
         let mut fiber = Box::new(Fiber {
             coroutine: UnsafeCell::new(None),
             yielder: Cell::new(ptr::null()),
             bounds,
+            left_at: Cell::new(0),
             running: Cell::new(false),
+            _valgrind: ValgrindStackRegistration::new(
+                bounds.guard().start as *mut u8,
+                bounds.pages().end - bounds.guard().start,
+            ),
         });
         let slot: *const Cell<*const Yielder<(), ()>> = &raw const fiber.yielder;
         *fiber.coroutine.get_mut() =
@@ -85,15 +94,28 @@ impl Fiber {
     /// When called from anywhere but this fiber's own stack.
     #[inline]
     pub(crate) fn suspend(&self) {
-        let marker = 0u8;
-        let sp = (&raw const marker) as usize;
+        let here = stack::here();
+        self.left_at.set(here);
         assert!(
-            self.running.get() && sp > self.bounds.0 && sp < self.bounds.1,
+            self.running.get() && self.bounds.pages().contains(&here),
             "a blocking call was made on a stack that is not the green thread's own"
         );
         // SAFETY: the fiber runs and the caller is on its stack (checked above), so `entry` has been called,
         // which set `yielder` first; the yielder lives at the bottom of that very stack until `entry` returns.
         unsafe { (*self.yielder.get()).suspend(()) }
+    }
+
+    /// Gives back the memory of the stack below where the fiber stands. Does nothing while it runs and before it has
+    /// run.
+    pub(crate) fn trim(&self) {
+        if self.running.get() || self.left_at.get() == 0 {
+            return;
+        }
+        // SAFETY: the fiber does not run, so it stands where it was last left, in `suspend`, whose frame's lower
+        // end `here` was taken for; what the switch pushed below that are a few registers, within the page that
+        // is spared. (An ended fiber has nothing alive at all.)
+        // A failure leaves the memory where it is, which is all one can do about it.
+        let _ = unsafe { self.bounds.discard_below(self.left_at.get()) };
     }
 
     /// The stack of a fiber that has ended.

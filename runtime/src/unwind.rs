@@ -83,7 +83,11 @@ thread_local! {
 
 fn describe(payload: Box<dyn Any + Send>) -> Panic {
     let location = LOCATION.try_with(|location| location.take()).ok().flatten();
-    let greenlet = Hub::get().current_or_main().name().to_owned();
+    // A thread without a hub gets none for this.
+    let greenlet = match Hub::running_greenlet() {
+        Some(core) => core.name().to_owned(),
+        None => std::thread::current().name().unwrap_or("main").to_owned(),
+    };
     Panic::new(payload, location, greenlet)
 }
 

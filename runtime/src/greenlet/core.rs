@@ -90,6 +90,15 @@ enum Kill {
     Raised,
 }
 
+/// How long a greenlet has been parked, in passes over the idle stacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Idle {
+    No,
+    Once,
+    /// Its stack has been seen to.
+    Tidied,
+}
+
 /// One greenlet.
 pub(crate) struct Core {
     pub(crate) id: u64,
@@ -106,6 +115,7 @@ pub(crate) struct Core {
     pub(crate) fiber: RefCell<Option<Box<Fiber>>>,
     /// Where its stack lies: read by the overflow report.
     pub(crate) stack_bounds: Cell<Option<Bounds>>,
+    pub(crate) idle: Cell<Idle>,
     /// Its values while it does not run; while it does, those of the hub's thread.
     pub(crate) locals: Cell<ctxlocal::Map>,
     pub(crate) joiners: RefCell<Waiters>,
@@ -154,6 +164,7 @@ impl Core {
             start_timer: Cell::new(None),
             fiber: RefCell::new(None),
             stack_bounds: Cell::new(None),
+            idle: Cell::new(Idle::No),
             locals: Cell::new(ctxlocal::Map::new()),
             joiners: RefCell::new(Waiters::new()),
             end: RefCell::new(None),

@@ -128,6 +128,13 @@ impl GreenletRef {
         self.0.is_dead()
     }
 
+    /// How deep its stack has been used, in bytes of whole pages, since the hub last gave back what lay idle: to
+    /// choose a [stack size](crate::Builder::stack_size) by. One system call. `None` before it has started, once it
+    /// has ended, and for main.
+    pub fn stack_used(&self) -> Option<usize> {
+        self.0.stack_bounds.get()?.high_water().ok()
+    }
+
     /// Waits until the greenlet has ended, or `timeout` is over, and leaves its value alone (gevent's `join`).
     /// Parks the caller.
     ///

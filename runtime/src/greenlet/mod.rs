@@ -8,7 +8,7 @@ mod handle;
 mod many;
 mod scope;
 
-pub(crate) use self::core::{Core, End, State, WaitsFor, Wake};
+pub(crate) use self::core::{Core, End, Idle, State, WaitsFor, Wake};
 pub use builder::{Builder, spawn, spawn_later};
 pub use handle::{Greenlet, GreenletRef, current};
 pub use many::{join_all, kill_all};

@@ -6,12 +6,15 @@
 //! number or slot is used again, finds nobody.
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::rc::Rc;
 
 use slab::Slab;
 
-use crate::greenlet::Core;
+use super::Hub;
+use super::clock::Moment;
+use crate::error::WaitError;
+use crate::greenlet::{Core, WaitsFor, Wake};
 use crate::sys::Readiness;
 
 /// Which side of a descriptor.
@@ -193,5 +196,89 @@ impl IoTable {
         self.slots
             .get_mut(registration.index as usize)
             .filter(|slot| slot.generation == registration.generation)
+    }
+}
+
+impl Hub {
+    /// Registers a descriptor, for both directions, edge-triggered.
+    pub(crate) fn register(&self, fd: BorrowedFd<'_>) -> io::Result<Registration> {
+        let registration = self.io.borrow_mut().insert(fd.as_raw_fd());
+        let added = match &*self.poll.borrow() {
+            Some(poll) => poll.add(fd, registration.key()),
+            None => Err(WaitError::NoHub.into()),
+        };
+        if added.is_err() {
+            self.io.borrow_mut().remove(registration);
+        }
+        added.map(|()| registration)
+    }
+
+    /// Forgets a registration and wakes who waited on it. With `delete` the poller is told; without, the
+    /// descriptor is about to be closed and nobody else has the open file, so the kernel forgets it by itself.
+    pub(crate) fn deregister(&self, registration: Registration, delete: Option<BorrowedFd<'_>>) {
+        let waiters = self.io.borrow_mut().remove(registration);
+        if let (Some(fd), Some(poll)) = (delete, &*self.poll.borrow()) {
+            // It fails only if the kernel has dropped the registration already.
+            let _ = poll.delete(fd);
+        }
+        waiters.iter().flatten().for_each(|core| self.unpark(core));
+    }
+
+    /// Wakes who waits on a descriptor, so that they look again.
+    pub(crate) fn wake_waiters(&self, registration: Registration) {
+        let waiters = self.io.borrow_mut().wake_both(registration);
+        waiters.iter().flatten().for_each(|core| self.unpark(core));
+    }
+
+    /// Parks until the descriptor is ready, or until somebody else wants it looked at again.
+    ///
+    /// # Errors
+    /// `ResourceBusy` when another greenlet waits for the same side of it; `TimedOut`; and those of
+    /// [`park`](Self::park).
+    pub(crate) fn wait_io(
+        &self,
+        registration: Registration,
+        direction: Direction,
+        why: WaitsFor,
+        deadline: Option<Moment>,
+    ) -> io::Result<()> {
+        if self.io.borrow_mut().is_ready(registration, direction) {
+            return Ok(());
+        }
+        let core = self.current()?;
+        self.io.borrow_mut().set_waiter(registration, direction, &core)?;
+        let _waiting = IoWait { hub: self, registration, direction, core: &core };
+        match self.park(why, deadline)? {
+            Wake::Event => Ok(()),
+            // What arrived in the same moment as the deadline is taken.
+            Wake::Deadline if self.io.borrow_mut().is_ready(registration, direction) => Ok(()),
+            Wake::Deadline => Err(WaitError::TimedOut.into()),
+        }
+    }
+
+    pub(crate) fn clear_ready(&self, registration: Registration, direction: Direction) {
+        self.io.borrow_mut().clear_ready(registration, direction);
+    }
+
+    pub(crate) fn drained(&self, registration: Registration) {
+        self.io.borrow_mut().drained(registration);
+    }
+
+    pub(crate) fn is_ready(&self, registration: Registration, direction: Direction) -> bool {
+        self.io.borrow_mut().is_ready(registration, direction)
+    }
+}
+
+/// Takes a waiter off its descriptor when the wait ends, however it ends.
+struct IoWait<'a> {
+    hub: &'a Hub,
+    registration: Registration,
+    direction: Direction,
+    core: &'a Rc<Core>,
+}
+
+impl Drop for IoWait<'_> {
+    fn drop(&mut self) {
+        self.hub.io.borrow_mut().unset_waiter(self.registration, self.direction, self.core);
     }
 }

@@ -114,6 +114,8 @@ impl Source {
         direction: Direction,
         mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
     ) -> io::Result<T> {
+        // Before the call: giving way may unwind, and what a call has taken must not be lost then.
+        self.hub.count_call();
         loop {
             let fd = self.open()?;
             if self.registration.get().is_some_and(|r| !self.hub.is_ready(r, direction)) {
@@ -127,10 +129,7 @@ impl Source {
                     }
                     return Err(error);
                 }
-                result => {
-                    self.hub.count_call();
-                    return result;
-                }
+                result => return result,
             }
         }
     }

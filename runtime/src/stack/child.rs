@@ -3,8 +3,9 @@
 use std::process::{Command, Output};
 use std::{any, env};
 
-/// Runs `body` in a child process of its own, which starts this test binary again with nothing but `test` to run,
-/// and returns how that went. In the child this does not return. A child that hangs is killed after a minute.
+/// Runs `body` in a child process of its own, which starts this test binary again with nothing but `test` to
+/// run, and returns how that went. In the child this does not return. A child that hangs is killed after a
+/// minute.
 pub(super) fn in_child<T: Fn()>(test: T, body: impl FnOnce()) -> Output {
     const CHILD: &str = "GREENLET_TEST_CHILD";
     let name = name_of(&test);

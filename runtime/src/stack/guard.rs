@@ -17,8 +17,8 @@ pub(crate) enum Guards {
 }
 
 impl Guards {
-    /// The best this kernel has, found by trying it once in the life of the process: version numbers tell nothing
-    /// about kernels with patches taken back, sandboxes and emulators.
+    /// The best this kernel has, found by trying it once in the life of the process: version numbers tell
+    /// nothing about kernels with patches taken back, sandboxes and emulators.
     pub(crate) fn best() -> Guards {
         static BEST: OnceLock<Guards> = OnceLock::new();
         *BEST.get_or_init(|| {

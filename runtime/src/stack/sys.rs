@@ -29,16 +29,16 @@ pub(super) fn page_size() -> usize {
     }
 }
 
-/// Reserves `len` bytes of address space, readable and writable, which occupy memory only page by page as they
-/// are touched, and never as huge pages.
+/// Reserves `len` bytes of address space, readable and writable, which occupy memory only page by page as
+/// they are touched, and never as huge pages.
 ///
 /// # Errors
 ///
 /// What `mmap(2)` reports: `ENOMEM` when the address space, the number of mappings or, under
 /// `vm.overcommit_memory = 2`, the commit limit is used up.
 pub(super) fn map(len: usize) -> io::Result<NonZeroUsize> {
-    // MAP_NORESERVE keeps untouched stacks out of the overcommit heuristic. MAP_STACK means "no huge pages" since
-    // Linux 6.7 and nothing before, for which the madvise below stands in.
+    // MAP_NORESERVE keeps untouched stacks out of the overcommit heuristic. MAP_STACK means "no huge pages"
+    // since Linux 6.7 and nothing before, for which the madvise below stands in.
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
     let access = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a new mapping at an address of the kernel's choice changes no memory that anyone uses.
@@ -46,8 +46,8 @@ pub(super) fn map(len: usize) -> io::Result<NonZeroUsize> {
     if start == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
-    // One touched byte must cost one page, not 2 MiB. A kernel built without huge pages refuses the advice and
-    // needs none, so the result is of no interest.
+    // One touched byte must cost one page, not 2 MiB. A kernel built without huge pages refuses the advice
+    // and needs none, so the result is of no interest.
     // SAFETY: the range is the mapping just made; the advice changes no content.
     unsafe { libc::madvise(start, len, libc::MADV_NOHUGEPAGE) };
     NonZeroUsize::new(start.expose_provenance()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
@@ -59,12 +59,13 @@ pub(super) fn map(len: usize) -> io::Result<NonZeroUsize> {
 ///
 /// The range was made by [`map`], and nothing in it is used any more.
 pub(super) unsafe fn unmap(range: Range<usize>) {
-    // SAFETY: by the caller's word nobody uses the range. Failure (which whole pages of one mapping exclude but
-    // for the kernel's own lack of memory) leaves it mapped: a leak, nothing worse.
+    // SAFETY: by the caller's word nobody uses the range. Failure (which whole pages of one mapping exclude
+    // but for the kernel's own lack of memory) leaves it mapped: a leak, nothing worse.
     unsafe { libc::munmap(at(range.start), range.len()) };
 }
 
-/// Makes every access to the range fault, without splitting the mapping. The guard survives [`discard`] and `fork`.
+/// Makes every access to the range fault, without splitting the mapping. The guard survives [`discard`] and
+/// `fork`.
 ///
 /// # Errors
 ///
@@ -92,36 +93,25 @@ pub(super) unsafe fn guard_by_permission(range: Range<usize>) -> io::Result<()> 
     check(unsafe { libc::mprotect(at(range.start), range.len(), libc::PROT_NONE) })
 }
 
-/// Which memory of a range is resident.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Resident {
-    /// Bytes that occupy memory.
-    pub(super) bytes: usize,
-    /// The lowest page that does.
-    pub(super) lowest: Option<usize>,
-}
-
-/// Asks which pages of the range occupy memory. A guard counts as resident, so leave it out.
+/// The lowest page of the range that occupies memory. A guard counts as if it did, so leave it out.
 ///
 /// # Errors
 ///
 /// What `mincore(2)` reports: `ENOMEM` when part of the range is not mapped.
-pub(super) fn resident(range: Range<usize>) -> io::Result<Resident> {
-    // One answer for each page; at most 2 MiB of stack in one call, since the caller may itself stand on a small one.
+pub(super) fn lowest_resident(range: Range<usize>) -> io::Result<Option<usize>> {
+    // One answer for each page; 2 MiB of stack in one call, since the caller may itself stand on a small one.
     let mut answers = [0_u8; 512];
     let page = page_size();
-    let mut resident = Resident { bytes: 0, lowest: None };
     for start in range.clone().step_by(answers.len() * page) {
         let len = (range.end - start).min(answers.len() * page);
-        // SAFETY: the call writes one byte for each page of `len`, and there are as many at least; of the memory
-        // in question it reads nothing.
+        // SAFETY: the call writes one byte for each page of `len`, of which there are no more than answers;
+        // of the memory in question it reads nothing.
         check(unsafe { libc::mincore(at(start), len, answers.as_mut_ptr()) })?;
-        for (index, _) in answers[..len / page].iter().enumerate().filter(|(_, answer)| **answer & 1 == 1) {
-            resident.bytes += page;
-            resident.lowest.get_or_insert(start + index * page);
+        if let Some(index) = answers[..len / page].iter().position(|answer| answer & 1 == 1) {
+            return Ok(Some(start + index * page));
         }
     }
-    Ok(resident)
+    Ok(None)
 }
 
 /// Gives the memory of the range back to the system. It reads as zeroes afterwards; guards in it stay guards.
@@ -134,8 +124,8 @@ pub(super) fn resident(range: Range<usize>) -> io::Result<Resident> {
 ///
 /// The range lies in a mapping made by [`map`], and nothing needs its content.
 pub(super) unsafe fn discard(range: Range<usize>) -> io::Result<()> {
-    // SAFETY: by the caller's word nobody misses the content. (MADV_FREE would leave it counted as resident until
-    // memory is short, which misleads those who recycle workers by their size.)
+    // SAFETY: by the caller's word nobody misses the content. (MADV_FREE would leave it counted as resident
+    // until memory is short, which misleads those who recycle workers by their size.)
     check(unsafe { libc::madvise(at(range.start), range.len(), libc::MADV_DONTNEED) })
 }
 

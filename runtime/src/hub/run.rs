@@ -1,0 +1,306 @@
+//! The loop: runs who is ready, and between two turns looks at descriptors, other threads and timers.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::clock::Moment;
+use super::remote::Message;
+use super::{Action, Hub};
+use crate::error::{LoopExit, WaitError};
+use crate::greenlet::{Core, End, Idle, State, WaitsFor};
+use crate::switch::Fiber;
+use crate::unwind;
+
+/// Between two looks at the descriptors, at most this many greenlets run…
+const RUNS_PER_POLL: u32 = 64;
+/// …or this much time passes, which is looked at after every so many.
+const TIME_PER_POLL: Duration = Duration::from_micros(100);
+const RUNS_PER_CLOCK: u32 = 8;
+/// An idle hub gives back the memory of idle stacks, so often…
+const TIDY_EVERY: Duration = Duration::from_secs(1);
+/// …so many at once…
+const TIDY_AT_ONCE: usize = 1024;
+/// …but not of the free stacks that would be taken next.
+const KEEP_HOT: usize = 16;
+
+impl Hub {
+    /// Leaves the greenlet that runs; returns when it is run again.
+    #[inline]
+    pub(super) fn switch_out(&self, core: &Rc<Core>) -> Result<(), WaitError> {
+        if Rc::ptr_eq(core, &self.main) {
+            return self.drive().map_err(WaitError::LoopExit);
+        }
+        match &*core.fiber.borrow() {
+            Some(fiber) => fiber.suspend(),
+            None => unreachable!("a greenlet that runs has its fiber"),
+        }
+        Ok(())
+    }
+
+    /// Runs the loop until main is ready.
+    fn drive(&self) -> Result<(), LoopExit> {
+        self.current.replace(None);
+        let result = loop {
+            let Some(core) = self.ready.borrow_mut().pop() else {
+                match self.between_turns() {
+                    Ok(()) => continue,
+                    Err(exit) => break Err(exit),
+                }
+            };
+            if Rc::ptr_eq(&core, &self.main) {
+                break Ok(());
+            }
+            self.run(core);
+        };
+        self.main.state.set(State::Running);
+        self.current.replace(Some(self.main.clone()));
+        result
+    }
+
+    /// Runs one greenlet until it parks, gives way or ends.
+    fn run(&self, core: Rc<Core>) {
+        match core.state.get() {
+            State::Dead | State::Cancelled => return,
+            State::New if !self.start_fiber(&core) => return,
+            _ => {}
+        }
+        core.state.set(State::Running);
+        self.runs.set(self.runs.get().wrapping_add(1));
+        self.calls.set(0);
+        self.untidy.set(true);
+        core.idle.set(Idle::No);
+        self.current.replace(Some(core.clone()));
+        let mut locals = core.locals.take();
+        ctxlocal::swap(&mut locals);
+        let done = match &*core.fiber.borrow() {
+            Some(fiber) => fiber.resume(),
+            None => unreachable!("started above"),
+        };
+        ctxlocal::swap(&mut locals);
+        core.locals.set(locals);
+        self.current.replace(None);
+        if done {
+            self.bury(&core);
+        }
+    }
+
+    /// Gives a greenlet its stack; false, and the greenlet has ended, when there is none to be had.
+    fn start_fiber(&self, core: &Rc<Core>) -> bool {
+        core.start_timer.set(None);
+        core.waits_for.set(WaitsFor::Nothing);
+        let stack = match &mut *self.stacks.borrow_mut() {
+            Some(stacks) => stacks.take(core.stack_size),
+            None => return false,
+        };
+        match stack {
+            Ok(stack) => {
+                core.stack_bounds.set(Some(stack.bounds()));
+                if let Some(entry) = core.entry.take() {
+                    *core.fiber.borrow_mut() = Some(Fiber::new(stack, entry));
+                }
+                true
+            }
+            Err(error) => {
+                log::error!("greenlet '{}' cannot start: {error}", core.name());
+                let entry = self.cancel_start(core);
+                // A user's values are dropped on the hub's stack only here, where there is no other; blocking
+                // calls in their destructors fail.
+                unwind::report(unwind::catch(|| drop(entry)));
+                core.finish(self, End::NoStack(error));
+                false
+            }
+        }
+    }
+
+    /// Takes an ended greenlet's stack back.
+    fn bury(&self, core: &Core) {
+        self.forget(core);
+        let fiber = core.fiber.borrow_mut().take();
+        core.stack_bounds.set(None);
+        if let (Some(fiber), Some(stacks)) = (fiber, &mut *self.stacks.borrow_mut()) {
+            stacks.put(fiber.into_stack());
+        }
+    }
+
+    /// Looks at descriptors, other threads and timers if it is time to, and begins the next turn.
+    fn between_turns(&self) -> Result<(), LoopExit> {
+        let busy = !self.ready.borrow().is_empty();
+        if busy && !self.poll_is_due() {
+            self.ready.borrow_mut().begin_turn();
+            return Ok(());
+        }
+        self.runs.set(0);
+        self.runs_at_clock.set(0);
+        let mut timeout = Some(Duration::ZERO);
+        if !busy {
+            let next = self.timers.borrow().next_at();
+            if next.is_none() && self.nobody_can_wake() {
+                return Err(self.loop_exit());
+            }
+            let now = self.clock.now();
+            timeout = next.map(|at| at.since(now));
+            if let Some(again) = self.tidy(now) {
+                timeout = Some(timeout.map_or(again, |timeout| timeout.min(again)));
+            }
+        }
+        self.poll(timeout);
+        self.deliver_messages();
+        let now = self.clock.now();
+        self.polled_at.set(now);
+        self.fire_timers(now);
+        self.ready.borrow_mut().begin_turn();
+        Ok(())
+    }
+
+    fn poll_is_due(&self) -> bool {
+        let runs = self.runs.get();
+        if runs >= RUNS_PER_POLL {
+            return true;
+        }
+        if runs - self.runs_at_clock.get() < RUNS_PER_CLOCK {
+            return false;
+        }
+        self.runs_at_clock.set(runs);
+        self.clock.now().since(self.polled_at.get()) >= TIME_PER_POLL
+    }
+
+    /// Waits for descriptors, and notes who is ready.
+    fn poll(&self, mut timeout: Option<Duration>) {
+        let mut poll = self.poll.borrow_mut();
+        let Some(poll) = &mut *poll else { return };
+        if timeout == Some(Duration::ZERO) && self.io.borrow().len() == 0 {
+            return;
+        }
+        let remote = self.remote.borrow();
+        if let (Some(remote), true) = (&*remote, timeout != Some(Duration::ZERO)) {
+            remote.going_to_sleep();
+            if self.has_messages() {
+                timeout = Some(Duration::ZERO);
+            }
+        }
+        let result = poll.wait(timeout, |readiness| {
+            let woken = self.io.borrow_mut().event(readiness);
+            woken.iter().flatten().for_each(|core| self.unpark(core));
+        });
+        if let Some(remote) = &*remote {
+            remote.awake();
+        }
+        if let Err(error) = result {
+            // The poller's descriptor is ours alone: only code that closes descriptors it does not own does this.
+            panic!(
+                "the event loop cannot wait: {error}; has something closed a descriptor that is not its own?"
+            );
+        }
+    }
+
+    fn deliver_messages(&self) {
+        loop {
+            let message = self.messages.borrow().as_ref().and_then(|messages| messages.try_recv().ok());
+            let Some(message) = message else { return };
+            match message {
+                Message::Wake { slot, id } => {
+                    let core = self.find(slot, id);
+                    core.iter().for_each(|core| self.unpark(core));
+                }
+                Message::Spawn(f) => drop(crate::greenlet::spawn(f)),
+            }
+        }
+    }
+
+    fn has_messages(&self) -> bool {
+        self.messages.borrow().as_ref().is_some_and(|messages| !messages.is_empty())
+    }
+
+    fn find(&self, slot: usize, id: u64) -> Option<Rc<Core>> {
+        if id == self.main.id {
+            return Some(self.main.clone());
+        }
+        self.greenlets.borrow().get(slot).filter(|core| core.id == id).cloned()
+    }
+
+    fn fire_timers(&self, now: Moment) {
+        loop {
+            // Taken out first: the queue and the greenlet's cells are touched with no borrow held.
+            let due = self.timers.borrow_mut().pop_due(now);
+            match due {
+                None => return,
+                Some(Action::Wake(core)) => self.unpark(&core),
+                Some(Action::Expire(core, token)) => {
+                    core.expired.borrow_mut().push(token);
+                    self.unpark(&core);
+                }
+                Some(Action::Start(core)) => {
+                    core.start_timer.set(None);
+                    self.ready.borrow_mut().push(core);
+                }
+            }
+        }
+    }
+
+    /// No descriptor is waited for, and nobody outside holds a way in. (Timers and the ready queue are the
+    /// caller's to ask.)
+    fn nobody_can_wake(&self) -> bool {
+        let outside = self.remote.borrow().as_ref().is_some_and(|remote| Arc::strong_count(remote) > 1);
+        self.io.borrow().waiting() == 0 && !outside && !self.has_messages()
+    }
+
+    fn loop_exit(&self) -> LoopExit {
+        let mut lines = Vec::new();
+        for core in std::iter::once(&self.main).chain(self.greenlets.borrow().iter().map(|(_, core)| core)) {
+            lines.push(core.describe());
+        }
+        LoopExit::new(lines)
+    }
+
+    /// Gives back memory that idle stacks hold, in portions, when nobody is ready; returns when to be called again.
+    ///
+    /// Free stacks are given back but for the hottest few; of a greenlet that has been parked from one pass to the
+    /// next, the part of the stack below where it stands, which it may have used in some deep call long ago.
+    fn tidy(&self, now: Moment) -> Option<Duration> {
+        if !self.untidy.get() {
+            return None;
+        }
+        let since = now.since(self.tidied_at.get());
+        if since < TIDY_EVERY {
+            return Some(TIDY_EVERY - since);
+        }
+        let free = match &mut *self.stacks.borrow_mut() {
+            Some(stacks) => stacks.trim(KEEP_HOT, TIDY_AT_ONCE),
+            None => 0,
+        };
+        if !self.tidy_parked() || free == TIDY_AT_ONCE {
+            return Some(Duration::ZERO);
+        }
+        self.tidied_at.set(now);
+        self.untidy.get().then_some(TIDY_EVERY)
+    }
+
+    /// Looks at the next portion of greenlets; true at the end of a pass.
+    fn tidy_parked(&self) -> bool {
+        let greenlets = self.greenlets.borrow();
+        let begin = self.tidy_cursor.get();
+        if begin == 0 {
+            self.untidy.set(false);
+        }
+        let end = (begin + TIDY_AT_ONCE).min(greenlets.capacity());
+        for core in (begin..end).filter_map(|slot| greenlets.get(slot)) {
+            match (core.state.get(), core.idle.get()) {
+                (State::Parked, Idle::No) => {
+                    core.idle.set(Idle::Once);
+                    self.untidy.set(true);
+                }
+                (State::Parked, Idle::Once) => {
+                    core.idle.set(Idle::Tidied);
+                    if let Some(fiber) = &*core.fiber.borrow() {
+                        fiber.trim();
+                    }
+                }
+                _ => {}
+            }
+        }
+        let done = end == greenlets.capacity();
+        self.tidy_cursor.set(if done { 0 } else { end });
+        done
+    }
+}

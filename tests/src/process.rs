@@ -1,0 +1,347 @@
+//! The real `greenserve` binary as a child process.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::sys::{Proc, send_signal, try_send_signal};
+use crate::{Client, PATIENCE, Response, eventually, eventually_some};
+
+/// The `greenserve` executable.
+#[derive(Debug)]
+pub struct Binary;
+
+impl Binary {
+    /// The path of the executable, built on the first call in a process, in the profile of the test itself.
+    ///
+    /// # Panics
+    /// When it does not build; cargo's messages are then on standard error.
+    pub fn path() -> &'static Path {
+        static PATH: OnceLock<PathBuf> = OnceLock::new();
+        PATH.get_or_init(build)
+    }
+
+    /// A command for the executable, with no input and none of the environment's settings for it.
+    pub fn command() -> Command {
+        let mut command = Command::new(Binary::path());
+        command.stdin(Stdio::null());
+        for (name, _) in env::vars_os() {
+            if name.to_string_lossy().starts_with("GREENSERVE_") {
+                command.env_remove(name);
+            }
+        }
+        command
+    }
+
+    /// Runs it with these arguments to its end and returns all it said.
+    ///
+    /// # Panics
+    /// When it does not end within [`PATIENCE`].
+    pub fn run(args: &[&str]) -> Output {
+        let mut command = Binary::command();
+        command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = Reaped(command.spawn().expect("the greenserve binary starts"));
+        let stdout = Capture::of(child.0.stdout.take());
+        let stderr = Capture::of(child.0.stderr.take());
+        let status = wait_for_exit(&mut child.0, PATIENCE).unwrap_or_else(|| {
+            panic!("greenserve {args:?} still runs after {PATIENCE:?}:\n{}", stderr.text())
+        });
+        eventually(PATIENCE, || stdout.ended() && stderr.ended());
+        Output { status, stdout: stdout.text().into_bytes(), stderr: stderr.text().into_bytes() }
+    }
+}
+
+/// How a [`ServerProcess`] is to be started.
+#[derive(Debug)]
+pub struct ServerBuilder {
+    args: Vec<OsString>,
+    envs: Vec<(OsString, OsString)>,
+    binds: Vec<String>,
+}
+
+impl ServerBuilder {
+    /// Adds arguments.
+    pub fn args<I: IntoIterator<Item = S>, S: Into<OsString>>(mut self, args: I) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets a variable of the environment.
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.envs.push((name.into(), value.into()));
+        self
+    }
+
+    /// Binds there, once or several times, instead of to a free port of 127.0.0.1.
+    pub fn bind(mut self, address: impl Into<String>) -> Self {
+        self.binds.push(address.into());
+        self
+    }
+
+    /// Starts the server and waits until it listens.
+    ///
+    /// # Panics
+    /// When it ends, or says nothing of listening, within [`PATIENCE`]; the message holds its log.
+    pub fn start(mut self) -> ServerProcess {
+        if self.binds.is_empty() {
+            self.binds.push("127.0.0.1:0".to_owned());
+        }
+        let mut command = Binary::command();
+        command.args(&self.args).envs(self.envs).stdout(Stdio::piped()).stderr(Stdio::piped());
+        for bind in &self.binds {
+            command.args(["--bind", bind]);
+        }
+        let mut child = Reaped(command.spawn().expect("the greenserve binary starts"));
+        let stdout = Capture::of(child.0.stdout.take());
+        let stderr = Capture::of(child.0.stderr.take());
+        let start = Instant::now();
+        let listening = loop {
+            let listening = listening_at(&stderr.text());
+            if listening.len() >= self.binds.len() {
+                break listening;
+            }
+            let ended = child.0.try_wait().expect("a child's status");
+            if ended.is_some() || start.elapsed() > PATIENCE {
+                panic!("greenserve does not listen ({ended:?}):\n{}", stderr.text());
+            }
+            thread::sleep(Duration::from_millis(5));
+        };
+        ServerProcess { child, listening, stdout, stderr }
+    }
+}
+
+/// A running server. Dropping it stops it: SIGTERM, then SIGKILL if that does not help within a few seconds.
+#[derive(Debug)]
+pub struct ServerProcess {
+    child: Reaped,
+    listening: Vec<String>,
+    stdout: Capture,
+    stderr: Capture,
+}
+
+impl ServerProcess {
+    /// Starts the server on a free port of 127.0.0.1 with these further arguments.
+    ///
+    /// # Panics
+    /// As [`ServerBuilder::start`].
+    pub fn start<'a>(args: impl IntoIterator<Item = &'a str>) -> ServerProcess {
+        ServerProcess::builder().args(args).start()
+    }
+
+    /// For more than arguments: addresses to bind, an environment.
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder { args: Vec::new(), envs: Vec::new(), binds: Vec::new() }
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.0.id()
+    }
+
+    /// What `/proc` says about the process.
+    pub fn proc(&self) -> Proc {
+        Proc::new(self.pid())
+    }
+
+    /// Where it listens, in the words of its log: `http://127.0.0.1:8000`, `unix:/run/app.sock`.
+    pub fn listening(&self) -> &[String] {
+        &self.listening
+    }
+
+    /// The first TCP address.
+    ///
+    /// # Panics
+    /// When it listens on unix sockets only.
+    pub fn addr(&self) -> SocketAddr {
+        let http = self.listening.iter().find_map(|at| at.strip_prefix("http://"));
+        http.and_then(|at| at.parse().ok())
+            .unwrap_or_else(|| panic!("no TCP address in {:?}", self.listening))
+    }
+
+    /// A new connection to [`ServerProcess::addr`].
+    pub fn connect(&self) -> Client {
+        Client::tcp(self.addr())
+    }
+
+    /// A GET for `target` on a connection of its own.
+    #[track_caller]
+    pub fn get(&self, target: &str) -> Response {
+        self.connect().get(target)
+    }
+
+    /// Sends `bytes` on a connection of their own and reads one response.
+    #[track_caller]
+    pub fn answer_to(&self, bytes: impl AsRef<[u8]>) -> Response {
+        let mut client = self.connect();
+        client.send(bytes);
+        client.response()
+    }
+
+    /// What it has written to standard error up to now: the error log.
+    pub fn log(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// What it has written to standard output up to now.
+    pub fn output(&self) -> String {
+        self.stdout.text()
+    }
+
+    /// Waits for the first line of the log that holds `text`, and returns the line.
+    #[track_caller]
+    pub fn wait_for_log(&self, text: &str) -> String {
+        eventually_some(PATIENCE, || self.log().lines().find(|line| line.contains(text)).map(str::to_owned))
+    }
+
+    /// Waits for the first line of standard output that holds `text`, and returns the line.
+    #[track_caller]
+    pub fn wait_for_output(&self, text: &str) -> String {
+        eventually_some(PATIENCE, || {
+            self.output().lines().find(|line| line.contains(text)).map(str::to_owned)
+        })
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: i32) {
+        send_signal(self.pid(), signal);
+    }
+
+    /// Waits until the process has ended.
+    ///
+    /// # Panics
+    /// When it still runs after [`PATIENCE`].
+    #[track_caller]
+    pub fn wait_exit(&mut self) -> ExitStatus {
+        let status = wait_for_exit(&mut self.child.0, PATIENCE);
+        let status = status.unwrap_or_else(|| panic!("the server still runs:\n{}", self.log()));
+        eventually(PATIENCE, || self.stdout.ended() && self.stderr.ended());
+        status
+    }
+
+    /// Whether the process runs still.
+    pub fn is_running(&mut self) -> bool {
+        self.child.0.try_wait().expect("a child's status").is_none()
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        // no point in grace when the test is over, but SIGTERM lets it remove its unix sockets
+        let _ = try_send_signal(self.pid(), libc::SIGTERM);
+        let _ = wait_for_exit(&mut self.child.0, Duration::from_secs(1));
+        if thread::panicking() {
+            eprintln!("--- the server's log\n{}---", self.log());
+        }
+    }
+}
+
+/// A child that cannot outlive its owner.
+#[derive(Debug)]
+struct Reaped(Child);
+
+impl Drop for Reaped {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// All that comes out of a pipe, collected by a thread.
+#[derive(Debug)]
+struct Capture(Arc<Mutex<(Vec<u8>, bool)>>);
+
+impl Capture {
+    fn of(pipe: Option<impl Read + Send + 'static>) -> Capture {
+        let shared = Arc::new(Mutex::new((Vec::new(), false)));
+        let capture = Capture(Arc::clone(&shared));
+        let mut pipe = pipe.expect("a piped child");
+        thread::spawn(move || {
+            let mut piece = [0; 16 * 1024];
+            while let Ok(n @ 1..) = pipe.read(&mut piece) {
+                shared.lock().expect("the capture").0.extend_from_slice(&piece[..n]);
+            }
+            shared.lock().expect("the capture").1 = true;
+        });
+        capture
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().expect("the capture").0).into_owned()
+    }
+
+    fn ended(&self) -> bool {
+        self.0.lock().expect("the capture").1
+    }
+}
+
+/// The addresses in the log's line `Listening at: http://127.0.0.1:8000,unix:/a (4711)`, gunicorn's form.
+fn listening_at(log: &str) -> Vec<String> {
+    log.lines()
+        .filter_map(|line| line.split_once("Listening at: "))
+        .filter_map(|(_, rest)| rest.rsplit_once(" ("))
+        .flat_map(|(addresses, _)| addresses.split(','))
+        .map(|address| address.trim().to_owned())
+        .collect()
+}
+
+fn wait_for_exit(child: &mut Child, deadline: Duration) -> Option<ExitStatus> {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().expect("a child's status") {
+            return Some(status);
+        }
+        if start.elapsed() > deadline {
+            return None;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Builds the binary with the cargo that runs the tests and asks that cargo where it lies.
+fn build() -> PathBuf {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--package", "greenserve", "--bin", "greenserve", "--message-format", "json"]);
+    command.args(["--profile", &profile()]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("cargo starts");
+    let messages = BufReader::new(child.stdout.take().expect("a piped child"));
+    let path = messages
+        .lines()
+        .map_while(Result::ok)
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(&line).ok())
+        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .last();
+    let status = child.wait().expect("cargo's status");
+    assert!(status.success(), "greenserve does not build: {status}");
+    path.expect("cargo names the executable")
+}
+
+/// The profile of the test, by the folder it lies in: `target/debug/deps/test-0123`.
+fn profile() -> String {
+    let test = env::current_exe().expect("the test's own path");
+    let folder =
+        test.ancestors().nth(2).and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    match folder.as_deref() {
+        None | Some("debug") => "dev".to_owned(),
+        Some(other) => other.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_from_gunicorns_log_line() {
+        let log = "[2026-11-21 07:00:00 +0000] [7] [INFO] Starting\n\
+            [2026-11-21 07:00:00 +0000] [7] [INFO] Listening at: http://127.0.0.1:8000,unix:/a b (7)\n";
+        assert_eq!(listening_at(log), ["http://127.0.0.1:8000", "unix:/a b"]);
+        assert!(listening_at("Listening at: http://127.0.0.1:80").is_empty(), "half a line is no answer yet");
+    }
+}

@@ -1,0 +1,35 @@
+//! Waiting for a condition instead of for a time.
+
+use std::panic::Location;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a test waits for what must happen before it gives up: long enough for a debug build on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Returns as soon as `condition` holds; it is asked again every few milliseconds.
+///
+/// # Panics
+/// When `deadline` has passed and the condition still does not hold. The message points at the caller.
+#[track_caller]
+pub fn eventually(deadline: Duration, mut condition: impl FnMut() -> bool) {
+    eventually_some(deadline, || condition().then_some(()));
+}
+
+/// Like [`eventually`], for a condition that yields a value once it holds.
+///
+/// # Panics
+/// When `deadline` has passed and there is still no value.
+#[track_caller]
+pub fn eventually_some<T>(deadline: Duration, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = attempt() {
+            return value;
+        }
+        if start.elapsed() > deadline {
+            panic!("the condition at {} did not come true within {deadline:?}", Location::caller());
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
