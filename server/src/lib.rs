@@ -28,4 +28,4 @@ pub mod serve;
 
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 pub use app::{Addr, Body, BodyError, BodyWriter, Handler, IntoResponse, Request, RequestExt, Response};
-pub use serve::{AccessLog, Exchange};
+pub use serve::{AccessLog, Exchange, Server, ServerHandle};
