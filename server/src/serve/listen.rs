@@ -20,7 +20,7 @@ pub(crate) struct Listener {
     pub(crate) socket: Socket,
     pub(crate) addr: Addr,
     /// The Unix socket's file, which goes after the socket.
-    _file: Option<SocketFile>,
+    pub(crate) file: Option<SocketFile>,
 }
 
 impl Listener {
@@ -56,7 +56,7 @@ impl Listener {
         socket.set_tcp_nodelay(true)?;
         socket.bind(&addr.into())?;
         let local = socket.local_addr()?.as_socket().unwrap_or(addr);
-        Listener { socket, addr: local.into(), _file: None }.listening(backlog)
+        Listener { socket, addr: local.into(), file: None }.listening(backlog)
     }
 
     fn unix(path: &Path, backlog: u32) -> io::Result<Listener> {
@@ -71,7 +71,7 @@ impl Listener {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.bind(&name)?;
         let file = Some(SocketFile(path.to_path_buf()));
-        Listener { socket, addr: Addr::Unix(Some(path.to_path_buf())), _file: file }.listening(backlog)
+        Listener { socket, addr: Addr::Unix(Some(path.to_path_buf())), file }.listening(backlog)
     }
 
     fn listening(self, backlog: u32) -> io::Result<Listener> {
@@ -123,7 +123,8 @@ fn remove_stale(path: &Path, name: &SockAddr) -> io::Result<()> {
 }
 
 /// Removes a Unix socket's file when the server is done.
-struct SocketFile(PathBuf);
+#[derive(Debug)]
+pub(crate) struct SocketFile(PathBuf);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {

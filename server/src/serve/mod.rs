@@ -6,6 +6,7 @@
 mod access;
 mod conn;
 mod exchange;
+mod green;
 mod input;
 mod listen;
 mod output;

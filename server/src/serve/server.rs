@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use ::http::HeaderValue;
 
 use super::listen::Listener;
 use super::settings::Settings;
-use super::{AccessLog, ServerHandle, threads};
+use super::{AccessLog, ServerHandle, green, threads};
 use crate::app::{Addr, Handler};
 use crate::http::Limits;
 
@@ -19,7 +20,7 @@ use crate::http::Limits;
 /// use greenserve::Server;
 ///
 /// # fn main() -> std::io::Result<()> {
-/// Server::bind("127.0.0.1:8000")?.worker_connections(1000).serve_threads(|_req| "Hello, World!")
+/// Server::bind("127.0.0.1:8000")?.worker_connections(1000).serve(|_req| "Hello, World!")
 /// # }
 /// ```
 #[derive(Debug)]
@@ -137,6 +138,15 @@ impl Server {
     pub fn access_log(mut self, log: impl AccessLog) -> Server {
         self.settings.access_log = Some(Arc::new(log));
         self
+    }
+
+    /// Serves `app` with a green thread for each connection, all on the calling OS thread, until [`ServerHandle::stop`]. May
+    /// be called in a green thread, too; killing that one cuts off all connections.
+    ///
+    /// # Errors
+    /// A listener that can't be used any more. Problems of single connections are logged, and end nothing else.
+    pub fn serve(self, app: impl Handler) -> io::Result<()> {
+        green::serve(self.listeners, Arc::new(self.settings), self.handle, self.woken, Rc::new(app))
     }
 
     /// Serves `app` with an OS thread for each connection, until [`ServerHandle::stop`]; the calling thread accepts.
