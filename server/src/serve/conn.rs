@@ -27,7 +27,7 @@ const DRAIN_BYTES: u64 = 64 * 1024;
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 /// How long, and for how many bytes, a connection lingers after its last response (RFC 9112, 9.6).
 const LINGER_BYTES: u64 = 16 * 1024 * 1024;
-const LINGER_TIME: Duration = Duration::from_secs(4);
+const LINGER_TIME: Duration = Duration::from_secs(2);
 /// How long a connection that was accepted while the server stops may keep silent.
 const LAST_CALL: Duration = Duration::from_millis(500);
 /// Below this size it is not worth while to read a body straight into the reader's hands.

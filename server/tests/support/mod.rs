@@ -1,24 +1,25 @@
 //! A server on a loopback port in a thread of its own, and a client that sends exact bytes.
+#![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use greenserve::{Handler, IntoResponse, Request, Server, ServerHandle};
+use greenserve::{IntoResponse, Request, Server, ServerHandle};
 
 /// How long a test waits for anything before it fails.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Which of the two ways to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     Green,
     Threads,
 }
 
 /// Runs a test both ways.
-pub fn both(test: impl Fn(Mode)) {
+pub(crate) fn both(test: impl Fn(Mode)) {
     for mode in [Mode::Green, Mode::Threads] {
         println!("{mode:?}");
         test(mode);
@@ -26,14 +27,14 @@ pub fn both(test: impl Fn(Mode)) {
 }
 
 /// A running server; stopped when dropped.
-pub struct Running {
-    pub addr: SocketAddr,
-    pub handle: ServerHandle,
+pub(crate) struct Running {
+    pub(crate) addr: SocketAddr,
+    pub(crate) handle: ServerHandle,
     thread: Option<JoinHandle<std::io::Result<()>>>,
 }
 
 impl Running {
-    pub fn start<R: IntoResponse>(
+    pub(crate) fn start<R: IntoResponse>(
         mode: Mode,
         setup: impl FnOnce(Server) -> Server + Send + 'static,
         app: impl Fn(Request) -> R + Send + Sync + 'static,
@@ -51,19 +52,19 @@ impl Running {
         Running { addr, handle, thread: Some(thread) }
     }
 
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::connect(self.addr)
     }
 
     /// What comes back for `bytes`, to the end of the connection. The client's side stays open.
-    pub fn answer(&self, bytes: impl AsRef<[u8]>) -> String {
+    pub(crate) fn answer(&self, bytes: impl AsRef<[u8]>) -> String {
         let mut client = self.client();
         client.send(bytes);
         client.rest()
     }
 
     /// Stops, and waits until it has.
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         self.end();
     }
 
@@ -85,14 +86,14 @@ impl Drop for Running {
 }
 
 /// A client that sends and reads exact bytes.
-pub struct Client {
-    pub stream: TcpStream,
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
     /// Read but not asked for yet.
     ahead: Vec<u8>,
 }
 
 impl Client {
-    pub fn connect(addr: SocketAddr) -> Client {
+    pub(crate) fn connect(addr: SocketAddr) -> Client {
         let stream = TcpStream::connect(addr).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -100,17 +101,17 @@ impl Client {
         Client { stream, ahead: Vec::new() }
     }
 
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).unwrap();
     }
 
     /// No more will be sent.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
     /// Reads until `end` has come; gives all up to and with it.
-    pub fn until(&mut self, end: &str) -> String {
+    pub(crate) fn until(&mut self, end: &str) -> String {
         loop {
             if let Some(at) = find(&self.ahead, end.as_bytes()) {
                 let rest = self.ahead.split_off(at + end.len());
@@ -128,7 +129,7 @@ impl Client {
     }
 
     /// Reads to the end of the connection, which must be a regular one.
-    pub fn rest(&mut self) -> String {
+    pub(crate) fn rest(&mut self) -> String {
         let mut all = std::mem::take(&mut self.ahead);
         if let Err(error) = self.stream.read_to_end(&mut all) {
             panic!("{error} after {:?}", String::from_utf8_lossy(&all));
@@ -137,7 +138,7 @@ impl Client {
     }
 
     /// Reads to the end of the connection, regular or not.
-    pub fn rest_lossy(&mut self) -> String {
+    pub(crate) fn rest_lossy(&mut self) -> String {
         let mut all = std::mem::take(&mut self.ahead);
         let mut piece = [0; 4096];
         loop {
@@ -153,7 +154,7 @@ impl Client {
 }
 
 /// A response's head and body, with the date cut out.
-pub fn split(response: &str) -> (&str, &str) {
+pub(crate) fn split(response: &str) -> (&str, &str) {
     response.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no response: {response:?}"))
 }
 
@@ -161,10 +162,7 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }
 
-/// Any handler at all, for what never reaches one.
-pub fn hello(_: Request) -> &'static str {
+/// A handler for what never reaches one.
+pub(crate) fn hello(_: Request) -> &'static str {
     "hello"
 }
-
-/// Makes sure that plain functions are handlers.
-pub fn assert_handler(_: impl Handler) {}
