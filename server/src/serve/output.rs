@@ -69,11 +69,16 @@ impl Output {
         let Output { buffer, start, failed, .. } = self;
         *start = None;
         let mut slices = [IoSlice::new(buffer), IoSlice::new(tail[0]), IoSlice::new(tail[1])];
-        let mut left = &mut slices[..];
-        // Empty slices in front are dropped.
+        let used = if !tail[1].is_empty() { 3 } else { 1 + usize::from(!tail[0].is_empty()) };
+        let mut left = &mut slices[..used];
+        // Drops empty slices in front.
         IoSlice::advance_slices(&mut left, 0);
         while !left.is_empty() {
-            match io.write_vectored(left) {
+            let written = match left {
+                [only] => io.write(only),
+                several => io.write_vectored(several),
+            };
+            match written {
                 Ok(0) => {
                     *failed = true;
                     return Err(io::ErrorKind::WriteZero.into());
