@@ -1,12 +1,13 @@
-//! The load generator against small servers of known behaviour, on OS threads and std's sockets.
+//! The load generator against small servers of known behaviour, which are OS threads with std's sockets. The clients are
+//! OS threads too, where it makes no difference: so a failure here is not the runtime's.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use greenserve_benches::load::{Failure, Mode, Moment, Plan, Tally, Threads, run};
+use greenserve_benches::load::{Failure, Green, Mode, Moment, Plan, Tally, Threads, run};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -207,4 +208,36 @@ fn open_loop_says_what_it_could_never_send() {
     let tally = run(Threads, plan, |_| ()).unwrap();
     assert_eq!(failures(&tally), [&Failure::NeverSent]);
     assert_eq!(tally.successes() + tally.failed(), 300);
+}
+
+#[test]
+fn green_clients_keep_all_their_connections_busy_at_once() {
+    const CLIENTS: usize = 50;
+    // answers only when all clients have asked: one client waiting must not keep the others from sending
+    let asked = Arc::new((Mutex::new(0), Condvar::new()));
+    let address = server(move |stream| {
+        each_request(stream, |out, _| {
+            let (count, all) = &*asked;
+            let mut count = count.lock().unwrap();
+            *count += 1;
+            all.notify_all();
+            drop(all.wait_while(count, |count| *count < CLIENTS).unwrap());
+            out.write_all(OK)
+        })
+    });
+    for mode in [Mode::Closed, Mode::Open { rate: 1000.0 }] {
+        let plan = Plan { mode, ..quick(Plan::get(address, "/", CLIENTS)) };
+        let tally = run(Green, plan, |_| ()).unwrap();
+        assert!(tally.successes() >= CLIENTS as u64, "{mode:?}: {tally:?}");
+        assert_eq!(tally.failed(), 0);
+    }
+}
+
+#[test]
+fn green_clients_that_never_get_an_answer_time_out_and_end() {
+    let address = server(|stream| each_request(stream, |_, _| Ok(())));
+    let plan = Plan { timeout: Duration::from_millis(400), ..quick(Plan::get(address, "/", 3)) };
+    let tally = run(Green, plan, |_| ()).unwrap();
+    assert_eq!(tally.failures().collect::<Vec<_>>(), [(&Failure::TimedOut, 3)]);
+    assert_eq!(greenlet::stats().greenlets, 0);
 }

@@ -91,7 +91,11 @@ fn tiles(html: &mut String, here: &[&Measurement]) {
     else {
         return;
     };
-    let _ = writeln!(html, "<h3>With {} connections</h3>\n<div class=\"tiles\">", thousands(most));
+    let _ = writeln!(
+        html,
+        "<h3>With {} connections: green, threads and their ratio</h3>\n<div class=\"tiles\">",
+        thousands(most)
+    );
     for index in [0, 2, 4, 6, 7] {
         let measure = &MEASURES[index];
         let (Some(green), Some(threads)) = ((measure.value)(green, most), (measure.value)(threads, most))
@@ -307,7 +311,7 @@ code { font: .92em ui-monospace, monospace; }
 .tile b { font-size: 1.35rem; font-variant-numeric: tabular-nums; grid-column: 1; }
 .tile .threads { font-size: 1.05rem; }
 .tile small { color: var(--dim); grid-column: 2; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)); gap: .75rem; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr)); gap: .75rem; }
 figure { margin: 0; padding: .7rem .5rem .3rem; }
 figcaption { font-weight: 600; font-size: .95rem; padding: 0 .5rem .1rem; }
 svg { width: 100%; height: auto; display: block; }
