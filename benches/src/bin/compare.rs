@@ -259,6 +259,9 @@ fn first_answer(plan: &Plan) -> io::Result<Expect> {
     }
 }
 
+/// The kernel counts processor time in steps of 10 ms: less than this says nothing.
+const SHORTEST_CPU: Duration = Duration::from_millis(100);
+
 /// What the server process was seen to use while it was measured.
 #[derive(Default)]
 struct Watched {
@@ -286,19 +289,15 @@ impl Watched {
         if let Some(error) = self.error {
             return Err(error);
         }
-        let cpu = match (self.first, self.last) {
-            (Some(first), Some(last)) if tally.successes() > 0 => {
-                Some((last.cpu - first.cpu).div_f64(tally.successes() as f64))
-            }
-            _ => None,
-        };
+        let cpu = self.first.zip(self.last).map_or(Duration::ZERO, |(first, last)| last.cpu - first.cpu);
+        let cpu_known = cpu >= SHORTEST_CPU && tally.successes() > 0;
         Ok(Figures {
             rate: tally.rate(),
             latency: tally.percentiles(),
             threads: self.threads,
             resident: self.resident,
             resident_idle: idle.resident,
-            cpu_per_request: cpu,
+            cpu_per_request: cpu_known.then(|| cpu.div_f64(tally.successes() as f64)),
             failures: tally.failures().map(|(failure, times)| (failure.to_string(), times)).collect(),
         })
     }
@@ -330,7 +329,8 @@ fn method(options: &Options, cpus: Option<Cpus>) -> Vec<String> {
         "Every answer's status and length are checked. Failed requests count as failed and not towards any other figure."
             .to_owned(),
         "Resident memory, threads and processor time are those of the server process, from /proc/PID/status and /proc/PID/stat: \
-         the most seen in ten looks a second. Memory per connection is what came on top of the server at rest."
+         the most seen in ten looks a second. Memory per connection is what came on top of the server at rest. Where the server used \
+         less than a tenth of a second of processor time, its time per request can't be told."
             .to_owned(),
     ];
     if options.quick {
