@@ -219,16 +219,20 @@ impl Cell<'_> {
         let begin = Instant::now();
         let tally = run(Green, plan, |moment| {
             match moment {
-                Moment::Connecting(number) => return progress.show(&format!("{number} connected")),
+                Moment::Connecting(number) => progress.show(&format!("{number} connected")),
                 Moment::Measuring(answers) => {
                     let seconds = begin.elapsed().as_secs_f64();
                     progress.show(&format!("{answers} answers, {seconds:.1} s"));
                 }
                 Moment::Begin | Moment::End => {}
             }
-            usage.look(&server);
+            let now = server.usage()?;
+            if !matches!(moment, Moment::Connecting(_)) {
+                usage.add(now);
+            }
+            Ok(())
         })?;
-        usage.figures(idle, &tally)
+        Ok(usage.figures(idle, &tally))
     }
 
     fn plan(&self, address: SocketAddr, options: &Options) -> io::Result<Plan> {
@@ -269,29 +273,20 @@ struct Watched {
     last: Option<Usage>,
     threads: u64,
     resident: u64,
-    error: Option<io::Error>,
 }
 
 impl Watched {
-    fn look(&mut self, server: &Server) {
-        match server.usage() {
-            Ok(usage) => {
-                self.first.get_or_insert(usage);
-                self.last = Some(usage);
-                self.threads = self.threads.max(usage.threads);
-                self.resident = self.resident.max(usage.resident);
-            }
-            Err(error) => self.error = Some(error),
-        }
+    fn add(&mut self, usage: Usage) {
+        self.first.get_or_insert(usage);
+        self.last = Some(usage);
+        self.threads = self.threads.max(usage.threads);
+        self.resident = self.resident.max(usage.resident);
     }
 
-    fn figures(self, idle: Usage, tally: &Tally) -> io::Result<Figures> {
-        if let Some(error) = self.error {
-            return Err(error);
-        }
+    fn figures(self, idle: Usage, tally: &Tally) -> Figures {
         let cpu = self.first.zip(self.last).map_or(Duration::ZERO, |(first, last)| last.cpu - first.cpu);
         let cpu_known = cpu >= SHORTEST_CPU && tally.successes() > 0;
-        Ok(Figures {
+        Figures {
             rate: tally.rate(),
             latency: tally.percentiles(),
             threads: self.threads,
@@ -299,7 +294,7 @@ impl Watched {
             resident_idle: idle.resident,
             cpu_per_request: cpu_known.then(|| cpu.div_f64(tally.successes() as f64)),
             failures: tally.failures().map(|(failure, times)| (failure.to_string(), times)).collect(),
-        })
+        }
     }
 }
 
