@@ -74,7 +74,7 @@ impl Output {
         // Drops empty slices in front.
         IoSlice::advance_slices(&mut left, 0);
         while !left.is_empty() {
-            let written = match left {
+            let written = match &*left {
                 [only] => io.write(only),
                 several => io.write_vectored(several),
             };
