@@ -208,7 +208,8 @@ def main():
     runtime, bench, *count = sys.argv[1:]
     benches = BENCHES[runtime]
     if bench not in benches:
-        sys.exit(f"there is no benchmark `{bench}` here")
+        print(f"there is no benchmark `{bench}` here", file=sys.stderr)
+        sys.exit(2)
     figures = benches[bench](int(count[0]) if count else 1_000_000)
     version = __import__(runtime).__version__
     figures = ",".join(f'"{name}":{value:.3f}' for name, value in figures.items())
