@@ -56,7 +56,7 @@ enum After {
     Close {
         refused: bool,
     },
-    /// Closed so that the client can tell that its answer is not whole.
+    /// There is nobody left to be polite to.
     Torn,
 }
 
@@ -81,7 +81,9 @@ struct Answered {
 enum Broken {
     /// The client can't be reached.
     ClientGone(io::Error),
-    /// The application broke its word: what, in words. The status is what the client may already have seen.
+    /// The body falls so many bytes short of the length stated with this status.
+    Short(StatusCode, u64),
+    /// The application failed: how, in words. The status is what the client may already have seen.
     Application(StatusCode, String),
 }
 
@@ -113,11 +115,11 @@ fn one_request<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler, block: Bytes
     };
     conn.end_request();
 
-    let (status, reason, alive) = match caught {
+    let (status, reason, sent) = match caught {
         Some(Ok(Ok(answered))) => {
             let Answered { status, headers, alive } = answered;
             let after = settle(conn, alive);
-            log_access(conn, Some(&asked), status, &headers);
+            log_access(conn, &asked, status, &headers);
             return after;
         }
         Some(Ok(Err(Broken::ClientGone(error)))) => {
@@ -127,6 +129,16 @@ fn one_request<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler, block: Bytes
                 described(&asked.head)
             );
             return After::Torn;
+        }
+        Some(Ok(Err(Broken::Short(status, missing)))) => {
+            let what = described(&asked.head);
+            log::error!(
+                "{}: {what}: the response body is {missing} bytes shorter than its stated length",
+                conn.peer
+            );
+            log_access(conn, &asked, status, &HeaderMap::new());
+            // The missing end tells the client.
+            return After::Close { refused: false };
         }
         Some(Ok(Err(Broken::Application(status, reason)))) => {
             (StatusCode::INTERNAL_SERVER_ERROR, reason, Some(status))
@@ -143,16 +155,18 @@ fn one_request<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler, block: Bytes
     };
     if retracted {
         answer_plainly(conn, status, "", asked.method == Method::HEAD);
-        log_access(conn, Some(&asked), status, &HeaderMap::new());
+        log_access(conn, &asked, status, &HeaderMap::new());
         return After::Close { refused: false };
     }
-    // What was produced before is still the client's, but nothing that would end the body regularly.
-    let _ = conn.flush();
+    log_access(conn, &asked, sent.unwrap_or(status), &HeaderMap::new());
+    // What was produced before is still the client's, but nothing that would end the body regularly: in HTTP/1.1 the missing
+    // end tells that it is not whole, in 1.0 only a reset does.
     if asked.version == Version::HTTP_10 {
+        let _ = conn.flush();
         conn.io().reset_on_close();
+        return After::Torn;
     }
-    log_access(conn, Some(&asked), alive.unwrap_or(status), &HeaderMap::new());
-    After::Torn
+    After::Close { refused: false }
 }
 
 /// Makes the request that the handler gets.
@@ -219,8 +233,7 @@ fn respond<T: Transport>(conn: &Rc<Conn<T>>, asked: &Asked, response: Response) 
     }
     let Parts { status, headers, .. } = parts;
     if out.missing() > 0 {
-        let reason = format!("the response body is {} bytes shorter than its stated length", out.missing());
-        return Err(Broken::Application(status, reason));
+        return Err(Broken::Short(status, out.missing()));
     }
     out.finish().map_err(Broken::ClientGone)?;
     if out.is_overlong() {
@@ -391,9 +404,10 @@ fn answer_plainly<T: Transport>(conn: &Conn<T>, status: StatusCode, reason: &str
     }
 }
 
-fn log_access<T: Transport>(conn: &Conn<T>, asked: Option<&Asked>, status: StatusCode, headers: &HeaderMap) {
-    let (Some(access_log), Some(asked)) = (&conn.settings.access_log, asked) else { return };
-    let Some((started, since)) = asked.started else { return };
+fn log_access<T: Transport>(conn: &Conn<T>, asked: &Asked, status: StatusCode, headers: &HeaderMap) {
+    let (Some(access_log), Some((started, since))) = (&conn.settings.access_log, asked.started) else {
+        return;
+    };
     access_log.log(&Exchange {
         peer: &conn.peer,
         head: Some(&asked.head),

@@ -237,6 +237,10 @@ impl Transport for GreenSocket {
         either!(self, stream => (&mut &*stream).read(buf))
     }
 
+    fn write(&self, buf: &[u8]) -> io::Result<usize> {
+        either!(self, stream => (&mut &*stream).write(buf))
+    }
+
     fn write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         either!(self, stream => (&mut &*stream).write_vectored(bufs))
     }

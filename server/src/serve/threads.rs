@@ -164,6 +164,10 @@ impl Transport for ThreadSocket {
         (&*self.0).read(buf)
     }
 
+    fn write(&self, buf: &[u8]) -> io::Result<usize> {
+        (&*self.0).write(buf)
+    }
+
     fn write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         (&*self.0).write_vectored(bufs)
     }

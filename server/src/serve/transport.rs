@@ -14,7 +14,10 @@ pub(crate) trait Transport: Clone + 'static {
     /// Reads what is there, or waits for it.
     fn read(&self, buf: &mut [u8]) -> io::Result<usize>;
 
-    /// Writes at least one byte of `bufs`.
+    /// Writes at least one byte of `buf`, which is not empty.
+    fn write(&self, buf: &[u8]) -> io::Result<usize>;
+
+    /// Writes at least one byte of `bufs`, of which one is not empty.
     fn write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
 
     /// Sends at least one byte of the file, by sendfile(2). 0: the file ends there.
