@@ -95,12 +95,17 @@ pub enum Moment {
 /// Carries out the plan and gives what was measured. Takes the plan's times plus that of connecting, and at the end at
 /// most `timeout` and two seconds more.
 ///
-/// `observe` runs on the calling thread or green thread, beside the clients.
+/// `observe` runs on the calling thread or green thread, beside the clients. If it gives an error, such as that the
+/// server has ended, the run ends with that.
 ///
 /// # Errors
 ///
-/// If clients can't be started, or none gets a connection.
-pub fn run<W: World>(world: W, plan: Plan, mut observe: impl FnMut(Moment)) -> io::Result<Tally> {
+/// If clients can't be started, or none gets a connection, or what `observe` says.
+pub fn run<W: World>(
+    world: W,
+    plan: Plan,
+    mut observe: impl FnMut(Moment) -> io::Result<()>,
+) -> io::Result<Tally> {
     let batch = plan.request.repeat(if plan.connection_per_request { 1 } else { plan.depth.max(1) });
     let run = Arc::new(Run {
         plan,
@@ -112,65 +117,22 @@ pub fn run<W: World>(world: W, plan: Plan, mut observe: impl FnMut(Moment)) -> i
         tally: Mutex::default(),
     });
     let mut clients = Vec::with_capacity(run.plan.connections);
-
-    // Not all at once: a listener's backlog that runs over costs a second for each attempt.
-    const CONNECTING_AT_ONCE: usize = 64;
-    let mut told = Instant::now();
-    let mut wait_for = |connected: usize| {
-        while run.connected.load(Relaxed) < connected {
-            world.sleep(Duration::from_millis(1));
-            if told.elapsed() > TICK {
-                told = Instant::now();
-                observe(Moment::Connecting(run.connected.load(Relaxed)));
-            }
-        }
-    };
-    for number in 0..run.plan.connections {
-        wait_for((number + 1).saturating_sub(CONNECTING_AT_ONCE));
-        let theirs = Arc::clone(&run);
-        match world.spawn(move || theirs.client(world)) {
-            Ok(client) => clients.push(client),
-            Err(error) => {
-                run.stop.store(true, Relaxed);
-                world.join_all(clients, run.plan.timeout);
-                let text = format!("can't start client {number} of {}: {error}", run.plan.connections);
-                return Err(io::Error::new(error.kind(), text));
-            }
-        }
-    }
-    wait_for(run.plan.connections);
-    if run.tally().failures().map(|(_, times)| times).sum::<u64>() >= run.plan.connections as u64 {
-        run.stop.store(true, Relaxed);
-        world.join_all(clients, run.plan.timeout);
-        let first = run.tally().failures().map(|(failure, _)| failure.to_string()).next().unwrap_or_default();
-        return Err(io::Error::other(format!("no connection to {}: {first}", run.plan.address)));
-    }
-
-    let begin = Instant::now();
-    let window =
-        Window { begin, from: begin + run.plan.warmup, until: begin + run.plan.warmup + run.plan.duration };
-    let window = *run.window.get_or_init(|| window);
-    world.sleep(run.plan.warmup);
-    observe(Moment::Begin);
-    loop {
-        let now = Instant::now();
-        if now >= window.until || run.stop.load(Relaxed) {
-            run.tally().measured = now.min(window.until) - window.from;
-            break;
-        }
-        observe(Moment::Measuring(run.tally().successes()));
-        world.sleep(TICK.min(window.until - now));
-    }
-    observe(Moment::End);
-
+    let window = run
+        .start_clients(world, &mut clients, &mut observe)
+        .and_then(|()| run.measure(world, &mut observe))
+        .inspect_err(|_| run.stop.store(true, Relaxed));
     let unfinished = world.join_all(clients, run.plan.timeout + LATE + Duration::from_secs(1));
+    let window = window?;
     let mut tally = run.tally().clone();
+    tally.failure(Failure::Unfinished, unfinished as u64);
     if run.stop.load(Relaxed) {
         tally.measured = window.from.elapsed(); // ended early: when the last answer came
     }
-    tally.failure(Failure::Unfinished, unfinished as u64);
     Ok(tally)
 }
+
+/// Not all at once: a listener's backlog that runs over costs a second for each attempt.
+const CONNECTING_AT_ONCE: usize = 64;
 
 const TICK: Duration = Duration::from_millis(100);
 
@@ -186,6 +148,16 @@ struct Window {
     /// … to here counts.
     until: Instant,
 }
+
+/// What one client works with.
+struct Connection<S> {
+    client: Option<Client<S>>,
+    /// How long to wait after the next attempt to connect that fails.
+    pause: Duration,
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What all clients of a run share.
 struct Run {
@@ -207,8 +179,68 @@ impl Run {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn start_clients<W: World>(
+        self: &Arc<Run>,
+        world: W,
+        clients: &mut Vec<W::Handle>,
+        observe: &mut impl FnMut(Moment) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let all = self.plan.connections;
+        let mut told = Instant::now();
+        let mut wait_for = |connected: usize| {
+            while self.connected.load(Relaxed) < connected {
+                world.sleep(Duration::from_millis(1));
+                if told.elapsed() > TICK {
+                    told = Instant::now();
+                    observe(Moment::Connecting(self.connected.load(Relaxed)))?;
+                }
+            }
+            Ok::<(), io::Error>(())
+        };
+        for number in 0..all {
+            wait_for((number + 1).saturating_sub(CONNECTING_AT_ONCE))?;
+            let theirs = Arc::clone(self);
+            clients.push(world.spawn(move || theirs.client(world)).map_err(|error| {
+                io::Error::new(error.kind(), format!("can't start client {number} of {all}: {error}"))
+            })?);
+        }
+        wait_for(all)?;
+        let tally = self.tally();
+        match tally.failures().next() {
+            Some((first, _)) if tally.failed() >= all as u64 => {
+                Err(io::Error::other(format!("no connection to {}: {first}", self.plan.address)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets the clients run for the time of the plan.
+    fn measure<W: World>(
+        &self,
+        world: W,
+        observe: &mut impl FnMut(Moment) -> io::Result<()>,
+    ) -> io::Result<Window> {
+        let begin = Instant::now();
+        let from = begin + self.plan.warmup;
+        let window = Window { begin, from, until: from + self.plan.duration };
+        let window = *self.window.get_or_init(|| window);
+        world.sleep(self.plan.warmup);
+        observe(Moment::Begin)?;
+        loop {
+            let now = Instant::now();
+            if now >= window.until || self.stop.load(Relaxed) {
+                self.tally().measured = self.plan.duration;
+                observe(Moment::End)?;
+                return Ok(window);
+            }
+            let answers = self.tally().successes();
+            observe(Moment::Measuring(answers))?;
+            world.sleep(TICK.min(window.until - now));
+        }
+    }
+
     fn client<W: World>(&self, world: W) {
-        let mut connection = None;
+        let mut connection = Connection { client: None, pause: FIRST_PAUSE };
         if !self.plan.connection_per_request
             && let Err(failure) = self.connect(world, &mut connection)
         {
@@ -221,7 +253,7 @@ impl Run {
         }
     }
 
-    fn closed_loop<W: World>(&self, world: W, mut connection: Option<Client<W::Stream>>) {
+    fn closed_loop<W: World>(&self, world: W, mut connection: Connection<W::Stream>) {
         let batch = if self.plan.connection_per_request { 1 } else { self.plan.depth.max(1) as u64 };
         loop {
             let now = Instant::now();
@@ -249,7 +281,7 @@ impl Run {
         }
     }
 
-    fn open_loop<W: World>(&self, world: W, mut connection: Option<Client<W::Stream>>, rate: f64) {
+    fn open_loop<W: World>(&self, world: W, mut connection: Connection<W::Stream>, rate: f64) {
         let window = loop {
             match self.window.get() {
                 Some(window) => break window,
@@ -285,7 +317,7 @@ impl Run {
     fn exchange<W: World>(
         &self,
         world: W,
-        connection: &mut Option<Client<W::Stream>>,
+        connection: &mut Connection<W::Stream>,
         start: Instant,
         batch: u64,
         counts: impl Fn(Instant) -> bool,
@@ -306,7 +338,7 @@ impl Run {
                     Err(failure) => self.fail(failure, 1),
                 }
                 if !summary.keep_alive || self.plan.connection_per_request {
-                    if let Some(client) = connection.take() {
+                    if let Some(client) = connection.client.take() {
                         client.wait_for_end();
                     }
                     return if missing == 0 { Ok(()) } else { Err(Failure::ClosedBefore) };
@@ -315,12 +347,13 @@ impl Run {
             Ok(())
         })();
         if let Err(failure) = result {
-            *connection = None;
+            connection.client = None;
             let refused = matches!(failure, Failure::Connect(_));
             self.fail(failure, missing);
             if refused {
                 // a server that refuses connections is not to be hammered, nor this loop to spin
-                world.sleep(Duration::from_millis(20));
+                world.sleep(connection.pause);
+                connection.pause = LONGEST_PAUSE.min(connection.pause * 2);
             }
         }
     }
@@ -328,15 +361,15 @@ impl Run {
     fn connect<'a, W: World>(
         &self,
         world: W,
-        connection: &'a mut Option<Client<W::Stream>>,
+        connection: &'a mut Connection<W::Stream>,
     ) -> Result<&'a mut Client<W::Stream>, Failure> {
-        if connection.is_none() {
+        if connection.client.is_none() {
             let stream = world
                 .connect(self.plan.address, self.plan.timeout)
                 .map_err(|error| Failure::Connect(error.kind()))?;
-            *connection = Some(Client::new(stream));
+            *connection = Connection { client: Some(Client::new(stream)), pause: FIRST_PAUSE };
         }
-        connection.as_mut().ok_or(Failure::Connect(io::ErrorKind::NotConnected))
+        connection.client.as_mut().ok_or(Failure::Connect(io::ErrorKind::NotConnected))
     }
 
     fn fail(&self, failure: Failure, times: u64) {

@@ -49,7 +49,7 @@ impl Semaphore {
 
     /// Takes a permit if there is one at once and nobody waits. Never parks.
     pub fn try_acquire(&self) -> Option<Permit<'_>> {
-        self.try_take().then_some(Permit(self))
+        self.try_take().then(|| Permit(self))
     }
 
     pub(crate) fn try_take(&self) -> bool {
