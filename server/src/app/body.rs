@@ -144,6 +144,10 @@ impl Body {
         }
     }
 
+    pub(crate) fn into_kind(self) -> Kind {
+        self.kind
+    }
+
     pub(crate) fn as_incoming(&self) -> Option<&Incoming> {
         match &self.kind {
             Kind::Incoming(incoming) => Some(incoming),
@@ -364,7 +368,7 @@ pub(crate) trait Connection {
     fn read_body(&self, request: u64, buf: &mut [u8]) -> io::Result<usize>;
     fn body_remaining(&self, request: u64) -> Option<u64>;
     fn peer_addr(&self) -> Addr;
-    fn local_addr(&self) -> Addr;
+    fn local_addr(&self) -> Option<Addr>;
 }
 
 /// A request's body: its connection, its number there, and the head as it came.

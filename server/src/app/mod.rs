@@ -16,6 +16,7 @@ pub use handler::Handler;
 pub use request::{HeadersInOrder, RequestExt};
 pub use response::IntoResponse;
 
+pub(crate) use body::{Connection, Incoming, Kind};
 pub(crate) use request::HeadLines;
 
 /// A request as a handler gets it: the `http` crate's type with our [`Body`]. [`RequestExt`] adds what that type lacks.

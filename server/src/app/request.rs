@@ -34,7 +34,7 @@ impl RequestExt for Request {
     }
 
     fn local_addr(&self) -> Option<Addr> {
-        self.body().as_incoming().map(|incoming| incoming.connection.local_addr())
+        self.body().as_incoming()?.connection.local_addr()
     }
 
     fn raw_target(&self) -> Cow<'_, str> {

@@ -4,5 +4,18 @@
 //! particular to green threads or to OS threads stays in one file each, all else is generic over the transport.
 
 mod access;
+mod conn;
+mod exchange;
+mod green;
+mod input;
+mod listen;
+mod output;
+mod server;
+mod settings;
+mod stop;
+mod threads;
+mod transport;
 
 pub use access::{AccessLog, Exchange};
+pub use server::Server;
+pub use stop::ServerHandle;

@@ -1,0 +1,426 @@
+//! One connection's life, and one request of it with its answer.
+
+use std::cell::RefCell;
+use std::fmt::Display;
+use std::io::{self, Read, Write};
+use std::rc::Rc;
+use std::time::{Instant, SystemTime};
+
+use ::http::{HeaderMap, Method, StatusCode, Version, header, response::Parts};
+use bytes::Bytes;
+
+use super::access::Exchange;
+use super::conn::{Conn, NoRequest};
+use super::output::{BodyOut, GATHER};
+use super::transport::Transport;
+use crate::app::{Body, Handler, Incoming, Kind, Request, Response};
+use crate::http::framing::{ResponseBody, response_body};
+use crate::http::{Connection, DateCache, Extent, Head, ResponseHead, encode_head, parse_head};
+
+/// So many requests are served in a row before others get their turn, if the connection never has to wait.
+const TURN: u32 = 64;
+/// A piece of a reader's or a file's content.
+const PIECE: usize = 16 * 1024;
+/// At most so much of a file is sent in one go.
+const FILE_PIECE: u64 = 1 << 20;
+/// Up to this size a file is read and sent together with its head.
+const SMALL_FILE: u64 = 8 * 1024;
+
+/// Serves a connection from its first byte to its last.
+pub(crate) fn live<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler) {
+    let mut turn = 0;
+    loop {
+        match conn.next_head() {
+            Ok((block, extent)) => match one_request(conn, app, block, extent) {
+                After::Alive => {}
+                After::Close { refused } => return conn.close(refused),
+                After::Torn => return,
+            },
+            Err(NoRequest::Ended) => return,
+            Err(NoRequest::Refused(status, reason)) => {
+                refuse(conn, None, status, reason);
+                return conn.close(true);
+            }
+        }
+        turn += 1;
+        if turn % TURN == 0 {
+            conn.io().yield_now();
+        }
+    }
+}
+
+/// What becomes of the connection after a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    Alive,
+    Close {
+        refused: bool,
+    },
+    /// There is nobody left to be polite to.
+    Torn,
+}
+
+/// What the answer depends on, once the request belongs to the handler.
+struct Asked {
+    head: Bytes,
+    method: Method,
+    version: Version,
+    keep_alive: bool,
+    /// Noted only if somebody will look.
+    started: Option<(SystemTime, Instant)>,
+}
+
+/// An answer that was handed to the output whole.
+struct Answered {
+    status: StatusCode,
+    headers: HeaderMap,
+    alive: bool,
+}
+
+/// Why an answer is not whole.
+enum Broken {
+    /// The client can't be reached.
+    ClientGone(io::Error),
+    /// The body falls so many bytes short of the length stated with this status.
+    Short(StatusCode, u64),
+    /// The application failed: how, in words. The status is what the client may already have seen.
+    Application(StatusCode, String),
+}
+
+fn one_request<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler, block: Bytes, extent: Extent) -> After {
+    let started = conn.settings.access_log.is_some().then(|| (SystemTime::now(), Instant::now()));
+    let head = match parse_head(&block, &extent, &conn.settings.limits) {
+        Ok(head) => head,
+        Err(error) => {
+            refuse(conn, Some(&block), error.status(), error.reason());
+            return After::Close { refused: true };
+        }
+    };
+    let asked = Asked {
+        head: block.clone(),
+        method: head.method.clone(),
+        version: head.version,
+        keep_alive: head.keep_alive && !conn.settings.keep_alive.is_zero(),
+        started,
+    };
+    let Ok(request) = begin(conn, head, block, &extent) else { return After::Torn };
+
+    let answer = || {
+        // A request's values end with it, while the connection's green thread lives on.
+        ctxlocal::scope(|| T::catch(|| respond(conn, &asked, app.call(request))))
+    };
+    let caught = match conn.settings.request_timeout {
+        None => Some(answer()),
+        Some(limit) => T::within(limit, answer),
+    };
+    conn.end_request();
+
+    let (status, reason, sent) = match caught {
+        Some(Ok(Ok(answered))) => {
+            let Answered { status, headers, alive } = answered;
+            let after = settle(conn, alive);
+            log_access(conn, &asked, status, &headers);
+            return after;
+        }
+        Some(Ok(Err(Broken::ClientGone(error)))) => {
+            log::debug!(
+                "{}: the client left during the answer to {}: {error}",
+                conn.peer,
+                described(&asked.head)
+            );
+            return After::Torn;
+        }
+        Some(Ok(Err(Broken::Short(status, missing)))) => {
+            let what = described(&asked.head);
+            log::error!(
+                "{}: {what}: the response body is {missing} bytes shorter than its stated length",
+                conn.peer
+            );
+            log_access(conn, &asked, status, &HeaderMap::new());
+            // The missing end tells the client.
+            return After::Close { refused: false };
+        }
+        Some(Ok(Err(Broken::Application(status, reason)))) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, reason, Some(status))
+        }
+        Some(Err(panic)) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("the handler panicked: {panic}"), None)
+        }
+        None => (StatusCode::SERVICE_UNAVAILABLE, "the request timeout was over".to_owned(), None),
+    };
+    log::error!("{}: {}: {reason}", conn.peer, described(&asked.head));
+    let retracted = match conn.answering.get() {
+        true => conn.output().is_ok_and(|mut output| output.retract()),
+        false => true,
+    };
+    if retracted {
+        answer_plainly(conn, status, "", asked.method == Method::HEAD);
+        log_access(conn, &asked, status, &HeaderMap::new());
+        return After::Close { refused: false };
+    }
+    log_access(conn, &asked, sent.unwrap_or(status), &HeaderMap::new());
+    // What was produced before is still the client's, but nothing that would end the body regularly: in HTTP/1.1 the missing
+    // end tells that it is not whole, in 1.0 only a reset does.
+    if asked.version == Version::HTTP_10 {
+        let _ = conn.flush();
+        conn.io().reset_on_close();
+        return After::Torn;
+    }
+    After::Close { refused: false }
+}
+
+/// Makes the request that the handler gets.
+fn begin<T: Transport>(conn: &Rc<Conn<T>>, head: Head, block: Bytes, extent: &Extent) -> io::Result<Request> {
+    let number = conn.begin_request();
+    conn.input()?.begin_body(head.body, head.expect_continue);
+    let line = extent.request;
+    let mut request = Request::new(Body::from(Incoming {
+        connection: Rc::clone(conn) as Rc<dyn crate::app::Connection>,
+        request: number,
+        head: block,
+        target: (line.method_end as u32 + 1, line.target_end as u32),
+    }));
+    *request.method_mut() = head.method;
+    *request.uri_mut() = head.uri;
+    *request.version_mut() = head.version;
+    *request.headers_mut() = head.headers;
+    Ok(request)
+}
+
+/// After a whole answer: what is left of the request is read away, and what is not to wait is sent.
+fn settle<T: Transport>(conn: &Rc<Conn<T>>, alive: bool) -> After {
+    if !alive || !conn.could_drain() {
+        return After::Close { refused: false };
+    }
+    let more_has_come = conn.input().is_ok_and(|input| input.body_left() == Some(0) && !input.is_empty());
+    let gathered = conn.output().map_or(0, |output| output.buffer.len());
+    // If another request has come already its answer is sent together with this one, unless it is long enough as it is.
+    if (!more_has_come || gathered > GATHER) && conn.flush().is_err() {
+        return After::Torn;
+    }
+    if conn.drain() { After::Alive } else { After::Close { refused: false } }
+}
+
+/// Hands the response to the output, and its body.
+fn respond<T: Transport>(conn: &Rc<Conn<T>>, asked: &Asked, response: Response) -> Result<Answered, Broken> {
+    let (mut parts, body) = response.into_parts();
+    if parts.status.is_informational() {
+        let reason = format!("the handler returned the interim status {}", parts.status.as_u16());
+        return Err(Broken::Application(StatusCode::INTERNAL_SERVER_ERROR, reason));
+    }
+    let (stated, closes) = application_fields(&mut parts);
+    let bodiless = asked.method == Method::HEAD || parts.status == StatusCode::NOT_MODIFIED;
+    let length = match body.length() {
+        _ if stated.is_some() => stated,
+        // Made for an answer without body, these say nothing of what GET would have got.
+        Some(0) if bodiless => None,
+        _ if parts.status == StatusCode::NOT_MODIFIED => None,
+        length => length,
+    };
+    let may_live = asked.keep_alive && !closes && !conn.server.is_stopping();
+    let (framing, alive) = response_body(&asked.method, asked.version, parts.status, length, may_live);
+    let kind = body.into_kind();
+    // Whoever writes its body may read the request's meanwhile; for the others it is known what will be left over.
+    let alive = alive
+        && (matches!(kind, Kind::Stream { .. } | Kind::Reader { .. } | Kind::Incoming(_))
+            || conn.could_drain());
+    put_head(conn, asked.version, &parts, framing, alive)?;
+
+    let mut out = BodyOut::new(conn, framing);
+    match framing {
+        ResponseBody::Absent | ResponseBody::AbsentOf(_) => {}
+        _ => send_body(conn, &mut out, kind, parts.status)?,
+    }
+    let Parts { status, headers, .. } = parts;
+    if out.missing() > 0 {
+        return Err(Broken::Short(status, out.missing()));
+    }
+    out.finish().map_err(Broken::ClientGone)?;
+    if out.is_overlong() {
+        log::error!(
+            "{}: {}: the response body is longer than its stated length and was cut there",
+            conn.peer,
+            described(&asked.head)
+        );
+    }
+    Ok(Answered { status, headers, alive: alive && !out.is_overlong() })
+}
+
+/// What the application's own fields say of the length, and whether they ask for the end of the connection. The fields
+/// themselves never reach the wire: the server makes its own.
+fn application_fields(parts: &mut Parts) -> (Option<u64>, bool) {
+    let mut stated = None;
+    let mut closes = false;
+    if parts.headers.is_empty() {
+        return (None, false);
+    }
+    if let Some(value) = parts.headers.get(header::CONTENT_LENGTH) {
+        stated = value.to_str().ok().and_then(|text| match text.bytes().all(|b| b.is_ascii_digit()) {
+            true => text.parse().ok(),
+            false => None,
+        });
+    }
+    for value in parts.headers.get_all(header::CONNECTION) {
+        closes |= value
+            .as_bytes()
+            .split(|b| *b == b',')
+            .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
+    }
+    (stated, closes)
+}
+
+fn put_head<T: Transport>(
+    conn: &Conn<T>,
+    version: Version,
+    parts: &Parts,
+    framing: ResponseBody,
+    alive: bool,
+) -> Result<(), Broken> {
+    let mut output = conn.output().map_err(Broken::ClientGone)?;
+    output.begin();
+    conn.answering.set(true);
+    DATE.with_borrow_mut(|date| {
+        let head = ResponseHead {
+            status: parts.status,
+            headers: &parts.headers,
+            body: framing,
+            connection: match (alive, version) {
+                (false, _) => Connection::Close,
+                (true, Version::HTTP_10) => Connection::KeepAlive,
+                (true, _) => Connection::Implied,
+            },
+            date: date.at(SystemTime::now()),
+            server: conn.settings.server_name.as_ref(),
+        };
+        encode_head(&mut output.buffer, &head);
+    });
+    Ok(())
+}
+
+thread_local! {
+    static DATE: RefCell<DateCache> = RefCell::new(DateCache::new());
+}
+
+fn send_body<T: Transport>(
+    conn: &Rc<Conn<T>>,
+    out: &mut BodyOut<'_, T>,
+    kind: Kind,
+    status: StatusCode,
+) -> Result<(), Broken> {
+    let sent = match kind {
+        Kind::Empty => Ok(()),
+        Kind::Bytes(bytes) => out.whole(&bytes),
+        Kind::Stream { write, .. } => write(&mut crate::app::BodyWriter::new(out)),
+        Kind::File { file, offset, length } => send_file(conn, out, &file, offset, length),
+        kind @ (Kind::Reader { .. } | Kind::Incoming(_)) => copy(&mut Body::from(kind), out),
+    };
+    match sent {
+        // A closure may have kept the error to itself.
+        Ok(()) if conn.output().is_ok_and(|output| output.has_failed()) => {
+            Err(Broken::ClientGone(io::ErrorKind::BrokenPipe.into()))
+        }
+        Ok(()) => Ok(()),
+        Err(error) if conn.output().is_ok_and(|output| output.has_failed()) => Err(Broken::ClientGone(error)),
+        // The surplus was cut, what was promised is there.
+        Err(_) if out.is_overlong() && out.missing() == 0 => Ok(()),
+        Err(error) => {
+            Err(Broken::Application(status, format!("producing the response body failed: {error}")))
+        }
+    }
+}
+
+/// Copies until the reader ends.
+fn copy(from: &mut Body, to: &mut impl Write) -> io::Result<()> {
+    let mut piece = vec![0; PIECE];
+    loop {
+        match from.read(&mut piece) {
+            Ok(0) => return Ok(()),
+            Ok(count) => to.write_all(&piece[..count])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn send_file<T: Transport>(
+    conn: &Conn<T>,
+    out: &mut BodyOut<'_, T>,
+    file: &std::fs::File,
+    mut offset: u64,
+    length: u64,
+) -> io::Result<()> {
+    if length <= SMALL_FILE {
+        let mut body = Body::from(Kind::File { file: file.try_clone()?, offset, length });
+        return copy(&mut body, out);
+    }
+    out.flush()?;
+    // A stated length other than the file's part wins.
+    let mut left = out.at_most(length);
+    while left > 0 {
+        let count = conn.io().send_file(file, offset, left.min(FILE_PIECE) as usize)? as u64;
+        if count == 0 {
+            return Ok(());
+        }
+        out.passed(count)?;
+        offset += count;
+        left -= count;
+    }
+    Ok(())
+}
+
+/// Refuses what is no request, or none that may be served: small, plain, final.
+fn refuse<T: Transport>(conn: &Rc<Conn<T>>, head: Option<&Bytes>, status: StatusCode, reason: &'static str) {
+    log::info!("{}: refused with {}: {reason}", conn.peer, status.as_u16());
+    let started = conn.settings.access_log.is_some().then(|| (SystemTime::now(), Instant::now()));
+    answer_plainly(conn, status, reason, false);
+    if let Some(access_log) = &conn.settings.access_log {
+        let (started, since) = started.unwrap_or_else(|| (SystemTime::now(), Instant::now()));
+        access_log.log(&Exchange {
+            peer: &conn.peer,
+            head: head.map(|head| &head[..]),
+            status,
+            response_headers: &HeaderMap::new(),
+            body_sent: conn.output().map_or(0, |output| output.body_sent),
+            started,
+            duration: since.elapsed(),
+        });
+    }
+}
+
+/// Puts an answer of the server's own into the output. The connection ends after it.
+fn answer_plainly<T: Transport>(conn: &Conn<T>, status: StatusCode, reason: &str, head_only: bool) {
+    let name = status.canonical_reason().unwrap_or("Error");
+    let text = if reason.is_empty() { format!("{name}\n") } else { format!("{name}: {reason}\n") };
+    let mut response = ::http::Response::new(());
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));
+    let (parts, ()) = response.into_parts();
+    let framing = ResponseBody::Length(text.len() as u64);
+    if put_head(conn, Version::HTTP_11, &parts, framing, false).is_ok() && !head_only {
+        // A failure shows when the output is flushed.
+        let _ = BodyOut::new(conn, framing).whole(text.as_bytes());
+    }
+}
+
+fn log_access<T: Transport>(conn: &Conn<T>, asked: &Asked, status: StatusCode, headers: &HeaderMap) {
+    let (Some(access_log), Some((started, since))) = (&conn.settings.access_log, asked.started) else {
+        return;
+    };
+    access_log.log(&Exchange {
+        peer: &conn.peer,
+        head: Some(&asked.head),
+        status,
+        response_headers: headers,
+        body_sent: conn.output().map_or(0, |output| output.body_sent),
+        started,
+        duration: since.elapsed(),
+    });
+}
+
+/// The request line, for a log line; it is printable since the parser let it pass.
+fn described(head: &[u8]) -> impl Display + '_ {
+    let end = memchr::memchr(b'\r', head).unwrap_or(head.len());
+    String::from_utf8_lossy(&head[..end])
+}

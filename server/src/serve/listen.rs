@@ -1,0 +1,274 @@
+//! Listening sockets, and what to do when accepting fails.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::app::Addr;
+
+/// The port when an address names none, as gunicorn has it.
+const DEFAULT_PORT: u16 = 8000;
+
+/// A listening socket, not yet given to the green or the blocking world. It does not block.
+pub(crate) struct Listener {
+    pub(crate) socket: Socket,
+    pub(crate) addr: Addr,
+    /// The Unix socket's file, which goes after the socket.
+    pub(crate) file: Option<SocketFile>,
+}
+
+impl Listener {
+    /// Binds `address` (`HOST`, `HOST:PORT` or `unix:PATH`) and listens.
+    pub(crate) fn bind(address: &str, backlog: u32) -> io::Result<Listener> {
+        let bound = match address.strip_prefix("unix:") {
+            Some(path) => Listener::unix(Path::new(path), backlog),
+            None => Listener::inet(address, backlog),
+        };
+        bound.map_err(|error| io::Error::new(error.kind(), format!("can't listen on {address}: {error}")))
+    }
+
+    /// Sets how many connections the kernel completes ahead of the server.
+    pub(crate) fn set_backlog(&self, backlog: u32) -> io::Result<()> {
+        self.socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))
+    }
+
+    fn inet(address: &str, backlog: u32) -> io::Result<Listener> {
+        let mut last = None;
+        for addr in resolve(address)? {
+            match Listener::inet_one(addr, backlog) {
+                Ok(listener) => return Ok(listener),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address")))
+    }
+
+    fn inet_one(addr: SocketAddr, backlog: u32) -> io::Result<Listener> {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        // Connections inherit it: a response goes out when it is written, not when the last one was acknowledged.
+        socket.set_tcp_nodelay(true)?;
+        socket.bind(&addr.into())?;
+        let local = socket.local_addr()?.as_socket().unwrap_or(addr);
+        Listener { socket, addr: local.into(), file: None }.listening(backlog)
+    }
+
+    fn unix(path: &Path, backlog: u32) -> io::Result<Listener> {
+        if path.as_os_str().is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the path is empty: give it as unix:PATH",
+            ));
+        }
+        let name = SockAddr::unix(path)?;
+        remove_stale(path, &name)?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.bind(&name)?;
+        let file = Some(SocketFile(path.to_path_buf()));
+        Listener { socket, addr: Addr::Unix(Some(path.to_path_buf())), file }.listening(backlog)
+    }
+
+    fn listening(self, backlog: u32) -> io::Result<Listener> {
+        self.set_backlog(backlog)?;
+        self.socket.set_nonblocking(true)?;
+        Ok(self)
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Listener").field(&self.addr).finish()
+    }
+}
+
+/// `HOST`, `HOST:PORT`, `:PORT`, `[::1]:PORT`.
+fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+    let wrong = || {
+        let message = "an address is HOST, HOST:PORT or unix:PATH, such as 127.0.0.1:8000";
+        io::Error::new(io::ErrorKind::InvalidInput, message)
+    };
+    let bare_v6 = address.parse::<std::net::Ipv6Addr>().is_ok();
+    let (host, port) = match address.rsplit_once(':') {
+        _ if bare_v6 || address.ends_with(']') => (address, DEFAULT_PORT),
+        Some((host, port)) => (host, port.parse().map_err(|_| wrong())?),
+        None => (address, DEFAULT_PORT),
+    };
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let host = if host.is_empty() && address.starts_with(':') { "0.0.0.0" } else { host };
+    if host.is_empty() {
+        return Err(wrong());
+    }
+    Ok((host, port).to_socket_addrs()?.collect())
+}
+
+/// Removes a socket that a dead server has left behind; one that answers is in use.
+fn remove_stale(path: &Path, name: &SockAddr) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => {
+            match Socket::new(Domain::UNIX, Type::STREAM, None)?.connect(name) {
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+                _ => Err(io::Error::new(io::ErrorKind::AddrInUse, "another server listens there")),
+            }
+        }
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket is in the way")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes a Unix socket's file when the server is done.
+#[derive(Debug)]
+pub(crate) struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Somebody else may have removed it, which is as good.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// What to do after a failed accept(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AcceptFailure {
+    /// Nobody is there (any more): go on.
+    Nobody,
+    /// That connection or the network had a problem: go on.
+    Passing,
+    /// Descriptors or memory are used up: wait before the next try.
+    Exhausted,
+    /// The listener is unusable.
+    Fatal,
+}
+
+impl AcceptFailure {
+    pub(crate) fn of(error: &io::Error) -> AcceptFailure {
+        match error.raw_os_error() {
+            Some(libc::EAGAIN | libc::EINTR) => AcceptFailure::Nobody,
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => AcceptFailure::Exhausted,
+            Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT | libc::EOPNOTSUPP) => {
+                AcceptFailure::Fatal
+            }
+            // ECONNABORTED, EPROTO, EPERM by a firewall, and the errors of the network that accept(2) passes on.
+            Some(_) => AcceptFailure::Passing,
+            None => AcceptFailure::Fatal,
+        }
+    }
+}
+
+/// Patience while descriptors are used up: 10 ms doubling to 1 s, one log line per period of want. When that has gone on
+/// for long, one waiting client per try is let in and sent away, by means of a descriptor held in reserve for it.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    delay: Duration,
+    reserve: Option<File>,
+}
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(10);
+    const LONGEST: Duration = Duration::from_secs(1);
+
+    pub(crate) fn new() -> Backoff {
+        Backoff { delay: Duration::ZERO, reserve: spare() }
+    }
+
+    /// Accepting works.
+    pub(crate) fn succeeded(&mut self) {
+        if !self.delay.is_zero() {
+            log::warn!("accepting connections again");
+            self.delay = Duration::ZERO;
+        }
+    }
+
+    /// Accepting failed for want of something; gives how long to wait.
+    pub(crate) fn failed(&mut self, listener: &Socket, error: &io::Error) -> Duration {
+        if self.delay.is_zero() {
+            log::error!(
+                "can't accept connections for now: {error}; raise the limit on open files or lower the pool's size"
+            );
+            self.delay = Self::FIRST;
+        } else if self.delay < Self::LONGEST {
+            self.delay = (self.delay * 2).min(Self::LONGEST);
+        } else if self.reserve.take().is_some() {
+            drop(listener.accept());
+        }
+        if self.reserve.is_none() {
+            self.reserve = spare();
+        }
+        self.delay
+    }
+}
+
+fn spare() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_as_gunicorn_takes_them() {
+        let one = |text| resolve(text).unwrap()[0].to_string();
+        assert_eq!(one("127.0.0.1:80"), "127.0.0.1:80");
+        assert_eq!(one("127.0.0.1"), "127.0.0.1:8000");
+        assert_eq!(one(":80"), "0.0.0.0:80");
+        assert_eq!(one("[::1]:80"), "[::1]:80");
+        assert_eq!(one("[::1]"), "[::1]:8000");
+        assert_eq!(one("::1"), "[::1]:8000");
+        for wrong in ["", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536"] {
+            assert_eq!(resolve(wrong).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_bind_that_fails_names_its_address() {
+        let first = Listener::bind("127.0.0.1:0", 1).unwrap();
+        let taken = first.addr.to_string();
+        let error = Listener::bind(&taken, 1).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert!(error.to_string().contains(&taken), "{error}");
+    }
+
+    #[test]
+    fn a_stale_unix_socket_is_replaced_and_a_live_one_is_not() {
+        let dir = std::env::temp_dir().join(format!("greenserve-listen-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("s");
+        let address = format!("unix:{}", path.display());
+        let live = Listener::bind(&address, 1).unwrap();
+        assert_eq!(Listener::bind(&address, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(live);
+        assert!(!path.exists(), "the file goes with its server");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        drop(Listener::bind(&address, 1).unwrap());
+        fs::write(&path, "precious").unwrap();
+        assert_eq!(Listener::bind(&address, 1).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn accept_errors_by_what_can_be_done() {
+        let of = |errno| AcceptFailure::of(&io::Error::from_raw_os_error(errno));
+        assert_eq!(of(libc::EMFILE), AcceptFailure::Exhausted);
+        assert_eq!(of(libc::ECONNABORTED), AcceptFailure::Passing);
+        assert_eq!(of(libc::EAGAIN), AcceptFailure::Nobody);
+        assert_eq!(of(libc::EBADF), AcceptFailure::Fatal);
+    }
+
+    #[test]
+    fn backing_off_doubles_up_to_a_second_and_starts_anew() {
+        let listener = Listener::bind("127.0.0.1:0", 1).unwrap();
+        let error = io::Error::from_raw_os_error(libc::EMFILE);
+        let mut backoff = Backoff::new();
+        let delays: Vec<_> = (0..9).map(|_| backoff.failed(&listener.socket, &error).as_millis()).collect();
+        assert_eq!(delays, [10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
+        backoff.succeeded();
+        assert_eq!(backoff.failed(&listener.socket, &error), Backoff::FIRST);
+    }
+}

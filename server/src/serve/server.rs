@@ -1,0 +1,159 @@
+//! The server as a user sets it up.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::HeaderValue;
+
+use super::listen::Listener;
+use super::settings::Settings;
+use super::{AccessLog, ServerHandle, green, threads};
+use crate::app::{Addr, Handler};
+use crate::http::Limits;
+
+/// An HTTP/1.1 server: bound to addresses, then set up, then run.
+///
+/// ```no_run
+/// use greenserve::Server;
+///
+/// # fn main() -> std::io::Result<()> {
+/// Server::bind("127.0.0.1:8000")?.worker_connections(1000).serve(|_req| "Hello, World!")
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Server {
+    listeners: Vec<Listener>,
+    settings: Settings,
+    handle: ServerHandle,
+    woken: UnixStream,
+}
+
+impl Server {
+    /// A server that listens on `address`: `HOST`, `HOST:PORT` (port 8000 if none is named, 0 for any free one) or
+    /// `unix:PATH`. A socket file left behind by a dead server is replaced.
+    ///
+    /// # Errors
+    /// Those of name resolution, `bind(2)` and `listen(2)`, naming the address.
+    pub fn bind(address: impl AsRef<str>) -> io::Result<Server> {
+        let settings = Settings::default();
+        let listeners = vec![Listener::bind(address.as_ref(), settings.backlog)?];
+        let (handle, woken) = ServerHandle::new()?;
+        Ok(Server { listeners, settings, handle, woken })
+    }
+
+    /// Listens on one more address; as [`Server::bind`].
+    ///
+    /// # Errors
+    /// As [`Server::bind`].
+    pub fn and_bind(mut self, address: impl AsRef<str>) -> io::Result<Server> {
+        self.listeners.push(Listener::bind(address.as_ref(), self.settings.backlog)?);
+        Ok(self)
+    }
+
+    /// The addresses listened on, with the ports that the kernel has chosen.
+    pub fn local_addrs(&self) -> Vec<Addr> {
+        self.listeners.iter().map(|listener| listener.addr.clone()).collect()
+    }
+
+    /// What stops this server, from any thread.
+    pub fn handle(&self) -> ServerHandle {
+        self.handle.clone()
+    }
+
+    /// How many connections are served at once (gunicorn's `worker_connections`, 1000). While so many are open nobody is
+    /// accepted: the kernel's backlog holds the rest.
+    pub fn worker_connections(mut self, most: usize) -> Server {
+        self.settings.worker_connections = most.max(1);
+        self
+    }
+
+    /// How many connections the kernel completes ahead of the server (gunicorn's `backlog`, 2048; the kernel's
+    /// `net.core.somaxconn` bounds it).
+    ///
+    /// # Errors
+    /// Those of `listen(2)`.
+    pub fn backlog(mut self, backlog: u32) -> io::Result<Server> {
+        self.settings.backlog = backlog;
+        self.listeners.iter().try_for_each(|listener| listener.set_backlog(backlog))?;
+        Ok(self)
+    }
+
+    /// How long a connection may wait for its next request (gunicorn's `keepalive`, 2 s). Zero: each connection serves one
+    /// request.
+    pub fn keep_alive(mut self, timeout: Duration) -> Server {
+        self.settings.keep_alive = timeout;
+        self
+    }
+
+    /// How long a request's head may take from its first byte to its last, and a new connection to its first byte (10 s). A
+    /// head that is too slow is answered with 408, a connection that says nothing is closed.
+    pub fn header_timeout(mut self, timeout: Duration) -> Server {
+        self.settings.header_timeout = timeout;
+        self
+    }
+
+    /// How long reads of one request's body may wait for the client in all (60 s); then they fail, which is answered with
+    /// 408 if the handler lets the error through.
+    pub fn body_timeout(mut self, timeout: Duration) -> Server {
+        self.settings.body_timeout = timeout;
+        self
+    }
+
+    /// How long a client may take nothing of its answer (30 s); then the connection is closed.
+    pub fn write_timeout(mut self, timeout: Duration) -> Server {
+        self.settings.write_timeout = timeout;
+        self
+    }
+
+    /// How long one request may take, from its head to the end of its answer (no limit). Then its handler is unwound where
+    /// it waits; the answer is 503 if none was begun, and the connection is closed. [`Server::serve_threads`] does not keep
+    /// it, for an OS thread can't be unwound from outside.
+    pub fn request_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Server {
+        self.settings.request_timeout = timeout.into();
+        self
+    }
+
+    /// How long requests under way may take to finish after [`ServerHandle::stop`] (gunicorn's `graceful_timeout`, 30 s).
+    pub fn graceful_timeout(mut self, timeout: Duration) -> Server {
+        self.settings.graceful_timeout = timeout;
+        self
+    }
+
+    /// How much of a request is accepted; see [`Limits`] for the defaults.
+    pub fn limits(mut self, limits: Limits) -> Server {
+        self.settings.limits = limits;
+        self
+    }
+
+    /// The value of the `Server` field in every response (none).
+    pub fn server_name(mut self, name: impl Into<Option<HeaderValue>>) -> Server {
+        self.settings.server_name = name.into();
+        self
+    }
+
+    /// Who is told of every answered request (nobody).
+    pub fn access_log(mut self, log: impl AccessLog) -> Server {
+        self.settings.access_log = Some(Arc::new(log));
+        self
+    }
+
+    /// Serves `app` with a green thread for each connection, all on the calling OS thread, until [`ServerHandle::stop`]. May
+    /// be called in a green thread, too; killing that one cuts off all connections.
+    ///
+    /// # Errors
+    /// A listener that can't be used any more. Problems of single connections are logged, and end nothing else.
+    pub fn serve(self, app: impl Handler) -> io::Result<()> {
+        green::serve(self.listeners, Arc::new(self.settings), self.handle, self.woken, Rc::new(app))
+    }
+
+    /// Serves `app` with an OS thread for each connection, until [`ServerHandle::stop`]; the calling thread accepts.
+    ///
+    /// # Errors
+    /// A listener that can't be used any more. Problems of single connections are logged, and end nothing else.
+    pub fn serve_threads(self, app: impl Handler + Send + Sync) -> io::Result<()> {
+        threads::serve(self.listeners, Arc::new(self.settings), self.handle, self.woken, Arc::new(app))
+    }
+}

@@ -1,0 +1,62 @@
+//! What a server can be told.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::HeaderValue;
+
+use super::AccessLog;
+use crate::http::Limits;
+
+/// The settings of a [`Server`](super::Server), each with its builder method there.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) worker_connections: usize,
+    pub(crate) backlog: u32,
+    pub(crate) keep_alive: Duration,
+    pub(crate) header_timeout: Duration,
+    pub(crate) body_timeout: Duration,
+    pub(crate) write_timeout: Duration,
+    pub(crate) request_timeout: Option<Duration>,
+    pub(crate) graceful_timeout: Duration,
+    pub(crate) limits: Limits,
+    pub(crate) server_name: Option<HeaderValue>,
+    pub(crate) access_log: Option<Arc<dyn AccessLog>>,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            worker_connections: 1000,
+            backlog: 2048,
+            keep_alive: Duration::from_secs(2),
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(30),
+            request_timeout: None,
+            graceful_timeout: Duration::from_secs(30),
+            limits: Limits::default(),
+            server_name: None,
+            access_log: None,
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("worker_connections", &self.worker_connections)
+            .field("backlog", &self.backlog)
+            .field("keep_alive", &self.keep_alive)
+            .field("header_timeout", &self.header_timeout)
+            .field("body_timeout", &self.body_timeout)
+            .field("write_timeout", &self.write_timeout)
+            .field("request_timeout", &self.request_timeout)
+            .field("graceful_timeout", &self.graceful_timeout)
+            .field("limits", &self.limits)
+            .field("server_name", &self.server_name)
+            .field("access_log", &self.access_log.is_some())
+            .finish()
+    }
+}

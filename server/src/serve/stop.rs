@@ -1,0 +1,139 @@
+//! Stopping: the handle that asks for it, and the list of connections that must hear of it.
+
+use std::fmt;
+use std::io::Write;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use slab::Slab;
+
+use super::transport::Transport;
+
+/// Asks a [`Server`](super::Server) to stop, from anywhere: another green thread, another OS thread, a signal's handler
+/// thread. Clones speak to the same server.
+#[derive(Clone)]
+pub struct ServerHandle(Arc<Shared>);
+
+struct Shared {
+    stopping: AtomicBool,
+    /// Writing to it wakes whoever accepts connections.
+    waker: UnixStream,
+}
+
+impl ServerHandle {
+    /// A handle, and the end on which a wake-up arrives as a byte.
+    pub(crate) fn new() -> std::io::Result<(ServerHandle, UnixStream)> {
+        let (waker, woken) = UnixStream::pair()?;
+        waker.set_nonblocking(true)?;
+        Ok((ServerHandle(Arc::new(Shared { stopping: AtomicBool::new(false), waker })), woken))
+    }
+
+    /// Stops the server gracefully: no more connections are accepted (those that the kernel had completed still are), idle
+    /// ones are closed, requests under way are answered with `Connection: close` within the graceful timeout, after which
+    /// they are cut off. Returns at once; `serve` returns when it is done. Asking twice changes nothing.
+    pub fn stop(&self) {
+        self.0.stopping.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// Whether [`ServerHandle::stop`] was called.
+    pub fn is_stopping(&self) -> bool {
+        self.0.stopping.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn wake(&self) {
+        // A full pipe is as good as one byte more, and with the other end gone there is nobody to wake.
+        let _ = (&self.0.waker).write(&[1]);
+    }
+}
+
+impl fmt::Debug for ServerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerHandle").field("stopping", &self.is_stopping()).finish()
+    }
+}
+
+/// The live connections of a server.
+pub(crate) struct Registry<T>(Arc<Mutex<Live<T>>>);
+
+/// Each connection's mark of idleness, and its socket.
+type Live<T> = Slab<(Arc<AtomicBool>, T)>;
+
+/// A connection's place in the [`Registry`], given up when dropped.
+pub(crate) struct Registered<T: Transport> {
+    registry: Registry<T>,
+    key: usize,
+    idle: Arc<AtomicBool>,
+}
+
+impl<T> Clone for Registry<T> {
+    fn clone(&self) -> Registry<T> {
+        Registry(Arc::clone(&self.0))
+    }
+}
+
+impl<T: Transport> Registry<T> {
+    pub(crate) fn new() -> Registry<T> {
+        Registry(Arc::new(Mutex::new(Slab::new())))
+    }
+
+    pub(crate) fn register(&self, socket: T) -> Registered<T> {
+        let idle = Arc::new(AtomicBool::new(false));
+        let key = self.lock().insert((Arc::clone(&idle), socket));
+        Registered { registry: self.clone(), key, idle }
+    }
+
+    /// How many connections are live.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Makes the idle connections see the end of their input. Only the receiving side is closed: a request that has
+    /// arrived at this very moment is still answered.
+    pub(crate) fn end_idle(&self) {
+        for socket in self.sockets(|idle| idle) {
+            let _ = socket.shutdown(Shutdown::Read);
+        }
+    }
+
+    /// Cuts off all connections.
+    pub(crate) fn end_all(&self) {
+        for socket in self.sockets(|_| true) {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn sockets(&self, wanted: impl Fn(bool) -> bool) -> Vec<T> {
+        let live = self.lock();
+        let wanted = live.iter().filter(|(_, (idle, _))| wanted(idle.load(Ordering::SeqCst)));
+        wanted.map(|(_, (_, socket))| socket.clone()).collect()
+    }
+
+    /// Nothing that can panic runs under the lock, so a poisoned one is whole all the same.
+    fn lock(&self) -> MutexGuard<'_, Live<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: Transport> Registered<T> {
+    /// Says whether the connection is idle: between two requests, with nothing read of the next.
+    pub(crate) fn set_idle(&self, idle: bool) {
+        self.idle.store(idle, Ordering::SeqCst);
+    }
+}
+
+impl<T: Transport> Drop for Registered<T> {
+    fn drop(&mut self) {
+        // The socket is taken out before the lock is given back, and dropped after.
+        let removed = self.registry.lock().try_remove(self.key);
+        drop(removed);
+    }
+}
+
+impl<T: Transport> fmt::Debug for Registered<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registered").field("key", &self.key).finish_non_exhaustive()
+    }
+}
