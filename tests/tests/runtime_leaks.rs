@@ -1,11 +1,15 @@
 //! What the runtime has used it gives back: descriptors, mappings, memory, greenlets. In a process of its own.
 
 use std::io::{Read, Write};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use greenlet::net::{TcpListener, TcpStream, UdpSocket};
 use greenlet::{Builder, JoinError, sleep, spawn, timeout, unblock};
 use greenserve_tests::{PATIENCE, Proc, eventually};
+
+/// What is counted belongs to the whole process, so the tests take turns.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// A bit of everything, ended in every way.
 fn a_busy_while() {
@@ -67,6 +71,7 @@ fn recurse(n: u32) -> u64 {
 
 #[test]
 fn nothing_grows_however_often_it_is_used() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     std::panic::set_hook(Box::new(|_| {}));
     // pools fill up to what the load needs
     for _ in 0..5 {
@@ -85,6 +90,7 @@ fn nothing_grows_however_often_it_is_used() {
 
 #[test]
 fn a_thread_that_ends_gives_back_its_hub() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let me = Proc::current();
     let one_thread = || {
         std::thread::spawn(|| {
