@@ -102,7 +102,7 @@ impl Fiber {
         let here = stack::here();
         self.left_at.set(here);
         assert!(
-            self.running.get() && self.bounds.pages().contains(&here),
+            self.running.get() && self.bounds.contains(here),
             "a blocking call was made on a stack that is not the green thread's own"
         );
         // SAFETY: the fiber runs and the caller is on its stack (checked above), so `entry` has been called,

@@ -39,23 +39,23 @@ impl Hub {
 
     /// Runs the loop until main is ready.
     fn drive(&self) -> Result<(), LoopExit> {
-        self.current.replace(None);
-        let result = loop {
-            let Some(core) = self.ready.borrow_mut().pop() else {
-                match self.between_turns() {
-                    Ok(()) => continue,
-                    Err(exit) => break Err(exit),
+        let result = self.current.during(None, || {
+            loop {
+                let Some(core) = self.ready.borrow_mut().pop() else {
+                    match self.between_turns() {
+                        Ok(()) => continue,
+                        Err(exit) => break Err(exit),
+                    }
+                };
+                // Main counts too: alone and yielding, it must not keep the hub from looking at timers.
+                self.runs.set(self.runs.get().wrapping_add(1));
+                if Rc::ptr_eq(&core, &self.main) {
+                    break Ok(());
                 }
-            };
-            // Main counts too: alone and yielding, it must not keep the hub from looking at timers.
-            self.runs.set(self.runs.get().wrapping_add(1));
-            if Rc::ptr_eq(&core, &self.main) {
-                break Ok(());
+                self.run(core);
             }
-            self.run(core);
-        };
+        });
         self.main.state.set(State::Running);
-        self.current.replace(Some(self.main.clone()));
         result
     }
 
@@ -70,14 +70,12 @@ impl Hub {
         self.calls.set(0);
         self.untidy.set(true);
         core.idle.set(Idle::No);
-        self.current.replace(Some(core.clone()));
         ctxlocal::swap(&mut core.locals.borrow_mut());
         let done = match &*core.fiber.borrow() {
-            Some(fiber) => fiber.resume(),
+            Some(fiber) => self.current.during(Some(&core), || fiber.resume()),
             None => unreachable!("started above"),
         };
         ctxlocal::swap(&mut core.locals.borrow_mut());
-        self.current.replace(None);
         if done {
             self.bury(&core);
         }
