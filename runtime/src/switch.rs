@@ -88,6 +88,11 @@ impl Fiber {
         done
     }
 
+    /// Where its stack lies.
+    pub(crate) fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
     /// Leaves the fiber; returns when it is resumed.
     ///
     /// # Panics

@@ -277,7 +277,7 @@ fn running() -> Option<Running> {
     // A borrow that is held means that the hub itself runs, in the midst of a switch: not a greenlet's overflow.
     let current = hub.current.try_borrow().ok()?;
     let core = current.as_ref()?;
-    let bounds = core.stack_bounds.get()?;
+    let bounds = core.fiber.try_borrow().ok()?.as_ref()?.bounds();
     let name = std::ptr::from_ref(core.given_name().unwrap_or(""));
     Some(Running { id: core.id, name, guard: bounds.guard(), size: bounds.size() })
 }

@@ -12,10 +12,10 @@ use crate::switch::Fiber;
 use crate::unwind;
 
 /// Between two looks at the descriptors, at most this many greenlets run…
-const RUNS_PER_POLL: u32 = 64;
+const RUNS_PER_POLL: u32 = 128;
 /// …or this much time passes, which is looked at after every so many.
 const TIME_PER_POLL: Duration = Duration::from_micros(100);
-const RUNS_PER_CLOCK: u32 = 8;
+const RUNS_PER_CLOCK: u32 = 16;
 /// An idle hub gives back the memory of idle stacks, so often…
 const TIDY_EVERY: Duration = Duration::from_secs(1);
 /// …so many at once…
@@ -71,14 +71,12 @@ impl Hub {
         self.untidy.set(true);
         core.idle.set(Idle::No);
         self.current.replace(Some(core.clone()));
-        let mut locals = core.locals.take();
-        ctxlocal::swap(&mut locals);
+        ctxlocal::swap(&mut core.locals.borrow_mut());
         let done = match &*core.fiber.borrow() {
             Some(fiber) => fiber.resume(),
             None => unreachable!("started above"),
         };
-        ctxlocal::swap(&mut locals);
-        core.locals.set(locals);
+        ctxlocal::swap(&mut core.locals.borrow_mut());
         self.current.replace(None);
         if done {
             self.bury(&core);
@@ -95,7 +93,6 @@ impl Hub {
         };
         match stack {
             Ok(stack) => {
-                core.stack_bounds.set(Some(stack.bounds()));
                 if let Some(entry) = core.entry.take() {
                     *core.fiber.borrow_mut() = Some(Fiber::new(stack, entry));
                 }
@@ -117,7 +114,6 @@ impl Hub {
     fn bury(&self, core: &Core) {
         self.forget(core);
         let fiber = core.fiber.borrow_mut().take();
-        core.stack_bounds.set(None);
         if let (Some(fiber), Some(stacks)) = (fiber, &mut *self.stacks.borrow_mut()) {
             stacks.put(fiber.into_stack());
         }
@@ -228,7 +224,7 @@ impl Hub {
                 None => return,
                 Some(Action::Wake(core)) => self.unpark(&core),
                 Some(Action::Expire(core, token)) => {
-                    core.expired.borrow_mut().push(token);
+                    core.expire(token);
                     self.unpark(&core);
                 }
                 Some(Action::Start(core)) => {
