@@ -1,12 +1,13 @@
-//! The load generator against small servers of known behaviour, on OS threads and std's sockets.
+//! The load generator against small servers of known behaviour, which are OS threads with std's sockets. The clients are
+//! OS threads too, where it makes no difference: so a failure here is not the runtime's.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use greenserve_benches::load::{Failure, Mode, Moment, Plan, Tally, Threads, run};
+use greenserve_benches::load::{Failure, Green, Mode, Moment, Plan, Tally, Threads, run};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -64,7 +65,11 @@ fn closed_loop_counts_the_answers_that_the_server_gave() {
     let mut plan = quick(Plan::get(address, "/", 4));
     plan.expect.length = Some(2);
     let mut moments = Vec::new();
-    let tally = run(Threads, plan, |moment| moments.push(moment)).unwrap();
+    let tally = run(Threads, plan, |moment| {
+        moments.push(moment);
+        Ok(())
+    })
+    .unwrap();
 
     assert_eq!(failures(&tally), [&Failure::Status(0); 0]);
     // those in flight at the end are answered but not counted
@@ -85,7 +90,7 @@ fn a_run_ends_after_max_requests() {
             mode,
             ..quick(Plan::get(address, "/", 3))
         };
-        let tally = run(Threads, plan, |_| ()).unwrap();
+        let tally = run(Threads, plan, |_| Ok(())).unwrap();
         assert_eq!((tally.successes(), tally.failed()), (50, 0), "{mode:?}");
         assert!(tally.measured < Duration::from_secs(20));
     }
@@ -101,7 +106,7 @@ fn pipelined_requests_are_sent_together() {
             if held.len() < 4 * OK.len() { Ok(()) } else { out.write_all(&std::mem::take(&mut held)) }
         })
     });
-    let tally = run(Threads, Plan { depth: 4, ..quick(Plan::get(address, "/", 2)) }, |_| ()).unwrap();
+    let tally = run(Threads, Plan { depth: 4, ..quick(Plan::get(address, "/", 2)) }, |_| Ok(())).unwrap();
     assert!(tally.successes() >= 4);
     assert_eq!(tally.failed(), 0);
 }
@@ -118,7 +123,7 @@ fn a_connection_per_request_when_asked() {
             Err(std::io::ErrorKind::NotConnected.into())
         })
     });
-    let tally = run(Threads, quick(Plan::get_closing(address, "/", 2)), |_| ()).unwrap();
+    let tally = run(Threads, quick(Plan::get_closing(address, "/", 2)), |_| Ok(())).unwrap();
     assert!(tally.successes() > 0 && tally.successes() <= connections.load(Relaxed));
     assert_eq!(tally.failed(), 0);
 }
@@ -133,7 +138,7 @@ fn wrong_answers_are_failures_of_their_kind() {
         let address = server(move |stream| each_request(stream, |out, _| out.write_all(answer)));
         let mut plan = quick(Plan::get(address, "/", 1));
         plan.expect.length = Some(2);
-        let tally = run(Threads, plan, |_| ()).unwrap();
+        let tally = run(Threads, plan, |_| Ok(())).unwrap();
         assert_eq!(failures(&tally), [expected]);
         assert_eq!((tally.successes(), tally.percentiles()), (0, None));
     }
@@ -146,7 +151,7 @@ fn a_connection_that_is_cut_is_a_failure_and_is_made_anew() {
             if number == 0 { out.write_all(OK) } else { Err(std::io::ErrorKind::NotConnected.into()) }
         })
     });
-    let tally = run(Threads, quick(Plan::get(address, "/", 1)), |_| ()).unwrap();
+    let tally = run(Threads, quick(Plan::get(address, "/", 1)), |_| Ok(())).unwrap();
     assert!(tally.successes() > 1);
     assert_eq!(failures(&tally), [&Failure::ClosedBefore]);
 }
@@ -155,15 +160,28 @@ fn a_connection_that_is_cut_is_a_failure_and_is_made_anew() {
 fn a_server_that_never_answers_is_a_timeout_even_after_the_measured_time() {
     let address = server(|stream| each_request(stream, |_, _| Ok(())));
     let plan = Plan { timeout: Duration::from_millis(400), ..quick(Plan::get(address, "/", 2)) };
-    let tally = run(Threads, plan, |_| ()).unwrap();
+    let tally = run(Threads, plan, |_| Ok(())).unwrap();
     assert_eq!(tally.failures().collect::<Vec<_>>(), [(&Failure::TimedOut, 2)]);
 }
 
 #[test]
 fn nobody_there_is_an_error_that_names_the_address() {
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let error = run(Threads, quick(Plan::get(gone, "/", 2)), |_| ()).unwrap_err();
+    let error = run(Threads, quick(Plan::get(gone, "/", 2)), |_| Ok(())).unwrap_err();
     assert!(error.to_string().contains(&gone.to_string()), "{error}");
+}
+
+#[test]
+fn an_error_of_the_observer_ends_the_run() {
+    let address = server(|stream| each_request(stream, |out, _| out.write_all(OK)));
+    let plan = Plan { duration: Duration::from_secs(60), ..quick(Plan::get(address, "/", 2)) };
+    let started = Instant::now();
+    let error = run(Threads, plan, |moment| match moment {
+        Moment::Measuring(_) => Err(std::io::Error::other("seen enough")),
+        _ => Ok(()),
+    });
+    assert_eq!(error.unwrap_err().to_string(), "seen enough");
+    assert!(started.elapsed() < Duration::from_secs(60));
 }
 
 #[test]
@@ -186,7 +204,7 @@ fn open_loop_charges_a_stall_to_all_who_were_due_meanwhile() {
         duration: Duration::from_millis(400),
         ..quick(Plan::get(address, "/", 1))
     };
-    let tally = run(Threads, plan, |_| ()).unwrap();
+    let tally = run(Threads, plan, |_| Ok(())).unwrap();
     // 400 ms at 500 a second, each due one counted once, whether sent in time or late
     assert_eq!(tally.successes() + tally.failed(), 200);
     // due while it stalled: 100 of 200, spread evenly over latencies from 200 ms down to none
@@ -204,7 +222,39 @@ fn open_loop_says_what_it_could_never_send() {
         })
     });
     let plan = Plan { mode: Mode::Open { rate: 1000.0 }, ..quick(Plan::get(address, "/", 1)) };
-    let tally = run(Threads, plan, |_| ()).unwrap();
+    let tally = run(Threads, plan, |_| Ok(())).unwrap();
     assert_eq!(failures(&tally), [&Failure::NeverSent]);
     assert_eq!(tally.successes() + tally.failed(), 300);
+}
+
+#[test]
+fn green_clients_keep_all_their_connections_busy_at_once() {
+    const CLIENTS: usize = 50;
+    // answers only when all clients have asked: one client waiting must not keep the others from sending
+    let asked = Arc::new((Mutex::new(0), Condvar::new()));
+    let address = server(move |stream| {
+        each_request(stream, |out, _| {
+            let (count, all) = &*asked;
+            let mut count = count.lock().unwrap();
+            *count += 1;
+            all.notify_all();
+            drop(all.wait_while(count, |count| *count < CLIENTS).unwrap());
+            out.write_all(OK)
+        })
+    });
+    for mode in [Mode::Closed, Mode::Open { rate: 1000.0 }] {
+        let plan = Plan { mode, ..quick(Plan::get(address, "/", CLIENTS)) };
+        let tally = run(Green, plan, |_| Ok(())).unwrap();
+        assert!(tally.successes() >= CLIENTS as u64, "{mode:?}: {tally:?}");
+        assert_eq!(tally.failed(), 0);
+    }
+}
+
+#[test]
+fn green_clients_that_never_get_an_answer_time_out_and_end() {
+    let address = server(|stream| each_request(stream, |_, _| Ok(())));
+    let plan = Plan { timeout: Duration::from_millis(400), ..quick(Plan::get(address, "/", 3)) };
+    let tally = run(Green, plan, |_| Ok(())).unwrap();
+    assert_eq!(tally.failures().collect::<Vec<_>>(), [(&Failure::TimedOut, 3)]);
+    assert_eq!(greenlet::stats().greenlets, 0);
 }

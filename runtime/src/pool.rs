@@ -207,3 +207,56 @@ impl fmt::Debug for Slot {
         f.write_str("Slot")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{sleep, yield_now};
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_full_pool_makes_the_next_spawn_wait_for_a_free_slot() {
+        let pool = Pool::new(2);
+        let most = Rc::new(std::cell::Cell::new(0));
+        for _ in 0..10 {
+            let (inner, most) = (pool.clone(), most.clone());
+            pool.spawn(move || {
+                most.set(most.get().max(inner.len()));
+                yield_now();
+            })
+            .unwrap();
+        }
+        pool.join(LONG).unwrap();
+        assert_eq!(most.get(), 2);
+        assert_eq!((pool.len(), pool.free_count()), (0, 2));
+    }
+
+    #[test]
+    fn try_spawn_hands_the_closure_back_when_the_pool_is_full() {
+        let pool = Pool::new(1);
+        pool.try_spawn(|| sleep(LONG)).map(drop).map_err(drop).unwrap();
+        let refused = pool.try_spawn(|| 7).map(drop).unwrap_err();
+        assert_eq!(refused(), 7);
+        pool.kill().unwrap();
+        assert!(pool.is_empty());
+    }
+
+    #[test]
+    fn kill_frees_the_slots_of_those_that_never_started_too() {
+        let pool = Pool::new(3);
+        for _ in 0..3 {
+            pool.spawn(|| unreachable!("killed before the hub ran")).unwrap();
+        }
+        pool.kill().unwrap();
+        assert_eq!(pool.free_count(), 3);
+    }
+
+    #[test]
+    fn a_greenlet_that_panics_gives_its_slot_back() {
+        let pool = Pool::new(1);
+        pool.spawn(|| panic!("as the test wants")).unwrap();
+        pool.wait_available(LONG).unwrap();
+        assert_eq!(pool.free_count(), 1);
+    }
+}

@@ -1,9 +1,8 @@
 //! What other threads may hold of a hub.
 
 use std::fmt;
-use std::sync::Arc;
 
-use crate::hub::{Hub, Message, Remote};
+use crate::hub::{Hold, Hub, Message};
 
 /// A way into one thread's hub that may be sent to other threads (gevent's `loop.run_callback_threadsafe`).
 ///
@@ -21,7 +20,7 @@ use crate::hub::{Hub, Message, Remote};
 /// DONE.with(Rc::clone).wait().unwrap();
 /// ```
 #[derive(Clone)]
-pub struct HubHandle(Arc<Remote>);
+pub struct HubHandle(Hold);
 
 impl HubHandle {
     /// A handle to the hub of the calling thread.
@@ -29,7 +28,7 @@ impl HubHandle {
     /// # Panics
     /// While the thread exits, and if the kernel gives no poller.
     pub fn current() -> HubHandle {
-        HubHandle(Hub::get().remote().expect("the hub of a thread that exits cannot be used any more"))
+        HubHandle(Hub::get().hold().expect("the hub of a thread that exits cannot be used any more"))
     }
 
     /// Runs `f` in a new greenlet on the hub's thread. Costs a system call only if that hub sleeps. False when the

@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+mod cli;
 pub mod config;
 pub mod demo;
 pub mod files;
@@ -28,4 +29,10 @@ pub mod serve;
 
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 pub use app::{Addr, Body, BodyError, BodyWriter, Handler, IntoResponse, Request, RequestExt, Response};
+pub use cli::{main, program};
 pub use serve::{AccessLog, Exchange, Server, ServerHandle};
+pub use std::process::ExitCode;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -18,4 +18,4 @@ pub use process::{Binary, ServerBuilder, ServerProcess};
 pub use response::{Framing, ReadError, Response};
 pub use scratch::Scratch;
 pub use sys::{Proc, raise_open_files_limit, send_signal};
-pub use wait::{PATIENCE, eventually, eventually_some};
+pub use wait::{PATIENCE, eventually, eventually_some, in_time};

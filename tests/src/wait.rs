@@ -1,6 +1,7 @@
 //! Waiting for a condition instead of for a time.
 
 use std::panic::Location;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -32,4 +33,25 @@ pub fn eventually_some<T>(deadline: Duration, mut attempt: impl FnMut() -> Optio
         }
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Runs `f` on a thread of its own and fails if it has not returned within [`PATIENCE`]: for code that would hang
+/// where it is wrong. The thread is named `main`, as the program's own would be.
+///
+/// # Panics
+/// With `f`'s panic; or when it is late, which leaves its thread behind.
+#[track_caller]
+pub fn in_time<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, result) = mpsc::channel();
+    let runner = thread::Builder::new().name("main".to_owned()).spawn(move || {
+        let value = f();
+        // nobody listens any more if it is late
+        let _ = done.send(());
+        value
+    });
+    let runner = runner.expect("a thread for the test");
+    if let Err(RecvTimeoutError::Timeout) = result.recv_timeout(PATIENCE) {
+        panic!("the code at {} still runs after {PATIENCE:?}", Location::caller());
+    }
+    runner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

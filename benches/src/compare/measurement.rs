@@ -70,7 +70,7 @@ pub struct Figures {
     pub resident: u64,
     /// Its resident memory before the first connection, in bytes.
     pub resident_idle: u64,
-    /// Processor time that the server took for each good answer; `None` without any.
+    /// Processor time that the server took for each good answer; `None` if it is too little to be told.
     pub cpu_per_request: Option<Duration>,
     /// Failed requests by kind.
     pub failures: Vec<(String, u64)>,

@@ -91,14 +91,19 @@ fn tiles(html: &mut String, here: &[&Measurement]) {
     else {
         return;
     };
-    let _ = writeln!(html, "<h3>With {} connections</h3>\n<div class=\"tiles\">", thousands(most));
+    let _ = writeln!(
+        html,
+        "<h3>With {} connections: green, threads and their ratio</h3>\n<div class=\"tiles\">",
+        thousands(most)
+    );
     for index in [0, 2, 4, 6, 7] {
         let measure = &MEASURES[index];
         let (Some(green), Some(threads)) = ((measure.value)(green, most), (measure.value)(threads, most))
         else {
             continue;
         };
-        let ratio = if threads > 0.0 { format!("{} ×", digits(green / threads)) } else { String::new() };
+        let ratio =
+            if green > 0.0 && threads > 0.0 { digits(green / threads) + " ×" } else { String::new() };
         let _ = writeln!(
             html,
             "<div class=\"tile\"><h4>{}</h4><b class=\"green\">● {}</b><b class=\"threads\">■ {}</b><small>{ratio}</small></div>",
@@ -276,13 +281,13 @@ fn thousands(number: usize) -> String {
     text
 }
 
-/// A ratio with two significant digits or so.
+/// A ratio with two significant digits; a small one as a fraction.
 fn digits(ratio: f64) -> String {
     match ratio {
         r if r >= 9.95 => format!("{r:.0}"),
         r if r >= 0.995 => format!("{r:.1}"),
-        r if r >= 0.01 => format!("{r:.2}"),
-        r => format!("{r:.4}"),
+        r if r >= 0.095 => format!("{r:.2}"),
+        r => format!("1/{}", thousands((1.0 / r).round() as usize)),
     }
 }
 
@@ -307,7 +312,7 @@ code { font: .92em ui-monospace, monospace; }
 .tile b { font-size: 1.35rem; font-variant-numeric: tabular-nums; grid-column: 1; }
 .tile .threads { font-size: 1.05rem; }
 .tile small { color: var(--dim); grid-column: 2; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)); gap: .75rem; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr)); gap: .75rem; }
 figure { margin: 0; padding: .7rem .5rem .3rem; }
 figcaption { font-weight: 600; font-size: .95rem; padding: 0 .5rem .1rem; }
 svg { width: 100%; height: auto; display: block; }
@@ -355,6 +360,6 @@ mod tests {
     #[test]
     fn numbers_for_people() {
         assert_eq!([1, 999, 1000, 1_234_567].map(thousands), ["1", "999", "1,000", "1,234,567"]);
-        assert_eq!([12.3, 1.0, 0.4, 0.001].map(digits), ["12", "1.0", "0.40", "0.0010"]);
+        assert_eq!([12.3, 1.0, 0.4, 0.000_999].map(digits), ["12", "1.0", "0.40", "1/1,001"]);
     }
 }

@@ -23,4 +23,4 @@ pub use client::{Client, Expect, Failure};
 pub use response::{Malformed, Responses, Summary};
 pub use run::{Mode, Moment, Plan, run};
 pub use tally::{Percentiles, Tally};
-pub use world::{Threads, World};
+pub use world::{Green, Threads, World};

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -92,85 +92,48 @@ pub enum Moment {
     End,
 }
 
-/// Carries out the plan and gives what was measured. Takes the plan's times plus that of connecting, and at the end at
-/// most `timeout` and two seconds more.
+/// Carries out the plan and gives what was measured. Takes the plan's times plus that of connecting (at most a
+/// minute), and at the end at most `timeout` and two seconds more.
 ///
-/// `observe` runs on the calling thread or green thread, beside the clients.
+/// `observe` runs on the calling thread or green thread, beside the clients. If it gives an error, such as that the
+/// server has ended, the run ends with that.
 ///
 /// # Errors
 ///
-/// If clients can't be started, or none gets a connection.
-pub fn run<W: World>(world: W, plan: Plan, mut observe: impl FnMut(Moment)) -> io::Result<Tally> {
+/// If a connection can't be made to begin with, or a client not be started, or what `observe` says.
+pub fn run<W: World>(
+    world: W,
+    plan: Plan,
+    mut observe: impl FnMut(Moment) -> io::Result<()>,
+) -> io::Result<Tally> {
     let batch = plan.request.repeat(if plan.connection_per_request { 1 } else { plan.depth.max(1) });
     let run = Arc::new(Run {
         plan,
         batch,
         window: OnceLock::new(),
         stop: AtomicBool::new(false),
-        connected: AtomicUsize::new(0),
         tickets: AtomicU64::new(0),
         tally: Mutex::default(),
     });
     let mut clients = Vec::with_capacity(run.plan.connections);
-
-    // Not all at once: a listener's backlog that runs over costs a second for each attempt.
-    const CONNECTING_AT_ONCE: usize = 64;
-    let mut told = Instant::now();
-    let mut wait_for = |connected: usize| {
-        while run.connected.load(Relaxed) < connected {
-            world.sleep(Duration::from_millis(1));
-            if told.elapsed() > TICK {
-                told = Instant::now();
-                observe(Moment::Connecting(run.connected.load(Relaxed)));
-            }
-        }
-    };
-    for number in 0..run.plan.connections {
-        wait_for((number + 1).saturating_sub(CONNECTING_AT_ONCE));
-        let theirs = Arc::clone(&run);
-        match world.spawn(move || theirs.client(world)) {
-            Ok(client) => clients.push(client),
-            Err(error) => {
-                run.stop.store(true, Relaxed);
-                world.join_all(clients, run.plan.timeout);
-                let text = format!("can't start client {number} of {}: {error}", run.plan.connections);
-                return Err(io::Error::new(error.kind(), text));
-            }
-        }
-    }
-    wait_for(run.plan.connections);
-    if run.tally().failures().map(|(_, times)| times).sum::<u64>() >= run.plan.connections as u64 {
-        run.stop.store(true, Relaxed);
-        world.join_all(clients, run.plan.timeout);
-        let first = run.tally().failures().map(|(failure, _)| failure.to_string()).next().unwrap_or_default();
-        return Err(io::Error::other(format!("no connection to {}: {first}", run.plan.address)));
-    }
-
-    let begin = Instant::now();
-    let window =
-        Window { begin, from: begin + run.plan.warmup, until: begin + run.plan.warmup + run.plan.duration };
-    let window = *run.window.get_or_init(|| window);
-    world.sleep(run.plan.warmup);
-    observe(Moment::Begin);
-    loop {
-        let now = Instant::now();
-        if now >= window.until || run.stop.load(Relaxed) {
-            run.tally().measured = now.min(window.until) - window.from;
-            break;
-        }
-        observe(Moment::Measuring(run.tally().successes()));
-        world.sleep(TICK.min(window.until - now));
-    }
-    observe(Moment::End);
-
+    let window = run
+        .start_clients(world, &mut clients, &mut observe)
+        .and_then(|()| run.measure(world, &mut observe))
+        .inspect_err(|_| run.stop.store(true, Relaxed));
     let unfinished = world.join_all(clients, run.plan.timeout + LATE + Duration::from_secs(1));
+    let window = window?;
     let mut tally = run.tally().clone();
+    tally.failure(Failure::Unfinished, unfinished as u64);
     if run.stop.load(Relaxed) {
         tally.measured = window.from.elapsed(); // ended early: when the last answer came
     }
-    tally.failure(Failure::Unfinished, unfinished as u64);
     Ok(tally)
 }
+
+/// After so many connections the server gets a millisecond to take them: a listener's backlog that runs over costs a
+/// second.
+const CONNECTING_AT_ONCE: usize = 64;
+const LONGEST_CONNECTING: Duration = Duration::from_secs(60);
 
 const TICK: Duration = Duration::from_millis(100);
 
@@ -187,6 +150,16 @@ struct Window {
     until: Instant,
 }
 
+/// What one client works with.
+struct Connection<S> {
+    client: Option<Client<S>>,
+    /// How long to wait after the next attempt to connect that fails.
+    pause: Duration,
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
 /// What all clients of a run share.
 struct Run {
     plan: Plan,
@@ -195,8 +168,6 @@ struct Run {
     window: OnceLock<Window>,
     /// The requests that `max_requests` allows are sent, or the run is given up.
     stop: AtomicBool,
-    /// Clients that have made their first connection, or tried to.
-    connected: AtomicUsize,
     /// Requests begun: in closed loop those that count, in open loop all.
     tickets: AtomicU64,
     tally: Mutex<Tally>,
@@ -207,21 +178,83 @@ impl Run {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn client<W: World>(&self, world: W) {
-        let mut connection = None;
-        if !self.plan.connection_per_request
-            && let Err(failure) = self.connect(world, &mut connection)
-        {
-            self.tally().failure(failure, 1);
+    fn start_clients<W: World>(
+        self: &Arc<Run>,
+        world: W,
+        clients: &mut Vec<W::Handle>,
+        observe: &mut impl FnMut(Moment) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let all = self.plan.connections;
+        let (start, mut told) = (Instant::now(), Instant::now());
+        let mut streams = Vec::with_capacity(all);
+        // First all connections, then the clients: these would take the processor from those still to connect.
+        for number in 0..if self.plan.connection_per_request { 0 } else { all } {
+            if start.elapsed() > LONGEST_CONNECTING {
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("only {number} of {all} connections in {} s", LONGEST_CONNECTING.as_secs()),
+                ));
+            }
+            let stream = world.connect(self.plan.address, self.plan.timeout);
+            streams.push(stream.map_err(|error| {
+                io::Error::new(
+                    error.kind(),
+                    format!("connection {number} of {all} to {}: {error}", self.plan.address),
+                )
+            })?);
+            if (number + 1) % CONNECTING_AT_ONCE == 0 {
+                world.sleep(Duration::from_millis(1));
+            }
+            if told.elapsed() > TICK {
+                told = Instant::now();
+                observe(Moment::Connecting(number))?;
+            }
         }
-        self.connected.fetch_add(1, Relaxed);
+        let mut streams = streams.into_iter();
+        for number in 0..all {
+            let theirs = Arc::clone(self);
+            let client = world.spawn(streams.next(), move |stream| theirs.client(world, stream));
+            clients.push(client.map_err(|error| {
+                io::Error::new(error.kind(), format!("can't start client {number} of {all}: {error}"))
+            })?);
+        }
+        Ok(())
+    }
+
+    /// Lets the clients run for the time of the plan.
+    fn measure<W: World>(
+        &self,
+        world: W,
+        observe: &mut impl FnMut(Moment) -> io::Result<()>,
+    ) -> io::Result<Window> {
+        let begin = Instant::now();
+        let from = begin + self.plan.warmup;
+        let window = Window { begin, from, until: from + self.plan.duration };
+        let window = *self.window.get_or_init(|| window);
+        world.sleep(self.plan.warmup);
+        observe(Moment::Begin)?;
+        loop {
+            let now = Instant::now();
+            if now >= window.until || self.stop.load(Relaxed) {
+                self.tally().measured = self.plan.duration;
+                observe(Moment::End)?;
+                return Ok(window);
+            }
+            let answers = self.tally().successes();
+            observe(Moment::Measuring(answers))?;
+            world.sleep(TICK.min(window.until - now));
+        }
+    }
+
+    fn client<W: World>(&self, world: W, stream: Option<W::Stream>) {
+        let connection = Connection { client: stream.map(Client::new), pause: FIRST_PAUSE };
         match self.plan.mode {
             Mode::Closed => self.closed_loop(world, connection),
             Mode::Open { rate } => self.open_loop(world, connection, rate),
         }
     }
 
-    fn closed_loop<W: World>(&self, world: W, mut connection: Option<Client<W::Stream>>) {
+    fn closed_loop<W: World>(&self, world: W, mut connection: Connection<W::Stream>) {
         let batch = if self.plan.connection_per_request { 1 } else { self.plan.depth.max(1) as u64 };
         loop {
             let now = Instant::now();
@@ -249,7 +282,7 @@ impl Run {
         }
     }
 
-    fn open_loop<W: World>(&self, world: W, mut connection: Option<Client<W::Stream>>, rate: f64) {
+    fn open_loop<W: World>(&self, world: W, mut connection: Connection<W::Stream>, rate: f64) {
         let window = loop {
             match self.window.get() {
                 Some(window) => break window,
@@ -285,7 +318,7 @@ impl Run {
     fn exchange<W: World>(
         &self,
         world: W,
-        connection: &mut Option<Client<W::Stream>>,
+        connection: &mut Connection<W::Stream>,
         start: Instant,
         batch: u64,
         counts: impl Fn(Instant) -> bool,
@@ -306,7 +339,7 @@ impl Run {
                     Err(failure) => self.fail(failure, 1),
                 }
                 if !summary.keep_alive || self.plan.connection_per_request {
-                    if let Some(client) = connection.take() {
+                    if let Some(client) = connection.client.take() {
                         client.wait_for_end();
                     }
                     return if missing == 0 { Ok(()) } else { Err(Failure::ClosedBefore) };
@@ -315,12 +348,13 @@ impl Run {
             Ok(())
         })();
         if let Err(failure) = result {
-            *connection = None;
+            connection.client = None;
             let refused = matches!(failure, Failure::Connect(_));
             self.fail(failure, missing);
             if refused {
                 // a server that refuses connections is not to be hammered, nor this loop to spin
-                world.sleep(Duration::from_millis(20));
+                world.sleep(connection.pause);
+                connection.pause = LONGEST_PAUSE.min(connection.pause * 2);
             }
         }
     }
@@ -328,15 +362,15 @@ impl Run {
     fn connect<'a, W: World>(
         &self,
         world: W,
-        connection: &'a mut Option<Client<W::Stream>>,
+        connection: &'a mut Connection<W::Stream>,
     ) -> Result<&'a mut Client<W::Stream>, Failure> {
-        if connection.is_none() {
+        if connection.client.is_none() {
             let stream = world
                 .connect(self.plan.address, self.plan.timeout)
                 .map_err(|error| Failure::Connect(error.kind()))?;
-            *connection = Some(Client::new(stream));
+            *connection = Connection { client: Some(Client::new(stream)), pause: FIRST_PAUSE };
         }
-        connection.as_mut().ok_or(Failure::Connect(io::ErrorKind::NotConnected))
+        connection.client.as_mut().ok_or(Failure::Connect(io::ErrorKind::NotConnected))
     }
 
     fn fail(&self, failure: Failure, times: u64) {

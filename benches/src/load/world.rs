@@ -17,12 +17,53 @@ pub trait World: Copy + Send + 'static {
     /// Waits.
     fn sleep(self, duration: Duration);
 
-    /// Starts a client.
-    fn spawn(self, client: impl FnOnce() + Send + 'static) -> io::Result<Self::Handle>;
+    /// Starts a client, with its connection if it has one already.
+    fn spawn(
+        self,
+        stream: Option<Self::Stream>,
+        client: impl FnOnce(Option<Self::Stream>) + Send + 'static,
+    ) -> io::Result<Self::Handle>;
 
     /// Waits for all clients to end, at most `timeout` from now on. Gives the number of those that did not, which may
     /// go on running, if the world can't end them.
     fn join_all(self, clients: Vec<Self::Handle>, timeout: Duration) -> usize;
+}
+
+/// Each client is a green thread of the calling OS thread.
+#[derive(Clone, Copy, Debug)]
+pub struct Green;
+
+impl World for Green {
+    type Stream = greenlet::net::TcpStream;
+    type Handle = greenlet::Greenlet<()>;
+
+    fn connect(self, address: SocketAddr, timeout: Duration) -> io::Result<Self::Stream> {
+        let stream = greenlet::net::TcpStream::connect_timeout(&address, timeout)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(timeout))?;
+        stream.set_write_timeout(Some(timeout))?;
+        Ok(stream)
+    }
+
+    fn sleep(self, duration: Duration) {
+        greenlet::sleep(duration);
+    }
+
+    fn spawn(
+        self,
+        stream: Option<Self::Stream>,
+        client: impl FnOnce(Option<Self::Stream>) + Send + 'static,
+    ) -> io::Result<Self::Handle> {
+        greenlet::Builder::new().name("client").spawn(move || client(stream))
+    }
+
+    fn join_all(self, clients: Vec<Self::Handle>, timeout: Duration) -> usize {
+        // an error would say that some are left, as the count does
+        let _ = greenlet::join_all(&clients, timeout);
+        let unfinished = clients.iter().filter(|client| !client.is_dead()).count();
+        let _ = greenlet::kill_all(&clients);
+        unfinished
+    }
 }
 
 /// Each client is an OS thread, its connection a socket of the standard library.
@@ -45,8 +86,12 @@ impl World for Threads {
         std::thread::sleep(duration);
     }
 
-    fn spawn(self, client: impl FnOnce() + Send + 'static) -> io::Result<Self::Handle> {
-        std::thread::Builder::new().spawn(client)
+    fn spawn(
+        self,
+        stream: Option<Self::Stream>,
+        client: impl FnOnce(Option<Self::Stream>) + Send + 'static,
+    ) -> io::Result<Self::Handle> {
+        std::thread::Builder::new().spawn(move || client(stream))
     }
 
     fn join_all(self, clients: Vec<Self::Handle>, timeout: Duration) -> usize {

@@ -12,14 +12,15 @@ use super::handle::{Greenlet, GreenletRef};
 use crate::error::JoinError;
 use crate::hub::Hub;
 use crate::sync::Waiting;
-use crate::unwind::{self, Caught};
+use crate::unwind::{self, Caught, Interrupt};
 use crate::{WaitError, stack};
 
 /// Runs `f`, which may spawn greenlets that borrow from the caller, and returns when all of them have ended.
 /// In the manner of [`std::thread::scope`].
 ///
-/// If `f` panics, or its greenlet is killed or timed out, the greenlets of the scope are killed, waited for, and
-/// the unwinding goes on. Until they have ended the caller cannot be interrupted, for they may use its values.
+/// If `f` panics, or its greenlet is killed or timed out, be it in `f` or while it waits for the end of the scope,
+/// the greenlets of the scope are killed, waited for, and the unwinding goes on. Until they have ended the caller
+/// cannot be interrupted further, for they may use its values.
 ///
 /// # Panics
 /// With `f`'s panic. With a message when a greenlet of the scope panicked and nobody joined it. With a report when
@@ -42,22 +43,25 @@ pub fn scope<'env, T>(f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) ->
     );
     let scope = Scope { children: RefCell::new(Vec::new()), scope: PhantomData, env: PhantomData };
     let result = unwind::catch(|| f(&scope));
-    if !matches!(result, Caught::Returned(_)) {
+    let in_peace = matches!(result, Caught::Returned(_));
+    if !in_peace {
         scope.kill();
     }
-    let stuck = scope.wait();
+    let early = scope.wait(in_peace);
     match result {
         Caught::Interrupted(interrupt) => unwind::raise(interrupt),
         Caught::Panicked(panic) => panic.resume(),
         Caught::Returned(value) => {
-            if let Some(exit) = stuck {
-                panic!("the greenlets of a scope were killed, since they could never end: {exit}");
+            match early {
+                Some(EarlyEnd::Interrupted(interrupt)) => unwind::raise(interrupt),
+                Some(EarlyEnd::Stuck(exit)) => {
+                    panic!("the greenlets of a scope were killed, since they could never end: {exit}")
+                }
+                None => {}
             }
             if let Some(child) = scope.children.borrow().iter().find(|child| child.unseen_panic()) {
                 panic!("greenlet '{}' of a scope panicked", child.reference.name());
             }
-            // What interrupted the wait is raised now that nobody borrows any more.
-            Hub::get().current_or_main().raise_interrupts();
             value
         }
     }
@@ -114,34 +118,52 @@ impl<'scope> Scope<'scope, '_> {
         children.iter().for_each(GreenletRef::kill_soon);
     }
 
-    /// Waits until every child has ended, those too that children spawn meanwhile. Returns the report if they
-    /// had to be killed for it.
-    fn wait(&self) -> Option<WaitError> {
-        let mut stuck = None;
+    /// Waits until every child has ended, those too that children spawn meanwhile. If they end in peace, the wait
+    /// can be interrupted: that kills them, and is returned when they are dead. While they are being killed
+    /// nothing is raised here, for they may borrow.
+    fn wait(&self, in_peace: bool) -> Option<EarlyEnd> {
+        let mut early = None;
         let mut next = 0;
         loop {
             let child = self.children.borrow().get(next).map(|child| child.reference.clone());
-            let Some(child) = child else { return stuck };
+            let Some(child) = child else { return early };
             if child.is_dead() {
                 next += 1;
                 continue;
             }
-            let _shield = Hub::get().current_or_main().shield();
             let core = &child.0;
-            match Waiting::until(&core.joiners, WaitsFor::Scope, None, || core.is_dead()) {
-                Ok(()) => {}
-                Err(error) if stuck.is_none() => {
-                    stuck = Some(error);
-                    self.kill();
-                }
-                Err(error) => {
-                    // They were told to die and did not: returning would leave them with dangling borrows.
-                    eprintln!("fatal: a scope's greenlet does not end although it was killed: {error}");
+            let killed = early.is_some() || !in_peace;
+            let _shield = killed.then(|| Hub::get().current_or_main().shield());
+            let wait = || Waiting::until(&core.joiners, WaitsFor::Scope, None, || core.is_dead());
+            let end = match unwind::catch(wait) {
+                Caught::Returned(Ok(())) => continue,
+                Caught::Returned(Err(error)) => EarlyEnd::Stuck(error),
+                Caught::Interrupted(interrupt) => EarlyEnd::Interrupted(interrupt),
+                Caught::Panicked(panic) => {
+                    eprintln!("fatal: a scope cannot wait for its greenlets: {panic}");
                     std::process::abort();
                 }
+            };
+            if early.is_some() {
+                // They were told to die and did not: returning would leave them with dangling borrows.
+                eprintln!(
+                    "fatal: greenlet '{}' of a scope does not end although it was killed",
+                    child.name()
+                );
+                std::process::abort();
             }
+            early = Some(end);
+            self.kill();
         }
     }
+}
+
+/// Why a scope did not wait for its greenlets to end by themselves.
+enum EarlyEnd {
+    /// Its own greenlet was killed, or a timeout around it is over.
+    Interrupted(Interrupt),
+    /// Nobody could have woken them.
+    Stuck(WaitError),
 }
 
 impl fmt::Debug for Scope<'_, '_> {

@@ -28,7 +28,8 @@ use slab::Slab;
 
 pub(crate) use clock::Moment;
 pub(crate) use io::{Direction, Registration};
-pub(crate) use remote::{Message, Remote, RemoteWaker};
+use remote::Remote;
+pub(crate) use remote::{Hold, Message, RemoteWaker};
 pub(crate) use timers::TimerKey;
 
 use crate::Stats;
@@ -260,13 +261,13 @@ impl Hub {
     /// A way to wake the greenlet that runs from another thread.
     pub(crate) fn remote_waker(&self) -> Result<RemoteWaker, WaitError> {
         let core = self.current()?;
-        let remote = self.remote().ok_or(WaitError::NoHub)?;
-        Ok(RemoteWaker::new(remote, core.slot, core.id))
+        let hold = self.hold().ok_or(WaitError::NoHub)?;
+        Ok(RemoteWaker::new(hold, core.slot, core.id))
     }
 
     /// The way in for other threads; `None` once the thread exits.
-    pub(crate) fn remote(&self) -> Option<Arc<Remote>> {
-        self.remote.borrow().clone()
+    pub(crate) fn hold(&self) -> Option<Hold> {
+        self.remote.borrow().clone().map(Hold::new)
     }
 }
 

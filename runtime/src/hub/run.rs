@@ -1,7 +1,6 @@
 //! The loop: runs who is ready, and between two turns looks at descriptors, other threads and timers.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::Moment;
@@ -48,6 +47,8 @@ impl Hub {
                     Err(exit) => break Err(exit),
                 }
             };
+            // Main counts too: alone and yielding, it must not keep the hub from looking at timers.
+            self.runs.set(self.runs.get().wrapping_add(1));
             if Rc::ptr_eq(&core, &self.main) {
                 break Ok(());
             }
@@ -66,7 +67,6 @@ impl Hub {
             _ => {}
         }
         core.state.set(State::Running);
-        self.runs.set(self.runs.get().wrapping_add(1));
         self.calls.set(0);
         self.untidy.set(true);
         core.idle.set(Idle::No);
@@ -175,7 +175,8 @@ impl Hub {
         let remote = self.remote.borrow();
         if let (Some(remote), true) = (&*remote, timeout != Some(Duration::ZERO)) {
             remote.going_to_sleep();
-            if self.has_messages() {
+            // What came, or the last hold that went, before that cannot have woken anybody.
+            if self.has_messages() || (self.timers.borrow().len() == 0 && self.nobody_can_wake()) {
                 timeout = Some(Duration::ZERO);
             }
         }
@@ -241,8 +242,8 @@ impl Hub {
     /// No descriptor is waited for, and nobody outside holds a way in. (Timers and the ready queue are the
     /// caller's to ask.)
     fn nobody_can_wake(&self) -> bool {
-        let outside = self.remote.borrow().as_ref().is_some_and(|remote| Arc::strong_count(remote) > 1);
-        self.io.borrow().waiting() == 0 && !outside && !self.has_messages()
+        let held = self.remote.borrow().as_ref().is_some_and(|remote| remote.is_held());
+        self.io.borrow().waiting() == 0 && !held && !self.has_messages()
     }
 
     fn loop_exit(&self) -> LoopExit {

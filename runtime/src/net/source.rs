@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use socket2::{SockAddr, SockRef};
 
+use crate::error::WaitError;
 use crate::greenlet::WaitsFor;
 use crate::hub::{Direction, Hub, Moment, Registration};
 
@@ -253,6 +254,9 @@ impl Source {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && address.is_unix() => {
                     if deadline.is_some_and(|deadline| self.hub.now() >= deadline) {
                         return Err(io::ErrorKind::TimedOut.into());
+                    }
+                    if std::thread::panicking() {
+                        return Err(WaitError::Unwinding.into());
                     }
                     crate::sleep(pause);
                     pause = (pause * 2).min(Duration::from_millis(50));

@@ -237,10 +237,15 @@ fn pair(kind: Type) -> io::Result<(Source, Source)> {
     Ok((Source::new(a.into())?, Source::new(b.into())?))
 }
 
+/// std's form of socket2's address. Sockets that were never bound, as most clients', have none: "unnamed".
 fn unix(address: SockAddr) -> io::Result<SocketAddr> {
-    address.as_unix().ok_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidData, "the kernel returned an address that is not a unix one")
-    })
+    use std::os::linux::net::SocketAddrExt;
+
+    match (address.as_unix(), address.as_abstract_namespace()) {
+        (Some(path), _) => Ok(path),
+        (None, Some(name)) => SocketAddr::from_abstract_name(name),
+        (None, None) => SocketAddr::from_pathname(""),
+    }
 }
 
 /// socket2's form of std's address.

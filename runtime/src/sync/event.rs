@@ -101,3 +101,39 @@ impl fmt::Debug for Event {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::{spawn, yield_now};
+
+    #[test]
+    fn who_waits_when_it_is_set_wakes_even_if_it_is_cleared_right_after() {
+        let event = Rc::new(Event::new());
+        let waiter = spawn({
+            let event = event.clone();
+            move || event.wait()
+        });
+        yield_now();
+        event.set();
+        event.clear();
+        assert_eq!(waiter.join_timeout(Duration::from_secs(60)).unwrap(), Ok(()));
+        assert!(!event.is_set());
+    }
+
+    #[test]
+    fn a_wait_that_timed_out_or_was_killed_leaves_no_waiter() {
+        let event = Rc::new(Event::new());
+        assert_eq!(event.wait_timeout(Duration::from_millis(1)), Err(WaitError::TimedOut));
+        let waiter = spawn({
+            let event = event.clone();
+            move || event.wait()
+        });
+        yield_now();
+        assert_eq!(event.waiters.borrow().len(), 1);
+        waiter.kill().unwrap();
+        assert_eq!(event.waiters.borrow().len(), 0);
+    }
+}

@@ -49,7 +49,7 @@ impl Semaphore {
 
     /// Takes a permit if there is one at once and nobody waits. Never parks.
     pub fn try_acquire(&self) -> Option<Permit<'_>> {
-        self.try_take().then_some(Permit(self))
+        self.try_take().then(|| Permit(self))
     }
 
     pub(crate) fn try_take(&self) -> bool {
@@ -123,5 +123,101 @@ impl Drop for Permit<'_> {
 impl fmt::Debug for Permit<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Permit")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::{JoinError, spawn, yield_now};
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn waiting(semaphore: &Semaphore) -> usize {
+        semaphore.waiters.borrow().len()
+    }
+
+    #[test]
+    fn permits_go_to_waiters_in_the_order_in_which_they_came() {
+        let semaphore = Rc::new(Semaphore::new(0));
+        let order = Rc::new(RefCell::new(Vec::new()));
+        let waiters: Vec<_> = (0..5)
+            .map(|n| {
+                let (semaphore, order) = (semaphore.clone(), order.clone());
+                spawn(move || {
+                    semaphore.take(WaitsFor::Semaphore, None).unwrap();
+                    order.borrow_mut().push(n);
+                })
+            })
+            .collect();
+        yield_now();
+        assert_eq!(waiting(&semaphore), 5);
+        (0..5).for_each(|_| semaphore.give());
+        crate::join_all(&waiters, LONG).unwrap();
+        assert_eq!(*order.borrow(), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn who_comes_later_cannot_take_a_permit_that_was_handed_over() {
+        let semaphore = Rc::new(Semaphore::new(0));
+        let waiter = {
+            let semaphore = semaphore.clone();
+            spawn(move || semaphore.acquire().map(drop))
+        };
+        yield_now();
+        semaphore.give();
+        assert!(semaphore.try_acquire().is_none(), "the waiter has it, though it has not run yet");
+        waiter.join_timeout(LONG).unwrap().unwrap();
+        assert!(semaphore.try_acquire().is_some());
+    }
+
+    #[test]
+    fn a_wait_that_timed_out_leaves_no_waiter_and_takes_no_permit() {
+        let semaphore = Semaphore::new(0);
+        let result = semaphore.acquire_timeout(Duration::from_millis(1));
+        assert_eq!(result.err(), Some(WaitError::TimedOut));
+        assert_eq!(waiting(&semaphore), 0);
+        semaphore.give();
+        assert_eq!(semaphore.available(), 1);
+    }
+
+    #[test]
+    fn a_permit_given_to_a_waiter_that_is_killed_goes_on_to_the_next() {
+        let semaphore = Rc::new(Semaphore::new(0));
+        let waiters = [(); 2].map(|()| {
+            let semaphore = semaphore.clone();
+            spawn(move || semaphore.take(WaitsFor::Semaphore, None).is_ok())
+        });
+        yield_now();
+        semaphore.give();
+        // The first has the permit now, and dies before it can run.
+        waiters[0].kill_soon();
+        assert!(waiters[1].join_timeout(LONG).unwrap());
+        assert!(matches!(waiters[0].join(), Err(JoinError::Killed)));
+        assert_eq!((semaphore.available(), waiting(&semaphore)), (0, 0));
+    }
+
+    #[test]
+    fn a_waiter_killed_in_the_middle_leaves_the_order_of_the_others() {
+        let semaphore = Rc::new(Semaphore::new(0));
+        let order = Rc::new(RefCell::new(Vec::new()));
+        let waiters: Vec<_> = (0..3)
+            .map(|n| {
+                let (semaphore, order) = (semaphore.clone(), order.clone());
+                spawn(move || {
+                    semaphore.take(WaitsFor::Semaphore, None).unwrap();
+                    order.borrow_mut().push(n);
+                })
+            })
+            .collect();
+        yield_now();
+        waiters[1].kill().unwrap();
+        assert_eq!(waiting(&semaphore), 2);
+        semaphore.give();
+        semaphore.give();
+        crate::join_all(&waiters, LONG).unwrap();
+        assert_eq!(*order.borrow(), [0, 2]);
     }
 }

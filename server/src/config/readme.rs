@@ -1,4 +1,5 @@
-//! The README's table of settings is made from the definitions. Should this test fail, run it with `UPDATE_README=1`.
+//! The README's table of settings is made from the definitions (run its test with `UPDATE_README=1` to rewrite it), and
+//! its table of dependencies is complete.
 
 use std::fmt::Write;
 use std::fs;
@@ -34,4 +35,21 @@ fn table() -> String {
         writeln!(table, "| {short}`--{flag}` | {default} | {summary}{env} |").unwrap();
     }
     table
+}
+
+#[test]
+fn the_readme_gives_a_reason_for_every_dependency() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let readme = fs::read_to_string(format!("{root}/README.md")).unwrap();
+    let manifest = fs::read_to_string(format!("{root}/Cargo.toml")).unwrap();
+    let section = manifest.split("[workspace.dependencies]\n").nth(1).expect("the shared versions");
+    let section = section.split("\n[").next().unwrap_or_default();
+    for line in section.lines().filter(|line| line.contains('=') && !line.contains("path =")) {
+        let name = line.split([' ', '=']).next().unwrap_or_default();
+        let listed = readme.lines().any(|row| row.starts_with('|') && row.contains(&format!("`{name}`")));
+        assert!(
+            listed,
+            "{name} is not in the README's table of dependencies: add it with the reason in one line"
+        );
+    }
 }

@@ -144,9 +144,9 @@ settings! {
         /// How many connections may wait in the kernel to be accepted.
         ///
         /// The kernel caps it at net.core.somaxconn.
-        backlog: i32 {
+        backlog: u32 {
             flag: "backlog", value: "N", default: "2048",
-            parse: |text| count(text, 1..=65_535).map(|n| n as i32),
+            parse: |text| count(text, 1..=65_535).map(|n| n as u32),
         }
     }
     Workers {
@@ -164,9 +164,10 @@ settings! {
             flag: "worker-class", short: 'k', value: "KIND", default: "green",
             parse: worker_class,
         }
-        /// How many connections are served at the same time; more wait in the backlog.
+        /// How many connections are served at the same time; more wait in the backlog. gunicorn's default is 1000; a
+        /// green thread is cheaper here.
         worker_connections: usize {
-            flag: "worker-connections", value: "N", default: "1000",
+            flag: "worker-connections", value: "N", default: "10000",
             parse: |text| count(text, 1..=10_000_000),
         }
     }
@@ -189,17 +190,17 @@ settings! {
             flag: "graceful-timeout", value: "SECONDS", default: "30",
             parse: seconds,
         }
-        /// How long a client may take to send a whole request head, from its first byte. 0 means for ever.
+        /// How long a client may take to send a request head, and a new connection to say anything. 0 means for ever.
         header_timeout: Option<Duration> {
             flag: "header-timeout", value: "SECONDS", default: "10",
             parse: seconds_or_none,
         }
-        /// How long a client may pause while it sends a request body. 0 means for ever.
+        /// How long the reading of one request's body may wait for the client, in all. 0 means for ever.
         body_timeout: Option<Duration> {
             flag: "body-timeout", value: "SECONDS", default: "60",
             parse: seconds_or_none,
         }
-        /// How long a client may pause while it takes a response. 0 means for ever.
+        /// How long a client may take nothing of its response. 0 means for ever.
         write_timeout: Option<Duration> {
             flag: "write-timeout", value: "SECONDS", default: "30",
             parse: seconds_or_none,

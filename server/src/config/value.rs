@@ -198,7 +198,7 @@ impl Value for usize {
     }
 }
 
-impl Value for i32 {
+impl Value for u32 {
     fn show(&self) -> String {
         self.to_string()
     }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::HeaderName;
@@ -31,6 +32,13 @@ impl FormattedLog {
     /// Waits until all lines are written, but no longer than `patience`. Blocks the OS thread. Says whether all are.
     pub fn flush(&self, patience: Duration) -> bool {
         self.sink.flush(patience)
+    }
+}
+
+/// So that whoever set it up can still flush it.
+impl AccessLog for Arc<FormattedLog> {
+    fn log(&self, exchange: &Exchange<'_>) {
+        FormattedLog::log(self, exchange);
     }
 }
 

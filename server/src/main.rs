@@ -1,0 +1,5 @@
+//! The `greenserve` program.
+
+fn main() -> greenserve::ExitCode {
+    greenserve::program()
+}

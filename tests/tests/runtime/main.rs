@@ -1,0 +1,46 @@
+//! The `greenlet` crate through its public interface, as a program uses it. One file per theme.
+//!
+//! Each test has a thread of its own and so a hub of its own; `in_time` makes a hang a failure.
+
+mod blocking;
+mod cross_thread;
+mod fairness;
+mod greenlets;
+mod kill;
+mod locals;
+mod logs;
+mod loop_exit;
+mod overflow;
+mod pool;
+mod resolver;
+mod scope;
+mod tcp;
+mod timeouts;
+mod udp_and_unix;
+mod unblock;
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Long enough never to be over within a test.
+const FOREVER: Duration = Duration::from_secs(3600);
+
+/// Long enough that everybody who is ready has run before it is over.
+const SHORT: Duration = Duration::from_millis(10);
+
+/// Notes that it has been dropped.
+struct DropFlag(Rc<Cell<bool>>);
+
+impl DropFlag {
+    fn new() -> (DropFlag, Rc<Cell<bool>>) {
+        let dropped = Rc::new(Cell::new(false));
+        (DropFlag(Rc::clone(&dropped)), dropped)
+    }
+}
+
+impl Drop for DropFlag {
+    fn drop(&mut self) {
+        self.0.set(true);
+    }
+}

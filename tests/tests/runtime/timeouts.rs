@@ -1,0 +1,249 @@
+//! Timeouts as scopes: they end any blocking call, nest, know whose they are, and leave nothing behind.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use greenlet::sync::Event;
+use greenlet::{JoinError, WaitError, sleep, spawn, timeout, yield_now};
+use greenserve_tests::in_time;
+
+use crate::blocking::blocking_calls;
+use crate::{DropFlag, FOREVER, SHORT};
+
+/// That no timer and no waiter of this thread is left: main is told at once that nobody can wake it.
+#[track_caller]
+fn nothing_is_left() {
+    assert_eq!(greenlet::stats().timers, 0);
+    assert!(matches!(Event::new().wait(), Err(WaitError::LoopExit(_))));
+}
+
+#[test]
+fn a_timeout_ends_every_blocking_call_of_a_greenlet() {
+    in_time(|| {
+        for (name, call) in blocking_calls() {
+            let job = spawn(move || {
+                let (flag, dropped) = DropFlag::new();
+                let result = timeout(SHORT, move || {
+                    let _flag = flag;
+                    call();
+                });
+                (result.is_err(), dropped.get(), std::thread::panicking())
+            });
+            assert_eq!(job.join().unwrap(), (true, true, false), "{name}");
+        }
+    });
+}
+
+#[test]
+fn a_timeout_ends_every_blocking_call_of_main() {
+    in_time(|| {
+        for (name, call) in blocking_calls() {
+            let (flag, dropped) = DropFlag::new();
+            let result = timeout(SHORT, move || {
+                let _flag = flag;
+                call();
+            });
+            assert!(result.is_err() && dropped.get(), "{name}");
+        }
+    });
+}
+
+#[test]
+fn what_is_done_in_time_is_returned_and_the_timer_goes() {
+    in_time(|| {
+        assert_eq!(timeout(FOREVER, || 7), Ok(7));
+        assert_eq!(timeout(FOREVER, || (sleep(SHORT), "slept").1), Ok("slept"));
+        nothing_is_left();
+    });
+}
+
+#[test]
+fn a_timeout_never_ends_early() {
+    in_time(|| {
+        for millis in [1, 5, 20] {
+            let start = Instant::now();
+            assert!(timeout(Duration::from_millis(millis), || sleep(FOREVER)).is_err());
+            assert!(start.elapsed() >= Duration::from_millis(millis));
+        }
+    });
+}
+
+#[test]
+fn an_outer_timeout_passes_through_inner_ones() {
+    in_time(|| {
+        let inner_saw = Rc::new(Cell::new(false));
+        let result = timeout(SHORT, || {
+            let inner = timeout(FOREVER, || timeout(FOREVER, || sleep(FOREVER)));
+            inner_saw.set(true);
+            inner
+        });
+        assert!(result.is_err());
+        assert!(!inner_saw.get(), "the inner scopes took a timeout for theirs that was not");
+        nothing_is_left();
+    });
+}
+
+#[test]
+fn an_inner_timeout_is_the_inner_scopes_alone() {
+    in_time(|| {
+        let result = timeout(FOREVER, || {
+            let inner = timeout(SHORT, || sleep(FOREVER));
+            sleep(SHORT);
+            inner.is_err()
+        });
+        assert_eq!(result, Ok(true));
+        nothing_is_left();
+    });
+}
+
+#[test]
+fn two_timeouts_over_at_once_end_both_scopes_the_inner_one_first_or_not_at_all() {
+    in_time(|| {
+        for _ in 0..20 {
+            let same = Duration::from_millis(2);
+            let inner_ended = Cell::new(false);
+            let result = timeout(same, || {
+                let inner = timeout(same, || {
+                    sleep(FOREVER);
+                });
+                inner_ended.set(inner.is_err());
+                sleep(FOREVER);
+            });
+            assert!(result.is_err(), "the outer scope ends whatever the inner one did");
+        }
+        nothing_is_left();
+    });
+}
+
+#[test]
+fn a_timeout_that_is_over_while_its_code_computes_is_raised_at_the_next_wait() {
+    in_time(|| {
+        let result = timeout(Duration::from_millis(1), || {
+            let start = Instant::now();
+            while start.elapsed() < SHORT {}
+            // the hub has not run meanwhile, so it learns of it here
+            sleep(FOREVER);
+        });
+        assert!(result.is_err());
+        let too_late_to_matter = timeout(Duration::from_millis(1), || {
+            let start = Instant::now();
+            while start.elapsed() < SHORT {}
+            5
+        });
+        assert_eq!(too_late_to_matter, Ok(5), "work that never waits is never interrupted");
+        sleep(SHORT);
+        nothing_is_left();
+    });
+}
+
+#[test]
+fn a_timeout_belongs_to_the_greenlet_that_made_it() {
+    in_time(|| {
+        let victim = spawn(|| timeout(SHORT, || sleep(FOREVER)).is_err());
+        let bystander = spawn(|| (sleep(SHORT * 3), true).1);
+        assert!(victim.join().unwrap() && bystander.join().unwrap());
+    });
+}
+
+#[test]
+fn a_kill_passes_through_a_timeout() {
+    in_time(|| {
+        let after = Rc::new(Cell::new(false));
+        let victim = spawn({
+            let after = Rc::clone(&after);
+            move || {
+                let _ = timeout(FOREVER, || sleep(FOREVER));
+                after.set(true);
+            }
+        });
+        sleep(SHORT);
+        victim.kill().unwrap();
+        assert!(!after.get());
+        assert!(matches!(victim.join(), Err(JoinError::Killed)));
+        nothing_is_left();
+    });
+}
+
+#[test]
+fn a_panic_passes_through_a_timeout() {
+    in_time(|| {
+        let job = spawn(|| {
+            let _ = timeout(FOREVER, || panic!("inside"));
+        });
+        assert!(matches!(job.join(), Err(JoinError::Panicked(panic)) if panic.message() == "inside"));
+        nothing_is_left();
+    });
+}
+
+#[test]
+fn catch_panic_lets_a_timeout_pass() {
+    in_time(|| {
+        let result = timeout(SHORT, || {
+            loop {
+                let _ = greenlet::catch_panic(|| sleep(FOREVER));
+            }
+        });
+        assert!(result.is_err());
+    });
+}
+
+#[test]
+fn waits_with_a_deadline_leave_no_waiter_and_no_timer() {
+    in_time(|| {
+        let event = Event::new();
+        assert_eq!(event.wait_timeout(Duration::from_millis(1)), Err(WaitError::TimedOut));
+        assert!(format!("{event:?}").contains("waiting: 0"), "{event:?}");
+        event.set();
+        assert_eq!(event.wait_timeout(FOREVER), Ok(()));
+        let event = Rc::new(Event::new());
+        let setter = spawn({
+            let event = Rc::clone(&event);
+            move || event.set()
+        });
+        assert_eq!(event.wait_timeout(FOREVER), Ok(()));
+        setter.join_timeout(FOREVER).unwrap();
+        nothing_is_left();
+    });
+}
+
+#[test]
+fn a_wait_that_lasts_longer_than_time_itself_is_a_wait_without_end() {
+    in_time(|| {
+        let event = Rc::new(Event::new());
+        let setter = spawn({
+            let event = Rc::clone(&event);
+            move || event.set()
+        });
+        assert_eq!(event.wait_timeout(Duration::MAX), Ok(()));
+        setter.join().unwrap();
+        assert_eq!(timeout(Duration::MAX, || 1), Ok(1));
+        let sleeper = spawn(|| sleep(Duration::MAX));
+        yield_now();
+        sleeper.kill().unwrap();
+        nothing_is_left();
+    });
+}
+
+#[test]
+fn thousands_of_timeouts_in_a_row_and_at_once_are_all_told_apart() {
+    in_time(|| {
+        let jobs: Vec<_> = (0..1000u64)
+            .map(|n| {
+                spawn(move || {
+                    let quick = n % 2 == 0;
+                    let (limit, work) =
+                        if quick { (SHORT * 100, SHORT / 10) } else { (SHORT / 10, SHORT * 100) };
+                    timeout(limit, || sleep(work)).is_ok() == quick
+                })
+            })
+            .collect();
+        let wrong = RefCell::new(0);
+        for job in jobs {
+            *wrong.borrow_mut() += usize::from(!job.join().unwrap());
+        }
+        // those whose work was due before their limit may still be late on a busy machine
+        assert_eq!(*wrong.borrow(), 0);
+        nothing_is_left();
+    });
+}
