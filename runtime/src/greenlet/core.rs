@@ -111,7 +111,8 @@ pub(crate) struct Core {
     /// The closure, until it starts.
     pub(crate) entry: Cell<Option<Box<dyn FnOnce()>>>,
     pub(crate) start_timer: Cell<Option<TimerKey>>,
-    pub(crate) fiber: RefCell<Option<Box<Fiber>>>,
+    /// Made when it starts.
+    pub(crate) fiber: OnceCell<Box<Fiber>>,
     pub(crate) idle: Cell<Idle>,
     /// Its values while it does not run; while it does, those of the hub's thread.
     pub(crate) locals: RefCell<ctxlocal::Map>,
@@ -162,7 +163,7 @@ impl Core {
             waits_for: Cell::new(WaitsFor::Nothing),
             entry: Cell::new(None),
             start_timer: Cell::new(None),
-            fiber: RefCell::new(None),
+            fiber: OnceCell::new(),
             idle: Cell::new(Idle::No),
             locals: RefCell::new(ctxlocal::Map::new()),
             joiners: OnceCell::new(),

@@ -25,12 +25,12 @@ const KEEP_HOT: usize = 16;
 
 impl Hub {
     /// Leaves the greenlet that runs; returns when it is run again.
-    #[inline]
+    #[inline(always)]
     pub(super) fn switch_out(&self, core: &Rc<Core>) -> Result<(), WaitError> {
         if Rc::ptr_eq(core, &self.main) {
             return self.drive().map_err(WaitError::LoopExit);
         }
-        match &*core.fiber.borrow() {
+        match core.fiber.get() {
             Some(fiber) => fiber.suspend(),
             None => unreachable!("a greenlet that runs has its fiber"),
         }
@@ -61,17 +61,15 @@ impl Hub {
 
     /// Runs one greenlet until it parks, gives way or ends.
     fn run(&self, core: Rc<Core>) {
-        match core.state.get() {
-            State::Dead | State::Cancelled => return,
-            State::New if !self.start_fiber(&core) => return,
-            _ => {}
+        if core.state.get() != State::Ready && !self.may_start(&core) {
+            return;
         }
         core.state.set(State::Running);
         self.calls.set(0);
         self.untidy.set(true);
         core.idle.set(Idle::No);
         ctxlocal::swap(&mut core.locals.borrow_mut());
-        let done = match &*core.fiber.borrow() {
+        let done = match core.fiber.get() {
             Some(fiber) => self.current.during(Some(&core), || fiber.resume()),
             None => unreachable!("started above"),
         };
@@ -79,6 +77,11 @@ impl Hub {
         if done {
             self.bury(&core);
         }
+    }
+
+    /// Whether a greenlet that was not parked can run: it is new, and has got its stack.
+    fn may_start(&self, core: &Rc<Core>) -> bool {
+        core.state.get() == State::New && self.start_fiber(core)
     }
 
     /// Gives a greenlet its stack; false, and the greenlet has ended, when there is none to be had.
@@ -92,7 +95,7 @@ impl Hub {
         match stack {
             Ok(stack) => {
                 if let Some(entry) = core.entry.take() {
-                    *core.fiber.borrow_mut() = Some(Fiber::new(stack, entry));
+                    core.fiber.get_or_init(|| Fiber::new(stack, entry));
                 }
                 true
             }
@@ -111,9 +114,9 @@ impl Hub {
     /// Takes an ended greenlet's stack back.
     fn bury(&self, core: &Core) {
         self.forget(core);
-        let fiber = core.fiber.borrow_mut().take();
-        if let (Some(fiber), Some(stacks)) = (fiber, &mut *self.stacks.borrow_mut()) {
-            stacks.put(fiber.into_stack());
+        let stack = core.fiber.get().and_then(|fiber| fiber.take_stack());
+        if let (Some(stack), Some(stacks)) = (stack, &mut *self.stacks.borrow_mut()) {
+            stacks.put(stack);
         }
     }
 
@@ -287,7 +290,7 @@ impl Hub {
                 }
                 (State::Parked, Idle::Once) => {
                     core.idle.set(Idle::Tidied);
-                    if let Some(fiber) = &*core.fiber.borrow() {
+                    if let Some(fiber) = core.fiber.get() {
                         fiber.trim();
                     }
                 }
