@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
@@ -28,6 +29,7 @@ const SMALL_FILE: u64 = 8 * 1024;
 
 /// Serves a connection from its first byte to its last.
 pub(crate) fn live<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler) {
+    let _end = End(conn);
     let mut turn = 0;
     loop {
         match conn.next_head() {
@@ -45,6 +47,18 @@ pub(crate) fn live<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler) {
         turn += 1;
         if turn % TURN == 0 {
             conn.io().yield_now();
+        }
+    }
+}
+
+/// Ends the connection even if the application has kept a request's body, which holds on to it.
+struct End<'c, T: Transport>(&'c Rc<Conn<T>>);
+
+impl<T: Transport> Drop for End<'_, T> {
+    fn drop(&mut self) {
+        if Rc::strong_count(self.0) > 1 {
+            // A client that has gone already needs no telling.
+            let _ = self.0.io().shutdown(Shutdown::Both);
         }
     }
 }

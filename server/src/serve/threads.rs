@@ -90,9 +90,10 @@ impl Threads {
         let peer = addr(&peer);
         let spawned = std::thread::Builder::new().name(format!("connection {peer}")).spawn(move || {
             if socket.set_write_timeout(Some(settings.write_timeout)).is_ok() {
-                let conn = Conn::new(socket, peer, settings, handle.clone(), place);
+                let conn = Conn::new(socket, peer, settings, handle.clone(), place.idle());
                 live(&conn, &*app);
             }
+            drop(place);
             if waiting.load(Ordering::SeqCst) {
                 handle.wake();
             }
