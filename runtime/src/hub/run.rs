@@ -25,7 +25,7 @@ const KEEP_HOT: usize = 16;
 
 impl Hub {
     /// Leaves the greenlet that runs; returns when it is run again.
-    #[inline]
+    #[inline(always)]
     pub(super) fn switch_out(&self, core: &Rc<Core>) -> Result<(), WaitError> {
         if Rc::ptr_eq(core, &self.main) {
             return self.drive().map_err(WaitError::LoopExit);
