@@ -261,7 +261,7 @@ fn a_timeout_loses_nothing_of_what_a_read_has_taken() {
         while got.borrow().len() < COUNT {
             // so short that it is over somewhere in the midst of reads that need not wait
             let _ = timeout(Duration::from_micros(50), || {
-                loop {
+                while got.borrow().len() < COUNT {
                     let mut byte = [0];
                     assert_eq!((&reading).read(&mut byte).unwrap(), 1);
                     got.borrow_mut().push(byte[0]);
