@@ -123,11 +123,6 @@ impl Panic {
         self.payload
     }
 
-    /// Goes on panicking, without calling the panic hook again.
-    pub fn resume(self) -> ! {
-        crate::unwind::resume(self)
-    }
-
     pub(crate) fn into_parts(self) -> (Box<dyn Any + Send>, Option<String>) {
         (self.payload, self.location)
     }

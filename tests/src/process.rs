@@ -308,7 +308,9 @@ fn build() -> PathBuf {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.args(["build", "--package", "greenserve", "--bin", "greenserve", "--message-format", "json"]);
-    command.args(["--profile", &profile()]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    // as cargo says it now: the one of the build may be another checkout that shared its target directory
+    let here = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    command.args(["--profile", &profile()]).current_dir(here);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("cargo starts");
     let messages = BufReader::new(child.stdout.take().expect("a piped child"));
     let path = messages

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -92,15 +92,15 @@ pub enum Moment {
     End,
 }
 
-/// Carries out the plan and gives what was measured. Takes the plan's times plus that of connecting, and at the end at
-/// most `timeout` and two seconds more.
+/// Carries out the plan and gives what was measured. Takes the plan's times plus that of connecting (at most a
+/// minute), and at the end at most `timeout` and two seconds more.
 ///
 /// `observe` runs on the calling thread or green thread, beside the clients. If it gives an error, such as that the
 /// server has ended, the run ends with that.
 ///
 /// # Errors
 ///
-/// If clients can't be started, or none gets a connection, or what `observe` says.
+/// If a connection can't be made to begin with, or a client not be started, or what `observe` says.
 pub fn run<W: World>(
     world: W,
     plan: Plan,
@@ -112,7 +112,6 @@ pub fn run<W: World>(
         batch,
         window: OnceLock::new(),
         stop: AtomicBool::new(false),
-        connected: AtomicUsize::new(0),
         tickets: AtomicU64::new(0),
         tally: Mutex::default(),
     });
@@ -131,8 +130,10 @@ pub fn run<W: World>(
     Ok(tally)
 }
 
-/// Not all at once: a listener's backlog that runs over costs a second for each attempt.
+/// After so many connections the server gets a millisecond to take them: a listener's backlog that runs over costs a
+/// second.
 const CONNECTING_AT_ONCE: usize = 64;
+const LONGEST_CONNECTING: Duration = Duration::from_secs(60);
 
 const TICK: Duration = Duration::from_millis(100);
 
@@ -167,8 +168,6 @@ struct Run {
     window: OnceLock<Window>,
     /// The requests that `max_requests` allows are sent, or the run is given up.
     stop: AtomicBool,
-    /// Clients that have made their first connection, or tried to.
-    connected: AtomicUsize,
     /// Requests begun: in closed loop those that count, in open loop all.
     tickets: AtomicU64,
     tally: Mutex<Tally>,
@@ -186,32 +185,40 @@ impl Run {
         observe: &mut impl FnMut(Moment) -> io::Result<()>,
     ) -> io::Result<()> {
         let all = self.plan.connections;
-        let mut told = Instant::now();
-        let mut wait_for = |connected: usize| {
-            while self.connected.load(Relaxed) < connected {
-                world.sleep(Duration::from_millis(1));
-                if told.elapsed() > TICK {
-                    told = Instant::now();
-                    observe(Moment::Connecting(self.connected.load(Relaxed)))?;
-                }
+        let (start, mut told) = (Instant::now(), Instant::now());
+        let mut streams = Vec::with_capacity(all);
+        // First all connections, then the clients: these would take the processor from those still to connect.
+        for number in 0..if self.plan.connection_per_request { 0 } else { all } {
+            if start.elapsed() > LONGEST_CONNECTING {
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("only {number} of {all} connections in {} s", LONGEST_CONNECTING.as_secs()),
+                ));
             }
-            Ok::<(), io::Error>(())
-        };
+            let stream = world.connect(self.plan.address, self.plan.timeout);
+            streams.push(stream.map_err(|error| {
+                io::Error::new(
+                    error.kind(),
+                    format!("connection {number} of {all} to {}: {error}", self.plan.address),
+                )
+            })?);
+            if (number + 1) % CONNECTING_AT_ONCE == 0 {
+                world.sleep(Duration::from_millis(1));
+            }
+            if told.elapsed() > TICK {
+                told = Instant::now();
+                observe(Moment::Connecting(number))?;
+            }
+        }
+        let mut streams = streams.into_iter();
         for number in 0..all {
-            wait_for((number + 1).saturating_sub(CONNECTING_AT_ONCE))?;
             let theirs = Arc::clone(self);
-            clients.push(world.spawn(move || theirs.client(world)).map_err(|error| {
+            let client = world.spawn(streams.next(), move |stream| theirs.client(world, stream));
+            clients.push(client.map_err(|error| {
                 io::Error::new(error.kind(), format!("can't start client {number} of {all}: {error}"))
             })?);
         }
-        wait_for(all)?;
-        let tally = self.tally();
-        match tally.failures().next() {
-            Some((first, _)) if tally.failed() >= all as u64 => {
-                Err(io::Error::other(format!("no connection to {}: {first}", self.plan.address)))
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// Lets the clients run for the time of the plan.
@@ -239,14 +246,8 @@ impl Run {
         }
     }
 
-    fn client<W: World>(&self, world: W) {
-        let mut connection = Connection { client: None, pause: FIRST_PAUSE };
-        if !self.plan.connection_per_request
-            && let Err(failure) = self.connect(world, &mut connection)
-        {
-            self.tally().failure(failure, 1);
-        }
-        self.connected.fetch_add(1, Relaxed);
+    fn client<W: World>(&self, world: W, stream: Option<W::Stream>) {
+        let connection = Connection { client: stream.map(Client::new), pause: FIRST_PAUSE };
         match self.plan.mode {
             Mode::Closed => self.closed_loop(world, connection),
             Mode::Open { rate } => self.open_loop(world, connection, rate),
@@ -333,6 +334,10 @@ impl Run {
                 match self.plan.expect.check(summary) {
                     Ok(()) if counts(now) => {
                         self.tally().success(now.saturating_duration_since(start), summary.body_length)
+                    }
+                    // else only the quick ones would count where a server starves some connections
+                    Ok(()) if self.window.get().is_some_and(|w| start < w.from && now >= w.until) => {
+                        self.fail(Failure::Starved, 1)
                     }
                     Ok(()) => {}
                     Err(failure) => self.fail(failure, 1),

@@ -17,8 +17,12 @@ pub trait World: Copy + Send + 'static {
     /// Waits.
     fn sleep(self, duration: Duration);
 
-    /// Starts a client.
-    fn spawn(self, client: impl FnOnce() + Send + 'static) -> io::Result<Self::Handle>;
+    /// Starts a client, with its connection if it has one already.
+    fn spawn(
+        self,
+        stream: Option<Self::Stream>,
+        client: impl FnOnce(Option<Self::Stream>) + Send + 'static,
+    ) -> io::Result<Self::Handle>;
 
     /// Waits for all clients to end, at most `timeout` from now on. Gives the number of those that did not, which may
     /// go on running, if the world can't end them.
@@ -45,8 +49,12 @@ impl World for Green {
         greenlet::sleep(duration);
     }
 
-    fn spawn(self, client: impl FnOnce() + Send + 'static) -> io::Result<Self::Handle> {
-        greenlet::Builder::new().name("client").spawn(client)
+    fn spawn(
+        self,
+        stream: Option<Self::Stream>,
+        client: impl FnOnce(Option<Self::Stream>) + Send + 'static,
+    ) -> io::Result<Self::Handle> {
+        greenlet::Builder::new().name("client").spawn(move || client(stream))
     }
 
     fn join_all(self, clients: Vec<Self::Handle>, timeout: Duration) -> usize {
@@ -78,8 +86,12 @@ impl World for Threads {
         std::thread::sleep(duration);
     }
 
-    fn spawn(self, client: impl FnOnce() + Send + 'static) -> io::Result<Self::Handle> {
-        std::thread::Builder::new().spawn(client)
+    fn spawn(
+        self,
+        stream: Option<Self::Stream>,
+        client: impl FnOnce(Option<Self::Stream>) + Send + 'static,
+    ) -> io::Result<Self::Handle> {
+        std::thread::Builder::new().spawn(move || client(stream))
     }
 
     fn join_all(self, clients: Vec<Self::Handle>, timeout: Duration) -> usize {
