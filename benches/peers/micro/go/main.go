@@ -3,7 +3,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"runtime"
@@ -17,6 +16,7 @@ import (
 
 const (
 	message = 64
+	size    = 1024
 	timers  = 100_000
 	pending = 1_000_000
 )
@@ -111,12 +111,13 @@ func echo(connections, times int) string {
 		check(err)
 		clients[i] = near
 		go func() {
-			buffer := make([]byte, message)
+			buffer := make([]byte, size)
 			for {
-				if _, err := io.ReadFull(far, buffer); err != nil {
+				length, err := far.Read(buffer)
+				if err != nil {
 					return
 				}
-				_, err := far.Write(buffer)
+				_, err = far.Write(buffer[:length])
 				check(err)
 			}
 		}()
@@ -126,12 +127,15 @@ func echo(connections, times int) string {
 	start := cpu()
 	for _, near := range clients {
 		go func(near net.Conn) {
-			buffer := make([]byte, message)
+			buffer := make([]byte, size)
 			for n := 0; n < times; n++ {
-				_, err := near.Write(buffer)
+				_, err := near.Write(buffer[:message])
 				check(err)
-				_, err = io.ReadFull(near, buffer)
-				check(err)
+				for missing := message; missing > 0; {
+					length, err := near.Read(buffer)
+					check(err)
+					missing -= length
+				}
 			}
 			group.Done()
 		}(near)

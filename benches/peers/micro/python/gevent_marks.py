@@ -8,6 +8,7 @@ import sys
 import time
 
 MESSAGE = 64
+BUFFER = 1024
 TIMERS = 100_000
 PENDING = 1_000_000
 DAY = 24 * 60 * 60
@@ -108,25 +109,17 @@ def echo(connections, times):
     listener.bind(("127.0.0.1", 0))
     listener.listen(128)
 
-    def read(connection):
-        left = MESSAGE
-        while left:
-            data = connection.recv(left)
-            if not data:
-                return None
-            left -= len(data)
-            if not left:
-                return data
-
     def server(connection):
-        while (data := read(connection)) is not None:
+        while data := connection.recv(BUFFER):
             connection.sendall(data)
 
     def client(connection):
         data = b"7" * MESSAGE
         for _ in range(times):
             connection.sendall(data)
-            read(connection)
+            missing = MESSAGE
+            while missing:
+                missing -= len(connection.recv(BUFFER))
 
     clients, servers = [], []
     for _ in range(connections):

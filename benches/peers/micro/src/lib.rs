@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 /// Length of a message of the echo benchmarks, in bytes.
 pub const MESSAGE: usize = 64;
+/// Length of the buffers that messages are read into.
+pub const BUFFER: usize = 1024;
 /// How many timers are due within a second.
 pub const TIMERS: u64 = 100_000;
 /// How many timers are pending while others are set and cancelled.

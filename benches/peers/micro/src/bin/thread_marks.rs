@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::mpsc::channel;
 use std::thread;
 
-use micro_peers::{Figures, MESSAGE, cpu, ns};
+use micro_peers::{BUFFER, Figures, MESSAGE, cpu, ns};
 
 fn main() -> ExitCode {
     micro_peers::main(
@@ -65,9 +65,9 @@ fn echo(connections: u64, times: u64) -> Figures {
         let (mut far, _) = listener.accept().expect("somebody connects");
         near.set_nodelay(true).and_then(|()| far.set_nodelay(true)).expect("a TCP option");
         thread::spawn(move || {
-            let mut message = [0; MESSAGE];
-            while far.read_exact(&mut message).is_ok() {
-                far.write_all(&message).expect("the other end is there");
+            let mut buffer = [0; BUFFER];
+            while let Ok(length @ 1..) = far.read(&mut buffer) {
+                far.write_all(&buffer[..length]).expect("the other end is there");
             }
         });
         clients.push(near);
@@ -77,10 +77,13 @@ fn echo(connections: u64, times: u64) -> Figures {
         .into_iter()
         .map(|mut near| {
             thread::spawn(move || {
-                let mut message = [7; MESSAGE];
+                let mut buffer = [7; BUFFER];
                 for _ in 0..times {
-                    near.write_all(&message).expect("the other end is there");
-                    near.read_exact(&mut message).expect("the other end answers");
+                    near.write_all(&buffer[..MESSAGE]).expect("the other end is there");
+                    let mut missing = MESSAGE;
+                    while missing > 0 {
+                        missing -= near.read(&mut buffer).expect("the other end answers");
+                    }
                 }
             })
         })

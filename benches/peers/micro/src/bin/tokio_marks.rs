@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use micro_peers::{DAY, Figures, Footprint, MESSAGE, PENDING, TIMERS, cpu, due, ns};
+use micro_peers::{BUFFER, DAY, Figures, Footprint, MESSAGE, PENDING, TIMERS, cpu, due, ns};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::unbounded_channel;
@@ -87,9 +87,9 @@ async fn echo(connections: u64, times: u64) -> Figures {
         let (mut far, _) = listener.accept().await.expect("somebody connects");
         near.set_nodelay(true).and_then(|()| far.set_nodelay(true)).expect("a TCP option");
         spawn(async move {
-            let mut message = [0; MESSAGE];
-            while far.read_exact(&mut message).await.is_ok() {
-                far.write_all(&message).await.expect("the other end is there");
+            let mut buffer = [0; BUFFER];
+            while let Ok(length @ 1..) = far.read(&mut buffer).await {
+                far.write_all(&buffer[..length]).await.expect("the other end is there");
             }
         });
         clients.push(near);
@@ -99,10 +99,13 @@ async fn echo(connections: u64, times: u64) -> Figures {
         .into_iter()
         .map(|mut near| {
             spawn(async move {
-                let mut message = [7; MESSAGE];
+                let mut buffer = [7; BUFFER];
                 for _ in 0..times {
-                    near.write_all(&message).await.expect("the other end is there");
-                    near.read_exact(&mut message).await.expect("the other end answers");
+                    near.write_all(&buffer[..MESSAGE]).await.expect("the other end is there");
+                    let mut missing = MESSAGE;
+                    while missing > 0 {
+                        missing -= near.read(&mut buffer).await.expect("the other end answers");
+                    }
                 }
             })
         })
