@@ -78,6 +78,7 @@ impl Semaphore {
     }
 
     /// Gives a permit to the longest waiting, or back.
+    #[inline]
     pub(crate) fn give(&self) {
         let next = self.waiters.borrow_mut().pop();
         match next {
@@ -116,7 +117,7 @@ struct Turn<'a> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if self.waiting.was_called() && !self.taken.get() {
+        if !self.taken.get() && self.waiting.was_called() {
             self.semaphore.give();
         }
     }
