@@ -77,7 +77,7 @@ impl Drop for TimeoutScope {
     fn drop(&mut self) {
         let pending = self.timer.is_some_and(|key| self.hub.remove_timer(key));
         if !pending {
-            self.core.expired.borrow_mut().retain(|token| *token != self.token);
+            self.core.leave_timeout(self.token);
         }
     }
 }

@@ -662,14 +662,8 @@ fn the_access_log_hears_of_every_answer() {
 }
 
 #[test]
-fn unix_sockets_are_served_by_threads_and_their_file_goes_with_the_server() {
-    serve_unix(Mode::Threads);
-}
-
-#[test]
-#[ignore = "greenlet::net::UnixListener::accept refuses clients without a name"]
-fn unix_sockets_are_served_green_and_their_file_goes_with_the_server() {
-    serve_unix(Mode::Green);
+fn unix_sockets_are_served_and_their_file_goes_with_the_server() {
+    both(serve_unix);
 }
 
 fn serve_unix(mode: Mode) {

@@ -61,6 +61,13 @@ impl Waiters {
         (self.head != NONE).then(|| self.unlink(self.head))
     }
 
+    /// Makes all of them ready, in the order in which they came.
+    pub(crate) fn wake_all(list: &RefCell<Waiters>, hub: &Hub) {
+        while let Some(waiter) = { list.borrow_mut().pop() } {
+            hub.unpark(&waiter);
+        }
+    }
+
     fn contains(&self, place: Place) -> bool {
         self.entries.get(place.slot).is_some_and(|entry| entry.ticket == place.ticket)
     }

@@ -217,12 +217,12 @@ fn settle<T: Transport>(conn: &Rc<Conn<T>>, alive: bool) -> After {
 
 /// Hands the response to the output, and its body.
 fn respond<T: Transport>(conn: &Rc<Conn<T>>, asked: &Asked, response: Response) -> Result<Answered, Broken> {
-    let (mut parts, body) = response.into_parts();
+    let (parts, body) = response.into_parts();
     if parts.status.is_informational() {
         let reason = format!("the handler returned the interim status {}", parts.status.as_u16());
         return Err(Broken::Application(StatusCode::INTERNAL_SERVER_ERROR, reason));
     }
-    let (stated, closes) = application_fields(&mut parts);
+    let (stated, closes) = application_fields(&parts);
     let bodiless = asked.method == Method::HEAD || parts.status == StatusCode::NOT_MODIFIED;
     let length = match body.length() {
         _ if stated.is_some() => stated,
@@ -262,23 +262,17 @@ fn respond<T: Transport>(conn: &Rc<Conn<T>>, asked: &Asked, response: Response) 
 
 /// What the application's own fields say of the length, and whether they ask for the end of the connection. The fields
 /// themselves never reach the wire: the server makes its own.
-fn application_fields(parts: &mut Parts) -> (Option<u64>, bool) {
+fn application_fields(parts: &Parts) -> (Option<u64>, bool) {
     let mut stated = None;
     let mut closes = false;
-    if parts.headers.is_empty() {
-        return (None, false);
-    }
-    if let Some(value) = parts.headers.get(header::CONTENT_LENGTH) {
-        stated = value.to_str().ok().and_then(|text| match text.bytes().all(|b| b.is_ascii_digit()) {
-            true => text.parse().ok(),
-            false => None,
-        });
-    }
-    for value in parts.headers.get_all(header::CONNECTION) {
-        closes |= value
-            .as_bytes()
-            .split(|b| *b == b',')
-            .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
+    for (name, value) in &parts.headers {
+        if name == header::CONTENT_LENGTH {
+            let digits = value.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+            stated = digits.and_then(|text| text.parse().ok());
+        } else if name == header::CONNECTION {
+            let mut options = value.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii);
+            closes |= options.any(|option| option.eq_ignore_ascii_case(b"close"));
+        }
     }
     (stated, closes)
 }
