@@ -127,11 +127,6 @@ impl Panic {
         self.into_parts().0
     }
 
-    /// Goes on panicking, without calling the panic hook again.
-    pub fn resume(self) -> ! {
-        crate::unwind::resume(self)
-    }
-
     pub(crate) fn into_parts(self) -> (Box<dyn Any + Send>, Option<String>) {
         (self.payload.into_inner().unwrap_or_else(PoisonError::into_inner), self.location)
     }

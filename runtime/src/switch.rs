@@ -97,7 +97,7 @@ impl Fiber {
     ///
     /// # Panics
     /// When called from anywhere but this fiber's own stack.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn suspend(&self) {
         let here = stack::here();
         self.left_at.set(here);

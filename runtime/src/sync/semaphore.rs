@@ -60,6 +60,7 @@ impl Semaphore {
     }
 
     /// Takes a permit without a guard; [`give`](Self::give) gives it back.
+    #[inline]
     pub(crate) fn take(&self, why: WaitsFor, deadline: Option<Moment>) -> Result<(), WaitError> {
         if self.try_take() {
             return Ok(());

@@ -111,6 +111,7 @@ impl<'a> Waiting<'a> {
     }
 
     /// Parks until `done` holds or the deadline has come.
+    #[inline]
     pub(crate) fn until(
         list: &RefCell<Waiters>,
         why: WaitsFor,
