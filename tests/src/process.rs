@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::sys::{Proc, send_signal, try_send_signal};
+use crate::sys::{Proc, raise_open_files_limit, send_signal, try_send_signal};
 use crate::{Client, PATIENCE, Response, eventually, eventually_some};
 
 /// The `greenserve` executable.
@@ -304,6 +304,8 @@ fn wait_for_exit(child: &mut Child, deadline: Duration) -> Option<ExitStatus> {
 }
 
 fn command_for(program: &Path) -> Command {
+    // A test may hold a thousand connections, and many tests run in one process.
+    raise_open_files_limit();
     let mut command = Command::new(program);
     command.stdin(Stdio::null()).env_remove("PORT").env_remove("WEB_CONCURRENCY");
     for (name, _) in env::vars_os() {
