@@ -15,6 +15,7 @@ mod overflow;
 mod pool;
 mod resolver;
 mod scope;
+mod stacks;
 mod tcp;
 mod timeouts;
 mod udp_and_unix;
