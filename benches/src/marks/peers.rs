@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::rows::Route;
+use super::rows::{Route, Row, Way};
 
 /// One server to be measured.
 #[derive(Clone, Copy, Debug)]
@@ -171,12 +171,23 @@ impl Peer {
         }
     }
 
-    /// The command that starts it for this route, and where it will listen.
+    /// Rows with the same key can be served by the same process. Bare answers everything alike, and hyper has a setting
+    /// that is good for pipelined requests and bad for large bodies.
+    pub fn key(&self, row: Row) -> String {
+        match self.name {
+            "bare" => format!("{:?} {}", row.route, matches!(row.way, Way::Close { .. })),
+            "hyper" => pipelined(row).to_string(),
+            _ => String::new(),
+        }
+    }
+
+    /// The command that starts it for this row, and where it will listen.
     ///
     /// # Errors
     ///
     /// If there is no free port, or a configuration can't be written.
-    pub fn command(&self, site: &Site, route: Route, closing: bool) -> io::Result<(Command, SocketAddr)> {
+    pub fn command(&self, site: &Site, row: Row) -> io::Result<(Command, SocketAddr)> {
+        let (route, closing) = (row.route, matches!(row.way, Way::Close { .. }));
         // Free a moment ago. Should somebody take it meanwhile the server ends at once, which is an error.
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let port = address.port().to_string();
@@ -200,6 +211,9 @@ impl Peer {
             How::Program(program) => {
                 let mut command = Command::new(site.installed.join("bin").join(program));
                 command.arg(&port).arg(file);
+                if self.name == "hyper" && pipelined(row) {
+                    command.arg("pipeline");
+                }
                 command
             }
             How::Nginx => {
@@ -271,6 +285,10 @@ impl Peer {
         }
         .unwrap_or_default()
     }
+}
+
+fn pipelined(row: Row) -> bool {
+    matches!(row.way, Way::Keep { depth: 2.., .. })
 }
 
 fn nginx() -> Option<PathBuf> {
