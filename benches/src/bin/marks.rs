@@ -19,8 +19,8 @@ use greenserve_benches::blast::{Answer, Blast, Edge, Outcome, Pace, hold};
 use greenserve_benches::compare::{Cpus, Machine, raise_descriptor_limit};
 use greenserve_benches::load;
 use greenserve_benches::marks::{
-    Cell, Generator, Latency, PEAK, PEERS, Peer, ROWS, Results, Route, Row, Running, Sample, Site, Way, json,
-    markdown, own_cpu, page, splice, text,
+    Cell, Counts, Generator, Latency, PEAK, PEERS, Peer, ROWS, Results, Route, Row, Running, Sample, Site,
+    Way, json, markdown, own_cpu, page, splice, text,
 };
 
 /// Measure greenserve beside its peers, against the marks that it has to reach.
@@ -45,6 +45,10 @@ struct Options {
     /// Seconds that each round counts
     #[arg(long, value_name = "SECONDS", default_value_t = 0.8, value_parser = positive)]
     seconds: f64,
+
+    /// Run servers and load generator at this nice value: below 0 (which takes root) others on the machine disturb less
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    nice: Option<i32>,
 
     /// Fewer and shorter rounds, fewer connections held, no Python: for a first look, in less than three minutes
     #[arg(long)]
@@ -138,6 +142,9 @@ fn marks(mut options: Options) -> io::Result<()> {
         peers.into_iter().partition(|peer| peer.installed(&site));
 
     raise_descriptor_limit()?;
+    if let Some(nice) = options.nice {
+        rustix::process::setpriority_process(None, nice)?;
+    }
     let cpus = Cpus::choose()?;
     if let Some(cpus) = cpus {
         cpus.pin_load()?;
@@ -151,7 +158,7 @@ fn marks(mut options: Options) -> io::Result<()> {
         cells: Vec::new(),
         begin,
         done: 0,
-        of: rows.iter().map(|row| peers.iter().filter(|peer| peer.routes.contains(&row.route)).count()).sum(),
+        of: rows.iter().map(|row| peers.iter().filter(|peer| peer.measures(*row)).count()).sum(),
     };
     for row in &rows {
         match row.way {
@@ -164,6 +171,8 @@ fn marks(mut options: Options) -> io::Result<()> {
     }
     bench.running.clear();
     let generators = if options.only.is_empty() { bench.generators() } else { Ok(Vec::new()) };
+    bench.running.clear();
+    let counts = if options.only.is_empty() { bench.counts(&peers) } else { Vec::new() };
     bench.clear_line();
     let cells = std::mem::take(&mut bench.cells);
 
@@ -181,6 +190,7 @@ fn marks(mut options: Options) -> io::Result<()> {
             eprintln!("marks: the load generators could not be compared: {error}");
             Vec::new()
         }),
+        counts,
         cells,
     };
     print!("{}", text(&results));
@@ -252,7 +262,7 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn under_load(&mut self, row: Row, peers: &[&'static Peer]) {
-        let peers: Vec<_> = peers.iter().filter(|peer| peer.routes.contains(&row.route)).collect();
+        let peers: Vec<_> = peers.iter().filter(|peer| peer.measures(row)).collect();
         let mut cells: Vec<_> = peers.iter().map(|peer| Cell::new(row, peer.name)).collect();
         for round in 0..self.options.rounds {
             for (peer, cell) in peers.iter().zip(&mut cells) {
@@ -274,7 +284,6 @@ impl Bench<'_> {
     }
 
     fn round(&mut self, row: Row, peer: &'static Peer, cell: &mut Cell, round: u64) -> io::Result<()> {
-        let closing = matches!(row.way, Way::Close { .. });
         let (connections, pace) = match row.way {
             Way::Keep { connections, depth } => (connections, Pace::Closed { depth }),
             Way::Close { connections } => (connections, Pace::Closing),
@@ -289,7 +298,7 @@ impl Bench<'_> {
             Way::Idle { .. } | Way::Busy { .. } => return Err(io::ErrorKind::Unsupported.into()),
         };
         let seconds = self.options.seconds;
-        let server = self.server(peer, row.route, closing)?;
+        let server = self.server(peer, row)?;
         let warmup = Duration::from_secs_f64(if round == 0 { seconds / 2.0 } else { seconds / 6.0 });
         let spread = if row.route == Route::Sleep { SLEEP } else { Duration::ZERO };
         let blast = Blast {
@@ -316,25 +325,23 @@ impl Bench<'_> {
     }
 
     /// Starts it, or takes the one that runs.
-    fn server(&mut self, peer: &'static Peer, route: Route, closing: bool) -> io::Result<&Server> {
-        let request_line = route.target(SLEEP.as_millis() as u64);
-        // bare answers everything alike: it has a process for each
-        let kind = if peer.name == "bare" { format!("{request_line} {closing}") } else { String::new() };
-        let key = (peer.name, kind);
+    fn server(&mut self, peer: &'static Peer, row: Row) -> io::Result<&Server> {
+        let key = (peer.name, peer.key(row));
         if !self.running.contains_key(&key) {
-            let running = start(peer, self.site, route, closing, self.cpus)?;
+            let running = start(peer, self.site, row, self.cpus)?;
             let server = Server { running, answer: Answer::NONE, request: Vec::new() };
             self.running.insert(key.clone(), server);
         }
         let server = self.running.get_mut(&key).ok_or(io::ErrorKind::NotFound)?;
-        server.request = Blast::get(server.running.address, &request_line, closing);
-        server.answer = Answer::learn(server.running.address, &server.request, Some(route.length()))?;
+        let target = row.route.target(SLEEP.as_millis() as u64);
+        server.request = Blast::get(server.running.address, &target, matches!(row.way, Way::Close { .. }));
+        server.answer = Answer::learn(server.running.address, &server.request, Some(row.route.length()))?;
         server.running.find_family()?;
         Ok(server)
     }
 
     fn memory(&mut self, row: Row, peers: &[&'static Peer]) {
-        for peer in peers.iter().filter(|peer| peer.routes.contains(&row.route)) {
+        for peer in peers.iter().filter(|peer| peer.measures(row)) {
             self.say(row, peer.name);
             let mut cell = Cell::new(row, peer.name);
             match self.resident(row, peer) {
@@ -348,7 +355,7 @@ impl Bench<'_> {
 
     /// Each in a process of its own, which has done nothing else.
     fn resident(&self, row: Row, peer: &'static Peer) -> io::Result<f64> {
-        let mut running = start(peer, self.site, row.route, false, self.cpus)?;
+        let mut running = start(peer, self.site, row, self.cpus)?;
         let address = running.address;
         let (mut connections, busy) = match row.way {
             Way::Idle { connections } => (connections, false),
@@ -357,10 +364,6 @@ impl Bench<'_> {
         };
         if self.options.quick {
             connections = connections.min(4000);
-        }
-        // bare's sleep is always the same and shorter than it takes to look: it is not asked
-        if busy && peer.name == "bare" {
-            return Err(io::Error::other("it has no handlers"));
         }
         let request = Blast::get(address, &row.route.target(1), false);
         let answer = Answer::learn(address, &request, Some(row.route.length()))?;
@@ -385,7 +388,8 @@ impl Bench<'_> {
         let Some(bare) = PEERS.iter().find(|peer| peer.name == "bare") else { return Ok(Vec::new()) };
         let seconds = self.options.seconds;
         let duration = Duration::from_secs_f64(seconds);
-        let server = self.server(bare, Route::Plaintext, false)?;
+        let Some(row) = ROWS.iter().find(|row| row.name == PEAK) else { return Ok(Vec::new()) };
+        let server = self.server(bare, *row)?;
         let address = server.running.address;
         let mut all = Vec::new();
 
@@ -432,10 +436,26 @@ impl Bench<'_> {
         Ok(all)
     }
 
-    /// One line on a terminal that changes; on anything else a line for each row.
+    /// What needs no clock, for those few that the marks are about.
+    fn counts(&self, peers: &[&'static Peer]) -> Vec<(&'static str, Result<Counts, String>)> {
+        peers
+            .iter()
+            .filter(|peer| ["greenserve", "bare", "hyper"].contains(&peer.name))
+            .map(|peer| {
+                self.tell(&format!("instructions, allocations, system calls: {}", peer.name));
+                (peer.name, Counts::of(peer, self.site, self.cpus).map_err(|error| error.to_string()))
+            })
+            .collect()
+    }
+
     fn say(&self, row: Row, what: &str) {
+        self.tell(&format!("{}: {what}", row.title));
+    }
+
+    /// One line on a terminal that changes; on anything else a line for each row.
+    fn tell(&self, what: &str) {
         let seconds = self.begin.elapsed().as_secs();
-        let line = format!("[{}/{}, {seconds} s] {}: {what}", self.done, self.of, row.title);
+        let line = format!("[{}/{}, {seconds} s] {what}", self.done, self.of);
         if io::stderr().is_terminal() {
             eprint!("\r\x1b[K{line}");
             let _ = io::stderr().flush();
@@ -454,8 +474,8 @@ impl Bench<'_> {
 /// How long the handlers of the row `sleep` sleep.
 const SLEEP: Duration = Duration::from_millis(100);
 
-fn start(peer: &Peer, site: &Site, route: Route, closing: bool, cpus: Option<Cpus>) -> io::Result<Running> {
-    let (command, address) = peer.command(site, route, closing)?;
+fn start(peer: &Peer, site: &Site, row: Row, cpus: Option<Cpus>) -> io::Result<Running> {
+    let (command, address) = peer.command(site, row)?;
     Running::start(command, address, cpus)
 }
 

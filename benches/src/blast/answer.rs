@@ -24,6 +24,11 @@ impl Answer {
     /// Of a server that has not been asked yet: nothing is like it.
     pub const NONE: Answer = Answer { start: [0; START], length: None };
 
+    /// Bytes of head and body; `None` if it is chunked.
+    pub fn length(&self) -> Option<usize> {
+        self.length
+    }
+
     /// Asks once, parses the whole answer and demands status 200.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::counts::Counts;
 use super::peers::Peer;
 use super::rows::{Mark, Row, Way};
 use crate::compare::Machine;
@@ -90,8 +91,23 @@ pub struct Results {
     pub missing: Vec<&'static str>,
     /// The load generators beside each other.
     pub generators: Vec<Generator>,
+    /// What was counted, or why nothing was.
+    pub counts: Vec<(&'static str, Result<Counts, String>)>,
     /// What was measured.
     pub cells: Vec<Cell>,
+}
+
+/// A mark with what came of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// What is measured.
+    pub title: &'static str,
+    /// Our figure, in words.
+    pub figure: String,
+    /// What has to be reached, in words.
+    pub mark: String,
+    /// Whether it is.
+    pub met: bool,
 }
 
 impl Spread {
@@ -180,8 +196,43 @@ impl Results {
         Spread::of(pairs.filter_map(|(ours, bare)| Some(ours.as_ref()?.cpu / bare.as_ref()?.cpu)))
     }
 
+    /// All marks of which something can be told.
+    pub fn verdicts(&self) -> Vec<Verdict> {
+        let rows = self.rows().into_iter().filter_map(|row| {
+            let (figure, mark, met) = self.verdict(row)?;
+            Some(Verdict { title: row.title, figure, mark, met })
+        });
+        rows.chain(self.counted()).collect()
+    }
+
+    fn counted(&self) -> Vec<Verdict> {
+        let of = |name| self.counts.iter().find(|it| it.0 == name)?.1.as_ref().ok();
+        let mut verdicts = Vec::new();
+        let Some(ours) = of("greenserve") else { return verdicts };
+        if let Some(hyper) = of("hyper") {
+            let share = ours.instructions / hyper.instructions;
+            verdicts.push(Verdict {
+                title: "user-space instructions per keep-alive request",
+                figure: format!("{:.0}, {share:.2} × hyper's {:.0}", ours.instructions, hyper.instructions),
+                mark: "below half of hyper's".to_owned(),
+                met: share < 0.5,
+            });
+        }
+        let calls = &ours.system_calls;
+        let waits: f64 = calls.iter().filter(|call| call.0.contains("wait")).map(|call| call.1).sum();
+        let others = ours.all_system_calls() - waits;
+        verdicts.push(Verdict {
+            title: "system calls per keep-alive request, 16 connections",
+            figure: format!("{:.2}: {}", ours.all_system_calls(), ours.system_calls_in_words()),
+            mark: "2 and a share of one wait".to_owned(),
+            // connections are made and ended, too: one in a hundred requests here
+            met: others < 2.05 && waits < 1.0,
+        });
+        verdicts
+    }
+
     /// Our figure in words, the mark in words, and whether it is met; `None` if it can't be told.
-    pub fn verdict(&self, row: Row) -> Option<(String, String, bool)> {
+    fn verdict(&self, row: Row) -> Option<(String, String, bool)> {
         let ours = self.cell(row.name, "greenserve")?;
         let others = || {
             self.cells.iter().filter(move |cell| {
@@ -297,9 +348,20 @@ pub(super) mod tests {
             method: vec!["One & two.".into()],
             versions: Vec::new(),
             missing: vec!["actix"],
+            counts: vec![
+                ("greenserve", Ok(counts(4000.0))),
+                ("hyper", Ok(counts(9000.0))),
+                ("bare", Err("no strace".into())),
+            ],
             generators: vec![Generator { name: "blast", rate: 1e5, cpu: 5e-6, server_cpu: 5e-6 }],
             cells,
         }
+    }
+
+    fn counts(instructions: f64) -> Counts {
+        let calls = [("read", 1.0), ("write", 1.0), ("epoll_wait", 0.1)];
+        let system_calls = calls.map(|(name, number)| (name.to_owned(), number)).into();
+        Counts { instructions, allocations: 2.0, system_calls }
     }
 
     #[test]
@@ -330,6 +392,12 @@ pub(super) mod tests {
         assert!(met(&results, "plaintext") && met(&results, "stream-flushed") && met(&results, "latency"));
         assert!(!met(&results, "new-connection"), "1.04 is more than 0.95");
         assert!(met(&results, "idle-10000"));
+        assert!(results.counted().iter().all(|verdict| verdict.met), "{:?}", results.counted());
+        if let Some((_, Ok(ours))) = results.counts.first_mut() {
+            ours.system_calls.insert("epoll_ctl".into(), 1.0);
+            ours.instructions *= 2.0;
+        }
+        assert!(results.counted().iter().all(|verdict| !verdict.met), "{:?}", results.counted());
         for cell in &mut results.cells {
             if cell.peer == "hyper" {
                 cell.samples.iter_mut().flatten().for_each(|sample| sample.cpu = 1e-6);

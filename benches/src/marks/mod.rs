@@ -4,16 +4,20 @@
 //! out and judges it, `report` and `page` show it. The order of events, the command line and the progress are the
 //! program's (`src/bin/marks.rs`); requests are sent by [`blast`](crate::blast).
 
+mod counts;
 mod figures;
 mod page;
 mod peers;
 mod process;
+mod record;
 mod report;
 mod rows;
 
-pub use figures::{Cell, Generator, Latency, Results, Sample, Spread};
+pub use counts::Counts;
+pub use figures::{Cell, Generator, Latency, Results, Sample, Spread, Verdict};
 pub use page::page;
 pub use peers::{PEERS, Peer, Site};
 pub use process::{Running, own_cpu};
+pub use record::{Difference, Record};
 pub use report::{json, markdown, splice, text};
 pub use rows::{Mark, PEAK, ROWS, Route, Row, Way};

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::figures::Results;
+use super::figures::{Results, Verdict};
 use super::report::table;
 use super::rows::{Row, Way};
 use crate::compare::{STYLE, escape};
@@ -18,12 +18,10 @@ pub fn page(results: &Results) -> String {
          loop in C that parses nothing: what a server takes more than that it takes for HTTP.</p>\n\
          <section>\n<h2>Marks</h2>\n<div class=\"scroll\"><table>\n<thead><tr><th>what</th><th>figure</th><th>mark</th><th></th></tr></thead>\n<tbody>\n"
     );
-    for row in results.rows() {
-        if let Some((figure, mark, met)) = results.verdict(row) {
-            let met = if met { "<td class=\"green\">met</td>" } else { "<td class=\"failed\">not met</td>" };
-            let cells = [row.title, &figure, &mark].map(|cell| format!("<td>{}</td>", escape(cell)));
-            let _ = writeln!(html, "<tr>{}{met}</tr>", cells.concat());
-        }
+    for Verdict { title, figure, mark, met } in results.verdicts() {
+        let met = if met { "<td class=\"green\">met</td>" } else { "<td class=\"failed\">not met</td>" };
+        let cells = [title, &figure, &mark].map(|cell| format!("<td>{}</td>", escape(cell)));
+        let _ = writeln!(html, "<tr>{}{met}</tr>", cells.concat());
     }
     html.push_str(
         "</tbody></table></div>\n</section>\n<section>\n<h2>Servers</h2>\n<div class=\"charts\">\n",

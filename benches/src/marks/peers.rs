@@ -14,8 +14,8 @@ pub struct Peer {
     pub name: &'static str,
     /// What it is, in a few words.
     pub what: &'static str,
-    /// Which routes it has. Others are not measured.
-    pub routes: &'static [Route],
+    /// Which routes it has.
+    routes: &'static [Route],
     /// Python takes so much longer that fewer rounds tell enough.
     pub slow: bool,
     how: How,
@@ -136,12 +136,12 @@ pub const PEERS: &[Peer] = &[
     },
     Peer {
         name: "uwsgi",
-        what: "WSGI, uWSGI --gevent",
-        routes: WSGI,
+        what: "WSGI, uWSGI's own HTTP router and one worker",
+        routes: WSGI_AWAKE,
         slow: true,
         how: How::Python(
-            "uwsgi --http11-socket 127.0.0.1:@PORT@ --gevent 2000 --listen 4096 --processes 1 --tcp-nodelay --so-keepalive --http-keepalive --disable-logging --logto /dev/null --master --die-on-term --module app:application",
-            "gevent",
+            "uwsgi --http 127.0.0.1:@PORT@ --http-keepalive=75 --http-auto-chunked --http-processes 1 --listen 4096 --processes 1 --tcp-nodelay --disable-logging --logto /dev/null --master --die-on-term --max-fd 20000 --add-header Connection:Keep-Alive --module app:application",
+            "time",
         ),
     },
 ];
@@ -169,6 +169,16 @@ impl Peer {
                 bin.join(program).exists() && imports(&bin, module)
             }
         }
+    }
+
+    /// Whether it can be measured in this row.
+    pub fn measures(&self, row: Row) -> bool {
+        let able = match (self.name, row.way) {
+            ("may", Way::Close { .. }) => false, // ignores `Connection: close`
+            ("bare", Way::Busy { .. }) => false, // has no handlers
+            _ => true,
+        };
+        able && self.routes.contains(&row.route)
     }
 
     /// Rows with the same key can be served by the same process. Bare answers everything alike, and hyper has a setting

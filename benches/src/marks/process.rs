@@ -108,9 +108,26 @@ impl Running {
         Ok(total)
     }
 
-    /// The first process's number.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
+    /// Ends the youngest process, which is the server where the first one is a tool that watches it, and waits for the
+    /// first one to end by itself, which a tool does once it has written what it has seen.
+    ///
+    /// # Errors
+    ///
+    /// If it is still there after half a minute.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.find_family()?;
+        let youngest = self.family.last().and_then(|pid| Pid::from_raw(i32::try_from(*pid).ok()?));
+        if let Some(youngest) = youngest {
+            rustix::process::kill_process(youngest, Signal::TERM)?;
+        }
+        let deadline = Instant::now() + 3 * PATIENCE;
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "it doesn't end"));
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::figures::{Cell, Results, Spread, micros};
+use super::figures::{Cell, Results, Spread, Verdict, micros};
 use super::rows::{Row, Way};
 
 /// For a terminal: a table for each row of the marks, then the marks.
@@ -32,11 +32,9 @@ pub fn text(results: &Results) -> String {
         }
         text.push('\n');
     }
-    for row in results.rows() {
-        if let Some((figure, mark, met)) = results.verdict(row) {
-            let met = if met { "met    " } else { "NOT MET" };
-            let _ = writeln!(text, "{met}  {}: {figure} (mark: {mark})", row.title);
-        }
+    for verdict in results.verdicts() {
+        let met = if verdict.met { "met    " } else { "NOT MET" };
+        let _ = writeln!(text, "{met}  {}: {} (mark: {})", verdict.title, verdict.figure, verdict.mark);
     }
     text
 }
@@ -44,12 +42,9 @@ pub fn text(results: &Results) -> String {
 /// For the repository: the marks, each row's figures, and how all was measured.
 pub fn markdown(results: &Results) -> String {
     let mut text = String::from("### Marks\n\n| what | figure | mark | |\n| --- | --- | --- | --- |\n");
-    for row in results.rows() {
-        let (figure, mark, met) = match results.verdict(row) {
-            Some((figure, mark, met)) => (figure, mark, if met { "met" } else { "**not met**" }),
-            None => ("not measured".to_owned(), String::new(), ""),
-        };
-        let _ = writeln!(text, "| {} | {figure} | {mark} | {met} |", row.title);
+    for Verdict { title, figure, mark, met } in results.verdicts() {
+        let met = if met { "met" } else { "**not met**" };
+        let _ = writeln!(text, "| {title} | {figure} | {mark} | {met} |");
     }
     text.push_str("\n### Figures\n");
     for row in results.rows() {
@@ -59,6 +54,25 @@ pub fn markdown(results: &Results) -> String {
             if number == 0 {
                 let _ = writeln!(text, "|{}", " --- |".repeat(line.len()));
             }
+        }
+    }
+    if !results.counts.is_empty() {
+        text.push_str(
+            "\nper keep-alive request to /plaintext, counted by callgrind and memcheck (one connection) and strace (16 connections):\n\n\
+             | server | instructions | allocations | system calls |\n| --- | --- | --- | --- |\n",
+        );
+        for (server, counts) in &results.counts {
+            let _ = match counts {
+                Ok(counts) => writeln!(
+                    text,
+                    "| {server} | {:.0} | {:.2} | {:.2}: {} |",
+                    counts.instructions,
+                    counts.allocations,
+                    counts.all_system_calls(),
+                    counts.system_calls_in_words()
+                ),
+                Err(error) => writeln!(text, "| {server} | {error} | | |"),
+            };
         }
     }
     if !results.generators.is_empty() {
@@ -145,20 +159,37 @@ pub fn json(results: &Results) -> String {
                     })
                 })
                 .collect();
-            let mark = results
-                .verdict(row)
-                .map(|(figure, mark, met)| json!({"figure": figure, "mark": mark, "met": met}));
-            json!({"name": row.name, "title": row.title, "mark": mark, "servers": servers})
+            json!({"name": row.name, "title": row.title, "servers": servers})
         })
         .collect();
     let machine = &results.machine;
+    let marks: Vec<_> = results
+        .verdicts()
+        .into_iter()
+        .map(|it| json!({"title": it.title, "figure": it.figure, "mark": it.mark, "met": it.met}))
+        .collect();
+    let counts: Vec<_> = results
+        .counts
+        .iter()
+        .map(|(server, counts)| match counts {
+            Ok(counts) => json!({
+                "server": server,
+                "instructions": counts.instructions,
+                "allocations": counts.allocations,
+                "system_calls": counts.system_calls,
+            }),
+            Err(error) => json!({"server": server, "error": error}),
+        })
+        .collect();
     let all = json!({
         "date": machine.date,
         "machine": {"processor": machine.processor, "processors": machine.processors, "memory": machine.memory, "kernel": machine.kernel},
         "versions": results.versions.iter().map(|(peer, version)| json!({"server": peer.name, "version": version})).collect::<Vec<_>>(),
         "missing": results.missing,
         "command": results.command,
+        "marks": marks,
         "rows": rows,
+        "counts": counts,
     });
     format!("{all:#}\n")
 }
@@ -237,10 +268,10 @@ mod tests {
         let results = made_up();
         let parsed: Value = serde_json::from_str(&json(&results)).unwrap();
         assert_eq!(parsed["rows"].as_array().unwrap().len(), results.rows().len());
-        for row in results.rows() {
-            let (figure, mark, _) = results.verdict(row).unwrap();
-            assert!(text(&results).contains(&format!("{figure} (mark: {mark})")), "{}", row.name);
-            assert!(markdown(&results).contains(&format!("| {} | {figure} | {mark} |", row.title)));
+        assert_eq!(parsed["marks"].as_array().unwrap().len(), results.verdicts().len());
+        for Verdict { title, figure, mark, .. } in results.verdicts() {
+            assert!(text(&results).contains(&format!("{figure} (mark: {mark})")), "{title}");
+            assert!(markdown(&results).contains(&format!("| {title} | {figure} | {mark} |")));
         }
         assert!(markdown(&results).contains("- actix: not installed"));
     }

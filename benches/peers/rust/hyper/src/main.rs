@@ -1,4 +1,5 @@
-//! hyper on tokio's current-thread runtime: `peer-hyper PORT FILE`.
+//! hyper on tokio's current-thread runtime: `peer-hyper PORT FILE [pipeline]`. With `pipeline` answers to pipelined requests
+//! are gathered, for which hyper copies bodies.
 
 use std::convert::Infallible;
 use std::io;
@@ -38,10 +39,11 @@ fn main() -> io::Result<()> {
     let length = std::fs::metadata(&file)?.len();
     let app = Rc::new(App { body: vec![b'x'; 100 * 1024].into(), file: file.into(), length });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    tokio::task::LocalSet::new().block_on(&runtime, serve(port, app))
+    let pipeline = arguments.next().is_some();
+    tokio::task::LocalSet::new().block_on(&runtime, serve(port, app, pipeline))
 }
 
-async fn serve(port: u16, app: Rc<App>) -> io::Result<()> {
+async fn serve(port: u16, app: Rc<App>, pipeline: bool) -> io::Result<()> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
@@ -55,7 +57,7 @@ async fn serve(port: u16, app: Rc<App>) -> io::Result<()> {
         tokio::task::spawn_local(async move {
             let service = service_fn(move |req| answer(app.clone(), req));
             let _ = http1::Builder::new()
-                .pipeline_flush(true)
+                .pipeline_flush(pipeline)
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
         });
