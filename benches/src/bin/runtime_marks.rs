@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use greenserve_benches::compare::{Cpus, Machine, raise_descriptor_limit};
-use greenserve_benches::marks::{Failure, Found, Program, ROWS, Report, ours, peers};
+use greenserve_benches::runtime_marks::{Failure, Found, Program, ROWS, Report, ours, peers};
 
 /// Measure the runtime's building blocks beside those of other runtimes (loopback only). Takes about ten minutes.
 #[derive(Debug, Parser)]

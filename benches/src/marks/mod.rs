@@ -1,15 +1,23 @@
-//! The runtime's micro-benchmarks beside those of other runtimes, and the marks that they are held to.
+//! The marks: what our server takes and yields beside others, row by row, each with the figure that it has to reach.
 //!
-//! [`ours`] has the benchmarks; `benches/peers/micro` has the same ones for the peers. Each is a process of its own that
-//! prints one line of JSON ([`Program`] runs it), so that no benchmark meets what another one left behind. `rows` says
-//! which figures are shown and what they ought to be, `report` shows them. Time is processor time: it holds still on a
-//! machine that does other things too. What may not enter here: traffic beyond loopback, and benchmarks of the server.
+//! `rows` says what is measured and `peers` who is; [`Running`] starts and watches a server, [`Results`] keeps what came
+//! out and judges it, `report` and `page` show it. The order of events, the command line and the progress are the
+//! program's (`src/bin/marks.rs`); requests are sent by [`blast`](crate::blast).
 
-pub mod ours;
-mod program;
+mod counts;
+mod figures;
+mod page;
+mod peers;
+mod process;
+mod record;
 mod report;
 mod rows;
 
-pub use program::{Failure, Figures, Program, peers};
-pub use report::{Found, Report, Spread};
-pub use rows::{ROWS, Row, Target};
+pub use counts::Counts;
+pub use figures::{Cell, Generator, Latency, Results, Sample, Spread, Verdict};
+pub use page::page;
+pub use peers::{PEERS, Peer, Site};
+pub use process::{Running, own_cpu};
+pub use record::{Difference, Record};
+pub use report::{json, markdown, splice, text};
+pub use rows::{Mark, PEAK, ROWS, Route, Row, Way};

@@ -1,252 +1,286 @@
-//! What was found, as text, as Markdown and as JSON.
+//! The results as text for a terminal, as Markdown for the repository and as JSON for programs.
+
+use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::program::{Failure, Figures};
-use super::rows::{ROWS, Row, Target};
-use crate::compare::Machine;
+use super::figures::{Cell, Results, Spread, Verdict, micros};
+use super::rows::{Row, Way};
 
-/// What the runs of one benchmark by one program found.
-#[derive(Clone, Debug)]
-pub struct Found {
-    /// The benchmark.
-    pub bench: &'static str,
-    /// The runtime's name, with its version if it tells it.
-    pub runtime: String,
-    /// Whether it is ours, and not a peer's.
-    pub ours: bool,
-    /// One entry for each run, or why there is none.
-    pub runs: Result<Vec<Figures>, Failure>,
-}
-
-/// The middle of several runs, and how far they lie apart.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Spread {
-    /// As many are above as below.
-    pub median: f64,
-    /// The least.
-    pub min: f64,
-    /// The most.
-    pub max: f64,
-}
-
-impl Spread {
-    /// Of these values; `None` if there is none.
-    pub fn of(mut values: Vec<f64>) -> Option<Spread> {
-        values.sort_by(f64::total_cmp);
-        let (min, max) = (*values.first()?, *values.last()?);
-        let middle = values.len() / 2;
-        let median =
-            if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
-        Some(Spread { median, min, max })
-    }
-}
-
-/// All that was found, and where.
-#[derive(Clone, Debug)]
-pub struct Report {
-    /// The machine.
-    pub machine: Machine,
-    /// How many greenlets `parked` parked.
-    pub parked: usize,
-    /// What was found, benchmark by benchmark.
-    pub found: Vec<Found>,
-}
-
-impl Report {
-    /// For a terminal: a few lines for each figure.
-    pub fn text(&self) -> String {
-        let mut text = String::new();
-        for row in self.rows() {
-            text.push_str(&format!("{}, {}{}\n", title(row, self.parked), row.unit, self.verdict(row)));
-            for (found, result) in self.results(row) {
-                let mark = if found.ours { '*' } else { ' ' };
-                text.push_str(&format!("  {mark} {:<20} {}\n", found.runtime, cell(row, &result)));
+/// For a terminal: a table for each row of the marks, then the marks.
+pub fn text(results: &Results) -> String {
+    let mut text = String::new();
+    for row in results.rows() {
+        let table = table(results, row);
+        let _ = writeln!(text, "{}", row.title);
+        let mut widths = vec![0; table[0].len()];
+        for line in &table {
+            for (width, cell) in widths.iter_mut().zip(line) {
+                *width = (*width).max(cell.chars().count());
             }
         }
-        text
-    }
-
-    /// A section of a page: one table with a line for each figure and a column for each runtime.
-    pub fn markdown(&self) -> String {
-        let mut columns: Vec<&Found> = Vec::new();
-        for found in &self.found {
-            if !columns.iter().any(|column| column.runtime == found.runtime) {
-                columns.push(found);
-            }
-        }
-        let mut text = String::from("## The runtime's building blocks\n\n");
-        let Machine { processor, processors, kernel, versions, date, .. } = &self.machine;
-        text.push_str(&format!("{date}, {processor} × {processors}, {kernel}, {versions}.\n\n"));
-        text.push_str(
-            "Made by `cargo run --release -p greenserve-benches --bin runtime_marks`. Each figure is the median of several \
-             runs (least–most), each in a process of its own, all pinned to one processor. Times are processor time, in \
-             user and kernel mode, unless they are called real.\n\n| what | mark | met |",
-        );
-        columns.iter().for_each(|found| text.push_str(&format!(" {} |", found.runtime)));
-        text.push_str(&format!("\n|{}\n", " --- |".repeat(columns.len() + 3)));
-        for row in self.rows() {
-            let met = self.met(row).map_or("", |met| if met { "yes" } else { "**no**" });
-            let unit = if row.unit.is_empty() { String::new() } else { format!(", {}", row.unit) };
-            text.push_str(&format!("| {}{unit} | {} | {met} |", title(row, self.parked), mark(row)));
-            for column in &columns {
-                let result = self.results(row).find(|(found, _)| found.runtime == column.runtime);
-                let cell = match result {
-                    Some((_, Ok(spread))) => cell(row, &Ok(spread)),
-                    None | Some((_, Err(Failure::NoSuchBenchmark))) => "–".into(),
-                    Some((_, Err(Failure::NotInstalled(_)))) => "not installed".into(),
-                    Some((_, Err(_))) => "fails".into(),
+        for line in &table {
+            let mut out = String::from(" ");
+            for (column, (cell, width)) in line.iter().zip(&widths).enumerate() {
+                let _ = match column {
+                    0 => write!(out, " {cell:<width$}"),
+                    _ if column + 1 == line.len() => write!(out, "  {cell}"),
+                    _ => write!(out, "  {cell:>width$}"),
                 };
-                text.push_str(&format!(" {cell} |"));
             }
-            text.push('\n');
+            let _ = writeln!(text, "{}", out.trim_end());
         }
-        text
+        text.push('\n');
     }
+    for verdict in results.verdicts() {
+        let met = if verdict.met { "met    " } else { "NOT MET" };
+        let _ = writeln!(text, "{met}  {}: {} (mark: {})", verdict.title, verdict.figure, verdict.mark);
+    }
+    text
+}
 
-    /// For other programs.
-    pub fn json(&self) -> Value {
-        let rows = self.rows().map(|row| {
-            let results = self.results(row).map(|(found, result)| match result {
-                Ok(Spread { median, min, max }) => json!({
-                    "runtime": found.runtime, "ours": found.ours, "median": median, "min": min, "max": max,
-                }),
-                Err(failure) => {
-                    json!({ "runtime": found.runtime, "ours": found.ours, "failure": failure.to_string() })
+/// For the repository: the marks, each row's figures, and how all was measured.
+pub fn markdown(results: &Results) -> String {
+    let mut text = String::from("### Marks\n\n| what | figure | mark | |\n| --- | --- | --- | --- |\n");
+    for Verdict { title, figure, mark, met } in results.verdicts() {
+        let met = if met { "met" } else { "**not met**" };
+        let _ = writeln!(text, "| {title} | {figure} | {mark} | {met} |");
+    }
+    text.push_str("\n### Figures\n");
+    for row in results.rows() {
+        let _ = writeln!(text, "\n{}:\n", row.title);
+        for (number, line) in table(results, row).iter().enumerate() {
+            let _ = writeln!(text, "| {} |", line.join(" | "));
+            if number == 0 {
+                let _ = writeln!(text, "|{}", " --- |".repeat(line.len()));
+            }
+        }
+    }
+    if !results.counts.is_empty() {
+        text.push_str(
+            "\nper keep-alive request to /plaintext, counted by callgrind and memcheck (one connection) and strace (16 connections):\n\n\
+             | server | instructions | allocations | system calls |\n| --- | --- | --- | --- |\n",
+        );
+        for (server, counts) in &results.counts {
+            let _ = match counts {
+                Ok(counts) => writeln!(
+                    text,
+                    "| {server} | {:.0} | {:.2} | {:.2}: {} |",
+                    counts.instructions,
+                    counts.allocations,
+                    counts.all_system_calls(),
+                    counts.system_calls_in_words()
+                ),
+                Err(error) => writeln!(text, "| {server} | {error} | | |"),
+            };
+        }
+    }
+    if !results.generators.is_empty() {
+        text.push_str(
+            "\n### The load generators\n\nEach against bare, 64 kept connections.\n\n\
+             | generator | requests/s | its CPU each | bare's CPU each |\n| --- | --- | --- | --- |\n",
+        );
+        for generator in &results.generators {
+            let _ = writeln!(
+                text,
+                "| {} | {:.0} | {} | {} |",
+                generator.name,
+                generator.rate,
+                micros(generator.cpu),
+                micros(generator.server_cpu)
+            );
+        }
+    }
+    text.push_str("\n### How it was measured\n\n");
+    for sentence in &results.method {
+        let _ = writeln!(text, "- {sentence}");
+    }
+    let machine = &results.machine;
+    let _ = write!(
+        text,
+        "\nMachine: {}, {} processors, {:.1} GB. Kernel: {}. {}. {}. Command: `{}`.\n\n",
+        machine.processor,
+        machine.processors,
+        machine.memory as f64 / 1e9,
+        machine.kernel,
+        machine.versions,
+        machine.date,
+        results.command
+    );
+    for (peer, version) in &results.versions {
+        let _ = writeln!(text, "- {}: {} ({version})", peer.name, peer.what);
+    }
+    for name in &results.missing {
+        let _ = writeln!(text, "- {name}: not installed");
+    }
+    text
+}
+
+/// Puts `part` between the lines `<!-- NAME: begin -->` and `<!-- NAME: end -->` of a document, at its end if they aren't
+/// there. All else in it stays.
+pub fn splice(document: &str, name: &str, part: &str) -> String {
+    let (begin, end) = (format!("<!-- {name}: begin -->\n"), format!("<!-- {name}: end -->\n"));
+    let (before, after) = match document.split_once(&begin) {
+        Some((before, rest)) => (before.to_owned(), rest.split_once(&end).map_or("", |(_, after)| after)),
+        None if document.is_empty() => (String::new(), ""),
+        None => (format!("{}\n\n", document.trim_end()), ""),
+    };
+    format!("{before}{begin}{}\n{end}{after}", part.trim_end())
+}
+
+/// Everything, for programs.
+pub fn json(results: &Results) -> String {
+    let spread = |spread: Option<Spread>| match spread {
+        Some(spread) => json!({"median": spread.median, "min": spread.least, "max": spread.most}),
+        None => Value::Null,
+    };
+    let rows: Vec<_> = results
+        .rows()
+        .into_iter()
+        .map(|row| {
+            let servers: Vec<_> = results
+                .ranked(row)
+                .into_iter()
+                .map(|cell| {
+                    json!({
+                        "server": cell.peer,
+                        "cpu_seconds_per_request": spread(cell.of(|sample| sample.cpu)),
+                        "cpu_of_bare": spread(results.ratio(cell)),
+                        "requests_per_second": spread(cell.of(|sample| sample.rate)),
+                        "server_busy": spread(cell.of(|sample| sample.server_busy)),
+                        "client_busy": spread(cell.of(|sample| sample.client_busy)),
+                        "asked_rate": cell.asked_rate,
+                        "p50_seconds": spread(cell.latency(|latency| latency.p50)),
+                        "p99_seconds": spread(cell.latency(|latency| latency.p99)),
+                        "p999_seconds": spread(cell.latency(|latency| latency.p999)),
+                        "bytes_per_connection": cell.bytes,
+                        "errors": cell.errors,
+                        "error": cell.error,
+                    })
+                })
+                .collect();
+            json!({"name": row.name, "title": row.title, "servers": servers})
+        })
+        .collect();
+    let machine = &results.machine;
+    let marks: Vec<_> = results
+        .verdicts()
+        .into_iter()
+        .map(|it| json!({"title": it.title, "figure": it.figure, "mark": it.mark, "met": it.met}))
+        .collect();
+    let counts: Vec<_> = results
+        .counts
+        .iter()
+        .map(|(server, counts)| match counts {
+            Ok(counts) => json!({
+                "server": server,
+                "instructions": counts.instructions,
+                "allocations": counts.allocations,
+                "system_calls": counts.system_calls,
+            }),
+            Err(error) => json!({"server": server, "error": error}),
+        })
+        .collect();
+    let all = json!({
+        "date": machine.date,
+        "machine": {"processor": machine.processor, "processors": machine.processors, "memory": machine.memory, "kernel": machine.kernel},
+        "versions": results.versions.iter().map(|(peer, version)| json!({"server": peer.name, "version": version})).collect::<Vec<_>>(),
+        "missing": results.missing,
+        "command": results.command,
+        "marks": marks,
+        "rows": rows,
+        "counts": counts,
+    });
+    format!("{all:#}\n")
+}
+
+/// A row's table: the head and a line for each server.
+pub(super) fn table(results: &Results, row: Row) -> Vec<Vec<String>> {
+    let none = || "-".to_owned();
+    let head: &[&str] = match row.way {
+        Way::Keep { .. } | Way::Close { .. } => &[
+            "server",
+            "CPU of bare's",
+            "CPU each",
+            "requests/s",
+            "min–max",
+            "server busy",
+            "client busy",
+            "failed",
+        ],
+        Way::Latency { .. } => {
+            &["server", "requests/s", "p50", "p99", "min–max", "p99.9", "min–max", "failed"]
+        }
+        Way::Idle { .. } | Way::Busy { .. } => &["server", "bytes each", ""],
+    };
+    let mut lines = vec![head.iter().map(|&word| word.to_owned()).collect::<Vec<_>>()];
+    for cell in results.ranked(row) {
+        let mut line = vec![cell.peer.to_owned()];
+        match row.way {
+            Way::Keep { .. } | Way::Close { .. } => {
+                line.push(results.ratio(cell).map_or_else(none, |ratio| {
+                    format!("{:.2} ({:.2}–{:.2})", ratio.median, ratio.least, ratio.most)
+                }));
+                line.push(cell.of(|sample| sample.cpu).map_or_else(none, |cpu| micros(cpu.median)));
+                let rate = cell.of(|sample| sample.rate);
+                line.push(rate.map_or_else(none, |rate| format!("{:.0}", rate.median)));
+                line.push(rate.map_or_else(none, |rate| format!("{:.0}–{:.0}", rate.least, rate.most)));
+                for busy in [cell.of(|sample| sample.server_busy), cell.of(|sample| sample.client_busy)] {
+                    line.push(busy.map_or_else(none, |busy| format!("{:.0} %", 100.0 * busy.median)));
                 }
-            });
-            json!({
-                "what": title(row, self.parked), "bench": row.bench, "unit": row.unit, "mark": mark(row),
-                "met": self.met(row), "results": results.collect::<Vec<_>>(),
-            })
-        });
-        let Machine { processor, processors, kernel, versions, date, .. } = &self.machine;
-        json!({
-            "machine": { "processor": processor, "processors": processors, "kernel": kernel },
-            "versions": versions, "date": date, "rows": rows.collect::<Vec<_>>(),
-        })
-    }
-
-    /// Whether our figure is what it ought to be; `None` where there is no mark or no figure of ours.
-    pub fn met(&self, row: &Row) -> Option<bool> {
-        let of = |ours| self.results(row).filter(move |(found, _)| found.ours == ours);
-        let ours = of(true).find_map(|(_, result)| result.ok())?.median;
-        match row.target {
-            Target::None => None,
-            Target::AtMost(most) => Some(ours <= most),
-            Target::BelowPeers => {
-                Some(of(false).filter_map(|(_, result)| result.ok()).all(|peer| ours < peer.median))
+                line.push(failures(cell));
+            }
+            Way::Latency { .. } => {
+                line.push(format!("{:.0}", cell.asked_rate));
+                line.push(cell.latency(|it| it.p50).map_or_else(none, |p50| micros(p50.median)));
+                for spread in [cell.latency(|it| it.p99), cell.latency(|it| it.p999)] {
+                    line.push(spread.map_or_else(none, |spread| micros(spread.median)));
+                    line.push(spread.map_or_else(none, |spread| {
+                        format!("{}–{}", micros(spread.least), micros(spread.most))
+                    }));
+                }
+                line.push(failures(cell));
+            }
+            Way::Idle { .. } | Way::Busy { .. } => {
+                line.push(cell.bytes.map_or_else(none, |bytes| format!("{bytes:.0}")));
+                line.push(cell.error.clone().unwrap_or_default());
             }
         }
+        lines.push(line);
     }
-
-    fn verdict(&self, row: &Row) -> String {
-        match self.met(row) {
-            None => String::new(),
-            Some(met) => format!(" (mark: {}: {})", mark(row), if met { "met" } else { "NOT MET" }),
-        }
-    }
-
-    fn rows(&self) -> impl Iterator<Item = &'static Row> {
-        ROWS.iter().filter(|row| self.found.iter().any(|found| found.bench == row.bench))
-    }
-
-    /// What each runtime has for a row, in the unit shown.
-    fn results(&self, row: &Row) -> impl Iterator<Item = (&Found, Result<Spread, Failure>)> {
-        self.found.iter().filter(|found| found.bench == row.bench).map(|found| {
-            let spread = found.runs.clone().and_then(|runs| {
-                let values = runs.iter().filter_map(|figures| figures.get(row.figure));
-                Spread::of(values.map(|value| value / row.scale).collect())
-                    .ok_or_else(|| Failure::Failed(format!("tells no `{}`", row.figure)))
-            });
-            (found, spread)
-        })
-    }
+    lines
 }
 
-fn title(row: &Row, parked: usize) -> String {
-    if row.bench == "parked" { format!("{parked} {}", row.title) } else { row.title.into() }
-}
-
-fn mark(row: &Row) -> String {
-    match row.target {
-        Target::AtMost(most) => format!("at most {}", number(most)),
-        Target::BelowPeers => "below all peers".into(),
-        Target::None => String::new(),
-    }
-}
-
-fn cell(row: &Row, result: &Result<Spread, Failure>) -> String {
-    match result {
-        Ok(Spread { median, min, max }) if min == max => {
-            format!("{} {}", number(*median), row.unit).trim_end().to_owned()
-        }
-        Ok(Spread { median, min, max }) => {
-            format!("{} ({}–{})", number(*median), number(*min), number(*max))
-        }
-        Err(failure) => failure.to_string(),
-    }
-}
-
-/// With as many digits as say something.
-fn number(value: f64) -> String {
-    match value {
-        0.0 => "0".into(),
-        value if value.abs() < 1.0 => format!("{value:.2}"),
-        value if value.abs() < 100.0 && value.fract() != 0.0 => format!("{value:.1}"),
-        value => format!("{value:.0}"),
+fn failures(cell: &Cell) -> String {
+    match &cell.error {
+        Some(error) => format!("{}: {error}", cell.errors),
+        None => cell.errors.to_string(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::figures::tests::made_up;
     use super::*;
 
-    fn found(runtime: &str, ours: bool, runs: Result<&[f64], Failure>) -> Found {
-        let runs = runs.map(|runs| runs.iter().map(|ns| Figures::from([("ns".into(), *ns)])).collect());
-        Found { bench: "echo_1", runtime: runtime.into(), ours, runs }
-    }
-
-    fn report(found: Vec<Found>) -> Report {
-        Report { machine: Machine::default(), parked: 7, found }
-    }
-
-    fn echo() -> &'static Row {
-        ROWS.iter().find(|row| row.bench == "echo_1").unwrap()
+    #[test]
+    fn every_report_tells_every_verdict() {
+        let results = made_up();
+        let parsed: Value = serde_json::from_str(&json(&results)).unwrap();
+        assert_eq!(parsed["rows"].as_array().unwrap().len(), results.rows().len());
+        assert_eq!(parsed["marks"].as_array().unwrap().len(), results.verdicts().len());
+        for Verdict { title, figure, mark, .. } in results.verdicts() {
+            assert!(text(&results).contains(&format!("{figure} (mark: {mark})")), "{title}");
+            assert!(markdown(&results).contains(&format!("| {title} | {figure} | {mark} |")));
+        }
+        assert!(markdown(&results).contains("- actix: not installed"));
     }
 
     #[test]
-    fn the_middle_of_several_runs() {
-        assert_eq!(Spread::of(vec![]), None);
-        assert_eq!(Spread::of(vec![3.0, 1.0, 9.0]), Some(Spread { median: 3.0, min: 1.0, max: 9.0 }));
-        assert_eq!(Spread::of(vec![3.0, 1.0]).unwrap().median, 2.0);
-    }
-
-    #[test]
-    fn a_mark_against_peers_counts_those_that_were_measured() {
-        let peer = |runs| found("peer", false, runs);
-        let met = |peer| report(vec![found("us", true, Ok(&[2000.0])), peer]).met(echo());
-        assert_eq!(met(peer(Ok(&[2001.0]))), Some(true));
-        assert_eq!(met(peer(Ok(&[2000.0]))), Some(false));
-        assert_eq!(met(peer(Err(Failure::NoSuchBenchmark))), Some(true));
-        assert_eq!(report(vec![peer(Ok(&[1.0]))]).met(echo()), None);
-    }
-
-    #[test]
-    fn figures_and_failures_are_shown_side_by_side() {
-        let report = report(vec![
-            found("us", true, Ok(&[2000.0, 3000.0, 1500.0])),
-            found("peer", false, Err(Failure::Failed("out of luck".into()))),
-        ]);
-        let text = report.text();
-        assert!(text.contains("below all peers: met"), "{text}");
-        assert!(text.contains("2 (1.5–3)") && text.contains("fails: out of luck"), "{text}");
-        let page = report.markdown();
-        assert!(page.contains("| below all peers | yes | 2 (1.5–3) | fails |"), "{page}");
-        let json = report.json();
-        assert_eq!(
-            (&json["rows"][0]["results"][0]["median"], &json["rows"][0]["met"]),
-            (&json!(2.0), &json!(true))
-        );
+    fn a_part_is_replaced_and_the_rest_stays() {
+        let first = splice("# Results\n\nBy hand.\n", "marks", "one\n");
+        assert_eq!(first, "# Results\n\nBy hand.\n\n<!-- marks: begin -->\none\n<!-- marks: end -->\n");
+        let more = first.clone() + "More by hand.\n";
+        assert_eq!(splice(&more, "marks", "two"), more.replace("one", "two"));
     }
 }

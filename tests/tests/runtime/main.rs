@@ -4,6 +4,7 @@
 
 mod blocking;
 mod cross_thread;
+mod edges;
 mod fairness;
 mod greenlets;
 mod kill;

@@ -17,6 +17,7 @@ mod limits;
 mod pipelining;
 mod pool;
 mod request_bodies;
+mod robustness;
 mod static_files;
 mod stop;
 mod streaming;
