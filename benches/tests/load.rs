@@ -165,6 +165,25 @@ fn a_server_that_never_answers_is_a_timeout_even_after_the_measured_time() {
 }
 
 #[test]
+fn a_connection_that_is_starved_all_the_time_does_not_go_unnoticed() {
+    let served = Arc::new(AtomicU64::new(0));
+    let address = server(move |stream| {
+        // one connection is served at once, the other one only after the end
+        let first = served.fetch_add(1, Relaxed) == 0;
+        each_request(stream, |out, _| {
+            if !first {
+                std::thread::sleep(Duration::from_millis(600));
+            }
+            out.write_all(OK)
+        })
+    });
+    let plan = Plan { warmup: Duration::from_millis(50), ..quick(Plan::get(address, "/", 2)) };
+    let tally = run(Threads, plan, |_| Ok(())).unwrap();
+    assert!(tally.successes() > 0);
+    assert_eq!(tally.failures().collect::<Vec<_>>(), [(&Failure::Starved, 1)]);
+}
+
+#[test]
 fn nobody_there_is_an_error_that_names_the_address() {
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let error = run(Threads, quick(Plan::get(gone, "/", 2)), |_| Ok(())).unwrap_err();

@@ -194,10 +194,7 @@ impl Drop for Slot {
         };
         self.pool.free.give();
         if empty {
-            let hub = Hub::get();
-            while let Some(joiner) = { self.pool.joiners.borrow_mut().pop() } {
-                hub.unpark(&joiner);
-            }
+            Waiters::wake_all(&self.pool.joiners, Hub::get());
         }
     }
 }

@@ -493,6 +493,20 @@ fn a_stale_body_is_an_error() {
 }
 
 #[test]
+fn a_body_that_is_kept_does_not_keep_the_connection() {
+    both(|mode| {
+        thread_local!(static KEPT: std::cell::RefCell<Vec<Body>> = const { std::cell::RefCell::new(Vec::new()) });
+        let server = Running::start(
+            mode,
+            |s| s,
+            |req: Request| KEPT.with_borrow_mut(|kept| kept.push(req.into_body())),
+        );
+        assert!(server.answer("GET / HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 200 "));
+        server.stop();
+    });
+}
+
+#[test]
 fn slow_heads_and_bodies_are_408_and_the_silent_are_closed() {
     let short = Duration::from_millis(150);
     both(|mode| {
@@ -648,14 +662,8 @@ fn the_access_log_hears_of_every_answer() {
 }
 
 #[test]
-fn unix_sockets_are_served_by_threads_and_their_file_goes_with_the_server() {
-    serve_unix(Mode::Threads);
-}
-
-#[test]
-#[ignore = "greenlet::net::UnixListener::accept refuses clients without a name"]
-fn unix_sockets_are_served_green_and_their_file_goes_with_the_server() {
-    serve_unix(Mode::Green);
+fn unix_sockets_are_served_and_their_file_goes_with_the_server() {
+    both(serve_unix);
 }
 
 fn serve_unix(mode: Mode) {

@@ -1,11 +1,15 @@
 //! What the runtime has used it gives back: descriptors, mappings, memory, greenlets. In a process of its own.
 
 use std::io::{Read, Write};
+use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::time::Duration;
 
 use greenlet::net::{TcpListener, TcpStream, UdpSocket};
 use greenlet::{Builder, JoinError, sleep, spawn, timeout, unblock};
 use greenserve_tests::{PATIENCE, Proc, eventually};
+
+/// What is counted belongs to the whole process, so the tests take turns.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// A bit of everything, ended in every way.
 fn a_busy_while() {
@@ -67,8 +71,17 @@ fn recurse(n: u32) -> u64 {
 
 #[test]
 fn nothing_grows_however_often_it_is_used() {
-    std::panic::set_hook(Box::new(|_| {}));
-    // pools fill up to what the load needs
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    // the thread pool has all the threads that ten jobs at once can ask for…
+    let together = Arc::new(Barrier::new(10));
+    let jobs: Vec<_> = (0..10)
+        .map(|_| {
+            let together = together.clone();
+            spawn(move || unblock(move || together.wait().is_leader()))
+        })
+        .collect();
+    greenlet::join_all(&jobs, PATIENCE).unwrap();
+    // …and the other pools fill up to what the load needs
     for _ in 0..5 {
         a_busy_while();
     }
@@ -85,6 +98,7 @@ fn nothing_grows_however_often_it_is_used() {
 
 #[test]
 fn a_thread_that_ends_gives_back_its_hub() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let me = Proc::current();
     let one_thread = || {
         std::thread::spawn(|| {

@@ -25,6 +25,7 @@ pub fn page(machine: &Machine, command: &str, method: &[String], measurements: &
         let _ =
             writeln!(html, "<section>\n<h2><code>{}</code></h2>\n<p>{}</p>", escape(target), about(target));
         tiles(&mut html, &here);
+        troubles(&mut html, &here);
         charts(&mut html, &here);
         html.push_str("</section>\n");
     }
@@ -70,7 +71,7 @@ const MEASURES: [Measure; 8] = [
     measure("Latency, median", |f, _| Some(f.latency?.p50.as_secs_f64()), seconds),
     measure("Latency, 99th percentile", |f, _| Some(f.latency?.p99.as_secs_f64()), seconds),
     measure("Latency, 99.9th percentile", |f, _| Some(f.latency?.p999.as_secs_f64()), seconds),
-    measure("Processor time per request", |f, _| Some(f.cpu_per_request?.as_secs_f64()), seconds),
+    measure("CPU time per request", |f, _| Some(f.cpu_per_request?.as_secs_f64()), seconds),
     measure("Resident memory", |f, _| Some(f.resident as f64), bytes),
     measure("Memory per connection", |f, n| Some(f.resident_per_connection(n) as f64), bytes),
     measure("OS threads", |f, _| Some(f.threads as f64), count),
@@ -113,6 +114,21 @@ fn tiles(html: &mut String, here: &[&Measurement]) {
         );
     }
     html.push_str("</div>\n");
+}
+
+/// What failed, beside the figures that look better than they are for it.
+fn troubles(html: &mut String, here: &[&Measurement]) {
+    for m in here {
+        if let Some(note) = note(m) {
+            let _ = writeln!(
+                html,
+                "<p class=\"failed\">{}, {} connections: {}</p>",
+                m.kind,
+                thousands(m.connections),
+                escape(&note)
+            );
+        }
+    }
 }
 
 fn charts(html: &mut String, here: &[&Measurement]) {

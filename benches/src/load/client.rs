@@ -29,6 +29,8 @@ pub enum Failure {
     Length(u64),
     /// The request was due within the measured time, but no connection was free to send it (open loop).
     NeverSent,
+    /// The request was under way during the whole measured time, the answer came only afterwards.
+    Starved,
     /// The client was still waiting when the run was over for good.
     Unfinished,
 }
@@ -46,6 +48,7 @@ impl fmt::Display for Failure {
             Failure::Status(status) => write!(f, "status {status}"),
             Failure::Length(length) => write!(f, "body of {length} bytes"),
             Failure::NeverSent => f.write_str("never sent"),
+            Failure::Starved => f.write_str("no answer in all the measured time"),
             Failure::Unfinished => f.write_str("unfinished at the end"),
         }
     }

@@ -335,6 +335,10 @@ impl Run {
                     Ok(()) if counts(now) => {
                         self.tally().success(now.saturating_duration_since(start), summary.body_length)
                     }
+                    // else only the quick ones would count where a server starves some connections
+                    Ok(()) if self.window.get().is_some_and(|w| start < w.from && now >= w.until) => {
+                        self.fail(Failure::Starved, 1)
+                    }
                     Ok(()) => {}
                     Err(failure) => self.fail(failure, 1),
                 }

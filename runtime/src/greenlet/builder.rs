@@ -157,7 +157,7 @@ where
         }
         Caught::Panicked(panic) => {
             log::error!("{panic}");
-            outcome.replace(Outcome::Panicked(panic));
+            outcome.replace(Outcome::Panicked(Box::new(panic)));
             End::Panicked
         }
         Caught::Interrupted(Interrupt::Kill) => End::Killed,

@@ -8,7 +8,6 @@ use std::panic::Location;
 use std::rc::Rc;
 
 use crate::hub::{Hub, TimerKey};
-use crate::stack::Bounds;
 use crate::switch::Fiber;
 use crate::sync::Waiters;
 use crate::unwind::{self, Interrupt};
@@ -55,6 +54,8 @@ pub(crate) enum WaitsFor {
     Writable(RawFd),
     Event,
     Semaphore,
+    QueueItem,
+    QueueSpace,
     PoolSlot,
     Pool,
     Scope,
@@ -72,6 +73,8 @@ impl fmt::Display for WaitsFor {
             WaitsFor::Writable(fd) => write!(f, "waits to write to descriptor {fd}"),
             WaitsFor::Event => f.write_str("waits for an Event to be set"),
             WaitsFor::Semaphore => f.write_str("waits for a Semaphore"),
+            WaitsFor::QueueItem => f.write_str("waits for a value in a Queue"),
+            WaitsFor::QueueSpace => f.write_str("waits for space in a Queue"),
             WaitsFor::PoolSlot => f.write_str("waits for a free slot in a Pool"),
             WaitsFor::Pool => f.write_str("waits for a Pool to become empty"),
             WaitsFor::Scope => f.write_str("waits for the greenlets of a scope"),
@@ -112,17 +115,19 @@ pub(crate) struct Core {
     /// The closure, until it starts.
     pub(crate) entry: Cell<Option<Box<dyn FnOnce()>>>,
     pub(crate) start_timer: Cell<Option<TimerKey>>,
-    pub(crate) fiber: RefCell<Option<Box<Fiber>>>,
-    /// Where its stack lies: read by the overflow report.
-    pub(crate) stack_bounds: Cell<Option<Bounds>>,
+    /// Made when it starts.
+    pub(crate) fiber: OnceCell<Box<Fiber>>,
     pub(crate) idle: Cell<Idle>,
     /// Its values while it does not run; while it does, those of the hub's thread.
-    pub(crate) locals: Cell<ctxlocal::Map>,
-    pub(crate) joiners: RefCell<Waiters>,
+    pub(crate) locals: RefCell<ctxlocal::Map>,
+    /// Who waits for its end. Few greenlets are waited for, so it is made at need.
+    joiners: OnceCell<Box<RefCell<Waiters>>>,
     end: RefCell<Option<End>>,
+    /// Whether there is a kill or a timeout to see to: the one thing looked at when nothing is.
+    due: Cell<bool>,
     kill: Cell<Kill>,
     /// Tokens of timeout scopes that are over and not raised yet, in the order in which they ended.
-    pub(crate) expired: RefCell<Vec<u64>>,
+    expired: OnceCell<Box<RefCell<Vec<u64>>>>,
     /// While above zero, nothing is raised.
     shield: Cell<u32>,
 }
@@ -162,14 +167,14 @@ impl Core {
             waits_for: Cell::new(WaitsFor::Nothing),
             entry: Cell::new(None),
             start_timer: Cell::new(None),
-            fiber: RefCell::new(None),
-            stack_bounds: Cell::new(None),
+            fiber: OnceCell::new(),
             idle: Cell::new(Idle::No),
-            locals: Cell::new(ctxlocal::Map::new()),
-            joiners: RefCell::new(Waiters::new()),
+            locals: RefCell::new(ctxlocal::Map::new()),
+            joiners: OnceCell::new(),
             end: RefCell::new(None),
+            due: Cell::new(false),
             kill: Cell::new(Kill::No),
-            expired: RefCell::new(Vec::new()),
+            expired: OnceCell::new(),
             shield: Cell::new(0),
         }
     }
@@ -213,10 +218,14 @@ impl Core {
         self.report_swallowed_kill(&end);
         self.end.replace(Some(end));
         self.state.set(State::Dead);
-        let mut joiners = self.joiners.take();
-        while let Some(joiner) = joiners.pop() {
-            hub.unpark(&joiner);
+        if let Some(joiners) = self.joiners.get() {
+            Waiters::wake_all(joiners, hub);
         }
+    }
+
+    /// Who waits for its end.
+    pub(crate) fn joiners(&self) -> &RefCell<Waiters> {
+        self.joiners.get_or_init(Box::default)
     }
 
     pub(crate) fn has_panicked(&self) -> bool {
@@ -238,15 +247,28 @@ impl Core {
     /// Asks for a kill, to be raised at the suspension point where the greenlet is or which it comes to next.
     pub(crate) fn ask_kill(&self) {
         self.kill.set(Kill::Asked);
+        self.due.set(true);
+    }
+
+    /// A timeout scope is over.
+    pub(crate) fn expire(&self, token: u64) {
+        self.expired.get_or_init(Box::default).borrow_mut().push(token);
+        self.due.set(true);
+    }
+
+    /// A timeout scope has been left; if it was over and that has not been raised, it never will be.
+    pub(crate) fn leave_timeout(&self, token: u64) {
+        if let Some(expired) = self.expired.get() {
+            expired.borrow_mut().retain(|other| *other != token);
+        }
     }
 
     /// Raises what is due: a kill first, then the timeouts in the order in which they ended.
     #[inline]
     pub(crate) fn raise_interrupts(&self) {
-        if self.kill.get() == Kill::No && self.expired.borrow().is_empty() {
-            return;
+        if self.due.get() {
+            self.raise_due();
         }
-        self.raise_due();
     }
 
     #[cold]
@@ -257,6 +279,7 @@ impl Core {
         match self.kill.get() {
             Kill::No => {}
             Kill::Asked => {
+                // Still due: should somebody swallow it, the next time here will tell.
                 self.kill.set(Kill::Raised);
                 unwind::raise(Interrupt::Kill);
             }
@@ -265,12 +288,13 @@ impl Core {
                 self.report_swallowed();
             }
         }
-        let token = {
-            let mut expired = self.expired.borrow_mut();
+        let token = self.expired.get().and_then(|expired| {
+            let mut expired = expired.borrow_mut();
             (!expired.is_empty()).then(|| expired.remove(0))
-        };
-        if let Some(token) = token {
-            unwind::raise(Interrupt::Timeout(token));
+        });
+        match token {
+            Some(token) => unwind::raise(Interrupt::Timeout(token)),
+            None => self.due.set(false),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::sync::Waiting;
 pub(crate) enum Outcome<T> {
     Pending,
     Value(T),
-    Panicked(Panic),
+    Panicked(Box<Panic>),
     Taken,
 }
 
@@ -61,7 +61,7 @@ impl<T> Greenlet<T> {
         self.wait_until(deadline)?;
         match self.outcome.replace(Outcome::Taken) {
             Outcome::Value(value) => Ok(value),
-            Outcome::Panicked(panic) => Err(JoinError::Panicked(panic)),
+            Outcome::Panicked(panic) => Err(JoinError::Panicked(*panic)),
             Outcome::Taken => Err(JoinError::Taken),
             Outcome::Pending => Err(match self.0.take_end() {
                 Some(End::NoStack(error)) => JoinError::NoStack(error),
@@ -132,7 +132,7 @@ impl GreenletRef {
     /// choose a [stack size](crate::Builder::stack_size) by. One system call. `None` before it has started, once it
     /// has ended, and for main.
     pub fn stack_used(&self) -> Option<usize> {
-        self.0.stack_bounds.get()?.high_water().ok()
+        self.0.fiber.get().filter(|_| !self.is_dead())?.bounds().high_water().ok()
     }
 
     /// Waits until the greenlet has ended, or `timeout` is over, and leaves its value alone (gevent's `join`).
@@ -147,7 +147,7 @@ impl GreenletRef {
     pub(crate) fn wait_until(&self, deadline: Option<Moment>) -> Result<(), WaitError> {
         let core = &self.0;
         let waiting = || WaitsFor::Greenlet(core.id);
-        Waiting::until(&core.joiners, waiting(), deadline, || core.is_dead())
+        Waiting::until(core.joiners(), waiting(), deadline, || core.is_dead())
     }
 
     /// Kills the greenlet and waits until it has ended (`Greenlet.kill`).

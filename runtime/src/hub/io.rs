@@ -235,6 +235,7 @@ impl Hub {
     /// # Errors
     /// `ResourceBusy` when another greenlet waits for the same side of it; `TimedOut`; and those of
     /// [`park`](Self::park).
+    #[inline]
     pub(crate) fn wait_io(
         &self,
         registration: Registration,

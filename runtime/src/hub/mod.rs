@@ -9,6 +9,7 @@
 //! waits, it drives the loop until it is ready again.
 
 mod clock;
+mod current;
 mod io;
 mod park;
 mod ready;
@@ -39,6 +40,7 @@ use crate::stack::{self, Running, StackPool, ThreadAltStack};
 use crate::sys::Poll;
 use crate::unwind;
 use clock::Clock;
+use current::Current;
 use io::IoTable;
 use ready::Ready;
 use timers::Timers;
@@ -67,8 +69,7 @@ pub(crate) struct Hub {
     alt_stack: RefCell<Option<ThreadAltStack>>,
     greenlets: RefCell<Slab<Rc<Core>>>,
     main: Rc<Core>,
-    /// Who runs; `None` while the hub itself does.
-    current: RefCell<Option<Rc<Core>>>,
+    current: Current,
     next_id: Cell<u64>,
     next_token: Cell<u64>,
     runs: Cell<u32>,
@@ -145,7 +146,7 @@ impl Hub {
             alt_stack: RefCell::new(ThreadAltStack::install().ok()),
             greenlets: RefCell::new(Slab::new()),
             main: main.clone(),
-            current: RefCell::new(Some(main)),
+            current: Current::new(main),
             next_id: Cell::new(1),
             next_token: Cell::new(0),
             runs: Cell::new(0),
@@ -162,7 +163,7 @@ impl Hub {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {
             unwind::install_hook();
-            // SAFETY: `running` only reads thread-local cells (a `try_borrow` among them), and the name it returns
+            // SAFETY: `running` only reads cells of this thread, and the name it returns
             // lies in a greenlet's record, which the hub holds for as long as that greenlet runs.
             if let Err(error) = unsafe { stack::install(running) } {
                 log::warn!("overflows of green stacks will not be reported: {error}");
@@ -188,13 +189,12 @@ impl Hub {
     /// # Errors
     /// `NoHub` on the hub's own stack and at the thread's exit: nothing can be parked there.
     pub(crate) fn current(&self) -> Result<Rc<Core>, WaitError> {
-        self.current.borrow().clone().ok_or(WaitError::NoHub)
+        self.current.get().ok_or(WaitError::NoHub)
     }
 
     /// The greenlet that runs on this thread, if there is a hub and it is not main. Makes no hub.
     pub(crate) fn running_greenlet() -> Option<Rc<Core>> {
-        let current = HUB.get()?.current.try_borrow().ok()?;
-        current.as_ref().filter(|core| !core.is_main()).cloned()
+        HUB.get()?.current.get().filter(|core| !core.is_main())
     }
 
     /// Who runs; main where that cannot be told.
@@ -273,11 +273,9 @@ impl Hub {
 
 /// Who runs on this thread, for the report of an overflow: called in a signal handler, so it only reads cells.
 fn running() -> Option<Running> {
-    let hub = HUB.get()?;
-    // A borrow that is held means that the hub itself runs, in the midst of a switch: not a greenlet's overflow.
-    let current = hub.current.try_borrow().ok()?;
-    let core = current.as_ref()?;
-    let bounds = core.stack_bounds.get()?;
-    let name = std::ptr::from_ref(core.given_name().unwrap_or(""));
-    Some(Running { id: core.id, name, guard: bounds.guard(), size: bounds.size() })
+    HUB.get()?.current.with(|core| {
+        let bounds = core.fiber.get()?.bounds();
+        let name = std::ptr::from_ref(core.given_name().unwrap_or(""));
+        Some(Running { id: core.id, name, guard: bounds.guard(), size: bounds.size() })
+    })?
 }

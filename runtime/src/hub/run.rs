@@ -12,10 +12,10 @@ use crate::switch::Fiber;
 use crate::unwind;
 
 /// Between two looks at the descriptors, at most this many greenlets run…
-const RUNS_PER_POLL: u32 = 64;
+const RUNS_PER_POLL: u32 = 128;
 /// …or this much time passes, which is looked at after every so many.
 const TIME_PER_POLL: Duration = Duration::from_micros(100);
-const RUNS_PER_CLOCK: u32 = 8;
+const RUNS_PER_CLOCK: u32 = 16;
 /// An idle hub gives back the memory of idle stacks, so often…
 const TIDY_EVERY: Duration = Duration::from_secs(1);
 /// …so many at once…
@@ -25,12 +25,12 @@ const KEEP_HOT: usize = 16;
 
 impl Hub {
     /// Leaves the greenlet that runs; returns when it is run again.
-    #[inline]
+    #[inline(always)]
     pub(super) fn switch_out(&self, core: &Rc<Core>) -> Result<(), WaitError> {
         if Rc::ptr_eq(core, &self.main) {
             return self.drive().map_err(WaitError::LoopExit);
         }
-        match &*core.fiber.borrow() {
+        match core.fiber.get() {
             Some(fiber) => fiber.suspend(),
             None => unreachable!("a greenlet that runs has its fiber"),
         }
@@ -39,50 +39,49 @@ impl Hub {
 
     /// Runs the loop until main is ready.
     fn drive(&self) -> Result<(), LoopExit> {
-        self.current.replace(None);
-        let result = loop {
-            let Some(core) = self.ready.borrow_mut().pop() else {
-                match self.between_turns() {
-                    Ok(()) => continue,
-                    Err(exit) => break Err(exit),
+        let result = self.current.during(None, || {
+            loop {
+                let Some(core) = self.ready.borrow_mut().pop() else {
+                    match self.between_turns() {
+                        Ok(()) => continue,
+                        Err(exit) => break Err(exit),
+                    }
+                };
+                // Main counts too: alone and yielding, it must not keep the hub from looking at timers.
+                self.runs.set(self.runs.get().wrapping_add(1));
+                if Rc::ptr_eq(&core, &self.main) {
+                    break Ok(());
                 }
-            };
-            // Main counts too: alone and yielding, it must not keep the hub from looking at timers.
-            self.runs.set(self.runs.get().wrapping_add(1));
-            if Rc::ptr_eq(&core, &self.main) {
-                break Ok(());
+                self.run(core);
             }
-            self.run(core);
-        };
+        });
         self.main.state.set(State::Running);
-        self.current.replace(Some(self.main.clone()));
         result
     }
 
     /// Runs one greenlet until it parks, gives way or ends.
     fn run(&self, core: Rc<Core>) {
-        match core.state.get() {
-            State::Dead | State::Cancelled => return,
-            State::New if !self.start_fiber(&core) => return,
-            _ => {}
+        if core.state.get() != State::Ready && !self.may_start(&core) {
+            return;
         }
         core.state.set(State::Running);
         self.calls.set(0);
         self.untidy.set(true);
         core.idle.set(Idle::No);
-        self.current.replace(Some(core.clone()));
-        let mut locals = core.locals.take();
-        ctxlocal::swap(&mut locals);
-        let done = match &*core.fiber.borrow() {
-            Some(fiber) => fiber.resume(),
+        ctxlocal::swap(&mut core.locals.borrow_mut());
+        let done = match core.fiber.get() {
+            Some(fiber) => self.current.during(Some(&core), || fiber.resume()),
             None => unreachable!("started above"),
         };
-        ctxlocal::swap(&mut locals);
-        core.locals.set(locals);
-        self.current.replace(None);
+        ctxlocal::swap(&mut core.locals.borrow_mut());
         if done {
             self.bury(&core);
         }
+    }
+
+    /// Whether a greenlet that was not parked can run: it is new, and has got its stack.
+    fn may_start(&self, core: &Rc<Core>) -> bool {
+        core.state.get() == State::New && self.start_fiber(core)
     }
 
     /// Gives a greenlet its stack; false, and the greenlet has ended, when there is none to be had.
@@ -95,9 +94,8 @@ impl Hub {
         };
         match stack {
             Ok(stack) => {
-                core.stack_bounds.set(Some(stack.bounds()));
                 if let Some(entry) = core.entry.take() {
-                    *core.fiber.borrow_mut() = Some(Fiber::new(stack, entry));
+                    core.fiber.get_or_init(|| Fiber::new(stack, entry));
                 }
                 true
             }
@@ -116,10 +114,9 @@ impl Hub {
     /// Takes an ended greenlet's stack back.
     fn bury(&self, core: &Core) {
         self.forget(core);
-        let fiber = core.fiber.borrow_mut().take();
-        core.stack_bounds.set(None);
-        if let (Some(fiber), Some(stacks)) = (fiber, &mut *self.stacks.borrow_mut()) {
-            stacks.put(fiber.into_stack());
+        let stack = core.fiber.get().and_then(|fiber| fiber.take_stack());
+        if let (Some(stack), Some(stacks)) = (stack, &mut *self.stacks.borrow_mut()) {
+            stacks.put(stack);
         }
     }
 
@@ -228,7 +225,7 @@ impl Hub {
                 None => return,
                 Some(Action::Wake(core)) => self.unpark(&core),
                 Some(Action::Expire(core, token)) => {
-                    core.expired.borrow_mut().push(token);
+                    core.expire(token);
                     self.unpark(&core);
                 }
                 Some(Action::Start(core)) => {
@@ -293,7 +290,7 @@ impl Hub {
                 }
                 (State::Parked, Idle::Once) => {
                     core.idle.set(Idle::Tidied);
-                    if let Some(fiber) = &*core.fiber.borrow() {
+                    if let Some(fiber) = core.fiber.get() {
                         fiber.trim();
                     }
                 }

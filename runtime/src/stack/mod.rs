@@ -92,6 +92,12 @@ impl Bounds {
         self.limit.get()..self.limit.get() + self.guard_size as usize
     }
 
+    /// Whether an address lies in this stack.
+    #[inline]
+    pub(crate) fn contains(&self, address: usize) -> bool {
+        self.limit.get() <= address && address < self.base.get()
+    }
+
     /// The pages in use, above the guard.
     #[inline]
     pub(crate) fn pages(&self) -> Range<usize> {

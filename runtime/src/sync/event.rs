@@ -34,12 +34,8 @@ impl Event {
     /// Sets the flag and wakes all who wait, in the order in which they came.
     pub fn set(&self) {
         self.set.set(true);
-        let mut waiters = self.waiters.borrow_mut();
-        if waiters.len() > 0 {
-            let hub = Hub::get();
-            while let Some(waiter) = waiters.pop() {
-                hub.unpark(&waiter);
-            }
+        if self.waiters.borrow().len() > 0 {
+            Waiters::wake_all(&self.waiters, Hub::get());
         }
     }
 

@@ -1,7 +1,7 @@
 //! What an application sees: requests, responses, bodies and the traits between them and a handler.
 //!
 //! This room knows nothing of sockets, of how a message is framed on the wire or of how a connection lives: an incoming
-//! body reaches its connection through one small trait object ([`Connection`]). Everything here can be made by hand, so
+//! body reaches its connection through one small trait object (`Connection`). Everything here can be made by hand, so
 //! that handlers are tested without a server.
 
 mod addr;

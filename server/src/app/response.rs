@@ -56,25 +56,25 @@ impl IntoResponse for StatusCode {
 
 impl IntoResponse for &'static str {
     fn into_response(self) -> Response {
-        typed("text/plain; charset=utf-8", self.into())
+        typed(TEXT, self.into())
     }
 }
 
 impl IntoResponse for String {
     fn into_response(self) -> Response {
-        typed("text/plain; charset=utf-8", self.into())
+        typed(TEXT, self.into())
     }
 }
 
 impl IntoResponse for Vec<u8> {
     fn into_response(self) -> Response {
-        typed("application/octet-stream", self.into())
+        typed(BYTES, self.into())
     }
 }
 
 impl IntoResponse for Bytes {
     fn into_response(self) -> Response {
-        typed("application/octet-stream", self.into())
+        typed(BYTES, self.into())
     }
 }
 
@@ -172,9 +172,13 @@ where
     }
 }
 
-fn typed(content_type: &'static str, body: Body) -> Response {
+// Made when compiling, since making one checks each byte.
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
+
+fn typed(content_type: HeaderValue, body: Body) -> Response {
     let mut response = Response::new(body);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     response
 }
 

@@ -56,7 +56,7 @@ pub fn program() -> ExitCode {
 }
 
 fn command_line(takes_app: bool) -> Result<CommandLine, ExitCode> {
-    let env = |name: &str| std::env::var(name).ok();
+    let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     CommandLine::parse(std::env::args_os(), env, takes_app).map_err(|error| {
         error.print();
         ExitCode::from(error.exit_code())

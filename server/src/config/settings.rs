@@ -164,9 +164,10 @@ settings! {
             flag: "worker-class", short: 'k', value: "KIND", default: "green",
             parse: worker_class,
         }
-        /// How many connections are served at the same time; more wait in the backlog.
+        /// How many connections are served at the same time; more wait in the backlog. gunicorn's default is 1000; a
+        /// green thread is cheaper here.
         worker_connections: usize {
-            flag: "worker-connections", value: "N", default: "1000",
+            flag: "worker-connections", value: "N", default: "10000",
             parse: |text| count(text, 1..=10_000_000),
         }
     }

@@ -39,27 +39,27 @@ fn split_host(host: &[u8]) -> Option<Option<&[u8]>> {
             _ => None,
         };
     }
-    let name_len = host.iter().position(|b| *b == b':').unwrap_or(host.len());
-    if name_len == 0 || !is_reg_name(&host[..name_len]) {
-        return None;
+    let name_len = host.iter().position(|b| !REG_NAME[*b as usize]).unwrap_or(host.len());
+    match &host[name_len..] {
+        [] if name_len > 0 => Some(None),
+        [b':', port @ ..] if name_len > 0 => Some(Some(port)),
+        [b'%', ..] => split_encoded_host(host),
+        _ => None,
     }
-    Some(host.get(name_len + 1..))
 }
 
-fn is_reg_name(mut name: &[u8]) -> bool {
+/// A name with percent-encoded bytes in it.
+fn split_encoded_host(host: &[u8]) -> Option<Option<&[u8]>> {
+    let name_len = host.iter().position(|b| *b == b':').unwrap_or(host.len());
+    let mut name = &host[..name_len];
     while let [first, rest @ ..] = name {
-        name = match first {
-            b'%' => match rest {
-                [a, b, rest @ ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => rest,
-                _ => return false,
-            },
-            b'-' | b'.' | b'_' | b'~' => rest,
-            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' => rest,
-            byte if byte.is_ascii_alphanumeric() => rest,
-            _ => return false,
+        name = match (first, rest) {
+            (b'%', [a, b, rest @ ..]) if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => rest,
+            (byte, rest) if REG_NAME[*byte as usize] => rest,
+            _ => return None,
         };
     }
-    true
+    Some(host.get(name_len + 1..))
 }
 
 /// An empty port is allowed by the grammar and means the default (RFC 3986, 3.2.3).
@@ -91,21 +91,25 @@ fn is_target_byte(byte: u8) -> bool {
     matches!(byte, 0x21..=0x7e) && !matches!(byte, b'"' | b'#' | b'<' | b'>')
 }
 
-static TOKEN: [bool; 256] = {
+static TOKEN: [bool; 256] = table(b"!#$%&'*+-.^_`|~");
+/// What a name holds unencoded: unreserved and sub-delims (RFC 3986, 3.2.2).
+static REG_NAME: [bool; 256] = table(b"-._~!$&'()*+,;=");
+
+/// Letters, digits and `others`.
+const fn table(others: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
     let mut byte = 0;
     while byte < 128 {
         table[byte] = (byte as u8).is_ascii_alphanumeric();
         byte += 1;
     }
-    let others = b"!#$%&'*+-.^_`|~";
     let mut n = 0;
     while n < others.len() {
         table[others[n] as usize] = true;
         n += 1;
     }
     table
-};
+}
 
 #[cfg(test)]
 mod tests {

@@ -9,6 +9,7 @@ use std::io;
 use std::net::Shutdown;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ::http::StatusCode;
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use super::input::{Input, Step};
 use super::output::Output;
 use super::settings::Settings;
-use super::stop::{Registered, ServerHandle};
+use super::stop::ServerHandle;
 use super::transport::{Transport, is_timeout};
 use crate::app::{Addr, BodyError, Connection};
 use crate::http::{Extent, ParseError};
@@ -39,7 +40,8 @@ pub(crate) struct Conn<T: Transport> {
     pub(crate) peer: Addr,
     pub(crate) settings: Arc<Settings>,
     pub(crate) server: ServerHandle,
-    place: Registered<T>,
+    /// Whether it waits for a request of which nothing has come: the server ends it when it stops.
+    idle: Arc<AtomicBool>,
     input: RefCell<Input>,
     output: RefCell<Output>,
     /// The number of the request under way; bodies of other numbers are stale.
@@ -66,14 +68,14 @@ impl<T: Transport> Conn<T> {
         peer: Addr,
         settings: Arc<Settings>,
         server: ServerHandle,
-        place: Registered<T>,
+        idle: Arc<AtomicBool>,
     ) -> Rc<Conn<T>> {
         Rc::new(Conn {
             io,
             peer,
             settings,
             server,
-            place,
+            idle,
             input: RefCell::new(Input::new()),
             output: RefCell::default(),
             request: Cell::new(0),
@@ -226,11 +228,11 @@ impl<T: Transport> Conn<T> {
 
     /// A read during which the server may end the connection because it stops.
     fn read_idle(&self, input: &mut Input, wait: Duration) -> io::Result<usize> {
-        self.place.set_idle(true);
+        self.idle.store(true, Ordering::SeqCst);
         // Whoever stops the server sees the mark just made, or made the one looked at here before.
         let wait = if self.server.is_stopping() { self.idle_time().min(wait) } else { wait };
         let read = self.read(input.room(), wait);
-        self.place.set_idle(false);
+        self.idle.store(false, Ordering::SeqCst);
         read
     }
 

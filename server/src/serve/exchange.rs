@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
@@ -28,6 +29,7 @@ const SMALL_FILE: u64 = 8 * 1024;
 
 /// Serves a connection from its first byte to its last.
 pub(crate) fn live<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler) {
+    let _end = End(conn);
     let mut turn = 0;
     loop {
         match conn.next_head() {
@@ -45,6 +47,18 @@ pub(crate) fn live<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler) {
         turn += 1;
         if turn % TURN == 0 {
             conn.io().yield_now();
+        }
+    }
+}
+
+/// Ends the connection even if the application has kept a request's body, which holds on to it.
+struct End<'c, T: Transport>(&'c Rc<Conn<T>>);
+
+impl<T: Transport> Drop for End<'_, T> {
+    fn drop(&mut self) {
+        if Rc::strong_count(self.0) > 1 {
+            // A client that has gone already needs no telling.
+            let _ = self.0.io().shutdown(Shutdown::Both);
         }
     }
 }
@@ -203,12 +217,12 @@ fn settle<T: Transport>(conn: &Rc<Conn<T>>, alive: bool) -> After {
 
 /// Hands the response to the output, and its body.
 fn respond<T: Transport>(conn: &Rc<Conn<T>>, asked: &Asked, response: Response) -> Result<Answered, Broken> {
-    let (mut parts, body) = response.into_parts();
+    let (parts, body) = response.into_parts();
     if parts.status.is_informational() {
         let reason = format!("the handler returned the interim status {}", parts.status.as_u16());
         return Err(Broken::Application(StatusCode::INTERNAL_SERVER_ERROR, reason));
     }
-    let (stated, closes) = application_fields(&mut parts);
+    let (stated, closes) = application_fields(&parts);
     let bodiless = asked.method == Method::HEAD || parts.status == StatusCode::NOT_MODIFIED;
     let length = match body.length() {
         _ if stated.is_some() => stated,
@@ -248,23 +262,17 @@ fn respond<T: Transport>(conn: &Rc<Conn<T>>, asked: &Asked, response: Response) 
 
 /// What the application's own fields say of the length, and whether they ask for the end of the connection. The fields
 /// themselves never reach the wire: the server makes its own.
-fn application_fields(parts: &mut Parts) -> (Option<u64>, bool) {
+fn application_fields(parts: &Parts) -> (Option<u64>, bool) {
     let mut stated = None;
     let mut closes = false;
-    if parts.headers.is_empty() {
-        return (None, false);
-    }
-    if let Some(value) = parts.headers.get(header::CONTENT_LENGTH) {
-        stated = value.to_str().ok().and_then(|text| match text.bytes().all(|b| b.is_ascii_digit()) {
-            true => text.parse().ok(),
-            false => None,
-        });
-    }
-    for value in parts.headers.get_all(header::CONNECTION) {
-        closes |= value
-            .as_bytes()
-            .split(|b| *b == b',')
-            .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
+    for (name, value) in &parts.headers {
+        if name == header::CONTENT_LENGTH {
+            let digits = value.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+            stated = digits.and_then(|text| text.parse().ok());
+        } else if name == header::CONNECTION {
+            let mut options = value.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii);
+            closes |= options.any(|option| option.eq_ignore_ascii_case(b"close"));
+        }
     }
     (stated, closes)
 }
@@ -372,7 +380,9 @@ fn send_file<T: Transport>(
 fn refuse<T: Transport>(conn: &Rc<Conn<T>>, head: Option<&Bytes>, status: StatusCode, reason: &'static str) {
     log::info!("{}: refused with {}: {reason}", conn.peer, status.as_u16());
     let started = conn.settings.access_log.is_some().then(|| (SystemTime::now(), Instant::now()));
-    answer_plainly(conn, status, reason, false);
+    // RFC 9110, 9.3.2: no content in answer to HEAD, not even to a bad one.
+    let head_only = head.is_some_and(|head| head.starts_with(b"HEAD "));
+    answer_plainly(conn, status, reason, head_only);
     if let Some(access_log) = &conn.settings.access_log {
         let (started, since) = started.unwrap_or_else(|| (SystemTime::now(), Instant::now()));
         access_log.log(&Exchange {

@@ -105,9 +105,12 @@ impl Green {
         // A setting of the handle, which can't fail for a time that is not zero.
         let _ = socket.set_write_timeout(Some(self.settings.write_timeout));
         let place = self.live.register(socket.clone());
-        let conn = Conn::new(socket, peer, Arc::clone(&self.settings), self.handle.clone(), place);
+        let conn = Conn::new(socket, peer, Arc::clone(&self.settings), self.handle.clone(), place.idle());
         let app = Rc::clone(&self.app);
-        slot.spawn(move || live(&conn, &*app));
+        slot.spawn(move || {
+            let _place = place;
+            live(&conn, &*app);
+        });
     }
 }
 

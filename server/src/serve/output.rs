@@ -23,7 +23,7 @@ pub(crate) struct Output {
     start: Option<usize>,
     /// Bytes of body of the current response that were handed over.
     pub(crate) body_sent: u64,
-    /// A write has failed, so nothing can be sent any more.
+    /// A write has failed or was broken off, so nothing can be sent any more.
     failed: bool,
 }
 
@@ -67,7 +67,12 @@ impl Output {
     /// Sends the buffer and then `tail`. Suspends while the client takes nothing.
     pub(crate) fn send<T: Transport>(&mut self, io: &T, tail: [&[u8]; 2]) -> io::Result<()> {
         let Output { buffer, start, failed, .. } = self;
+        if *failed {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         *start = None;
+        // Until all is sent: an unwinding in between leaves bytes half sent, which must not be sent again.
+        *failed = true;
         let mut slices = [IoSlice::new(buffer), IoSlice::new(tail[0]), IoSlice::new(tail[1])];
         let used = if !tail[1].is_empty() { 3 } else { 1 + usize::from(!tail[0].is_empty()) };
         let mut left = &mut slices[..used];
@@ -79,18 +84,13 @@ impl Output {
                 several => io.write_vectored(several),
             };
             match written {
-                Ok(0) => {
-                    *failed = true;
-                    return Err(io::ErrorKind::WriteZero.into());
-                }
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => IoSlice::advance_slices(&mut left, n),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    *failed = true;
-                    return Err(error);
-                }
+                Err(error) => return Err(error),
             }
         }
+        *failed = false;
         buffer.clear();
         if buffer.capacity() > KEEP {
             buffer.shrink_to(GATHER);

@@ -63,7 +63,7 @@ impl Server {
         self.handle.clone()
     }
 
-    /// How many connections are served at once (gunicorn's `worker_connections`, 1000). While so many are open nobody is
+    /// How many connections are served at once (gunicorn's `worker_connections`; 10,000 if not set). While so many are open nobody is
     /// accepted: the kernel's backlog holds the rest.
     pub fn worker_connections(mut self, most: usize) -> Server {
         self.settings.worker_connections = most.max(1);

@@ -28,7 +28,7 @@ pub(crate) struct Settings {
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
-            worker_connections: 1000,
+            worker_connections: 10_000,
             backlog: 2048,
             keep_alive: Duration::from_secs(2),
             header_timeout: Duration::from_secs(10),

@@ -118,9 +118,9 @@ impl<T: Transport> Registry<T> {
 }
 
 impl<T: Transport> Registered<T> {
-    /// Says whether the connection is idle: between two requests, with nothing read of the next.
-    pub(crate) fn set_idle(&self, idle: bool) {
-        self.idle.store(idle, Ordering::SeqCst);
+    /// Where the connection says whether it is idle: between two requests, with nothing read of the next.
+    pub(crate) fn idle(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.idle)
     }
 }
 

@@ -19,7 +19,7 @@ use super::conn::Conn;
 use super::exchange::live;
 use super::listen::{AcceptFailure, Backoff, Listener};
 use super::settings::Settings;
-use super::stop::{Registry, ServerHandle};
+use super::stop::{Registered, Registry, ServerHandle};
 use super::transport::Transport;
 use crate::app::{Addr, Handler};
 
@@ -84,17 +84,16 @@ impl Threads {
     fn start(&self, socket: Socket, peer: SockAddr) {
         let socket = ThreadSocket(Arc::new(socket));
         let place = self.live.register(socket.clone());
+        let idle = place.idle();
         let (settings, handle, app) =
             (Arc::clone(&self.settings), self.handle.clone(), Arc::clone(&self.app));
-        let waiting = Arc::clone(&self.waiting);
+        let leaving =
+            Leaving { place: Some(place), waiting: Arc::clone(&self.waiting), handle: handle.clone() };
         let peer = addr(&peer);
         let spawned = std::thread::Builder::new().name(format!("connection {peer}")).spawn(move || {
+            let _leaving = leaving;
             if socket.set_write_timeout(Some(settings.write_timeout)).is_ok() {
-                let conn = Conn::new(socket, peer, settings, handle.clone(), place);
-                live(&conn, &*app);
-            }
-            if waiting.load(Ordering::SeqCst) {
-                handle.wake();
+                live(&Conn::new(socket, peer, settings, handle, idle), &*app);
             }
         });
         if let Err(error) = spawned {
@@ -124,6 +123,22 @@ impl Threads {
             wait_woken(woken, left)?;
         }
         Ok(())
+    }
+}
+
+/// Gives a connection's place up, and tells the accepting thread if it waits for one.
+struct Leaving {
+    place: Option<Registered<ThreadSocket>>,
+    waiting: Arc<AtomicBool>,
+    handle: ServerHandle,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.place = None;
+        if self.waiting.load(Ordering::SeqCst) {
+            self.handle.wake();
+        }
     }
 }
 

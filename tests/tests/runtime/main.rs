@@ -4,6 +4,7 @@
 
 mod blocking;
 mod cross_thread;
+mod edges;
 mod fairness;
 mod greenlets;
 mod kill;
@@ -14,6 +15,7 @@ mod overflow;
 mod pool;
 mod resolver;
 mod scope;
+mod stacks;
 mod tcp;
 mod timeouts;
 mod udp_and_unix;

@@ -1,0 +1,61 @@
+//! Who runs: the hub's most often asked question, answered without touching a reference count.
+
+use std::cell::Cell;
+use std::ptr;
+use std::rc::Rc;
+
+use crate::greenlet::Core;
+
+/// The greenlet that runs on this thread; none while the hub itself does.
+pub(super) struct Current {
+    /// Null, or made by `Rc::as_ptr` from an `Rc` that outlives the pointer's stay here.
+    running: Cell<*const Core>,
+    /// Runs at first, and whenever nothing else is said.
+    _main: Rc<Core>,
+}
+
+impl Current {
+    pub(super) fn new(main: Rc<Core>) -> Current {
+        Current { running: Cell::new(Rc::as_ptr(&main)), _main: main }
+    }
+
+    /// Says that `core` runs (`None`: the hub) while `f` does.
+    #[inline]
+    pub(super) fn during<R>(&self, core: Option<&Rc<Core>>, f: impl FnOnce() -> R) -> R {
+        let before = self.running.replace(core.map_or(ptr::null(), Rc::as_ptr));
+        let _restore = Restore(&self.running, before);
+        f()
+    }
+
+    /// Who runs.
+    #[inline]
+    pub(super) fn get(&self) -> Option<Rc<Core>> {
+        let running = self.running.get();
+        if running.is_null() {
+            return None;
+        }
+        // SAFETY: a pointer that is not null came from an `Rc` which lives: either `_main`, or the one that
+        // `during` borrows for as long as its closure runs, after which the pointer before it is back. So the
+        // count is at least one, and what is made here adds one of its own.
+        unsafe {
+            Rc::increment_strong_count(running);
+            Some(Rc::from_raw(running))
+        }
+    }
+
+    /// Runs `f` on who runs. Touches no reference count, so that a signal handler may call it.
+    #[inline]
+    pub(super) fn with<R>(&self, f: impl FnOnce(&Core) -> R) -> Option<R> {
+        // SAFETY: as in `get`; the reference ends with `f`, which cannot make the greenlet that runs stop running
+        // other than by switching away and back, during which its `Rc` stays borrowed.
+        unsafe { self.running.get().as_ref() }.map(f)
+    }
+}
+
+struct Restore<'a>(&'a Cell<*const Core>, *const Core);
+
+impl Drop for Restore<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.1);
+    }
+}
