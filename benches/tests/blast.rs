@@ -12,9 +12,7 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
 
 /// A server that calls `answer` with the number of the request on its connection; an error ends the connection.
-fn server(
-    answer: impl Fn(&mut TcpStream, u64) -> io::Result<()> + Clone + Send + 'static,
-) -> SocketAddr {
+fn server(answer: impl Fn(&mut TcpStream, u64) -> io::Result<()> + Clone + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
