@@ -26,3 +26,20 @@ fn compare_refuses_what_it_cannot_measure() {
         assert!(!output.status.success() && text.contains(complaint), "{arguments:?}: {text}");
     }
 }
+
+#[test]
+fn marks_refuses_what_it_does_not_know() {
+    for (arguments, complaint) in [
+        (&["--only", "nothing"][..], "there is no row `nothing`"),
+        (&["--peers", "nobody"], "there is no peer `nobody`"),
+        (&["--seconds", "0"], "must be more than 0"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_marks"))
+            .args(["--no-setup", "--installed", "."])
+            .args(arguments)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && text.contains(complaint), "{arguments:?}: {text}");
+    }
+}
