@@ -75,7 +75,7 @@ impl Report {
                 columns.push(found);
             }
         }
-        let mut text = String::from("## The runtime's building blocks\n\n");
+        let mut text = String::from("## The runtime\n\n");
         let Machine { processor, processors, kernel, versions, date, .. } = &self.machine;
         text.push_str(&format!("{date}, {processor} × {processors}, {kernel}, {versions}.\n\n"));
         text.push_str(
@@ -100,6 +100,12 @@ impl Report {
                 text.push_str(&format!(" {cell} |"));
             }
             text.push('\n');
+        }
+        text.push('\n');
+        for found in &self.found {
+            if let Err(failure @ (Failure::Failed(_) | Failure::TookTooLong(_))) = &found.runs {
+                text.push_str(&format!("- {}, `{}` {failure}\n", found.runtime, found.bench));
+            }
         }
         text
     }
@@ -243,6 +249,7 @@ mod tests {
         assert!(text.contains("2 (1.5–3)") && text.contains("fails: out of luck"), "{text}");
         let page = report.markdown();
         assert!(page.contains("| below all peers | yes | 2 (1.5–3) | fails |"), "{page}");
+        assert!(page.contains("- peer, `echo_1` fails: out of luck\n"), "{page}");
         let json = report.json();
         assert_eq!(
             (&json["rows"][0]["results"][0]["median"], &json["rows"][0]["met"]),
