@@ -65,7 +65,7 @@ impl Program {
     pub fn ours(arguments: &[&str]) -> io::Result<Program> {
         let mut command = vec![std::env::current_exe()?];
         command.extend(arguments.iter().map(PathBuf::from));
-        Ok(Program { name: "greenlet".into(), ours: true, command: Ok(command) })
+        Ok(Program { name: "this one".into(), ours: true, command: Ok(command) })
     }
 
     /// Runs one benchmark and gives its figures. The program takes over the affinity of the calling thread. It is killed
