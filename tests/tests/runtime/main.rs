@@ -13,6 +13,7 @@ mod logs;
 mod loop_exit;
 mod overflow;
 mod pool;
+mod remote_wakes;
 mod resolver;
 mod scope;
 mod stacks;
