@@ -46,10 +46,6 @@ struct Options {
     #[arg(long, value_name = "SECONDS", default_value_t = 0.8, value_parser = positive)]
     seconds: f64,
 
-    /// Run servers and load generator at this nice value: below 0 (which takes root) others on the machine disturb less
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    nice: Option<i32>,
-
     /// Fewer and shorter rounds, fewer connections held, no Python: for a first look, in less than three minutes
     #[arg(long)]
     quick: bool,
@@ -142,9 +138,6 @@ fn marks(mut options: Options) -> io::Result<()> {
         peers.into_iter().partition(|peer| peer.installed(&site));
 
     raise_descriptor_limit()?;
-    if let Some(nice) = options.nice {
-        rustix::process::setpriority_process(None, nice)?;
-    }
     let cpus = Cpus::choose()?;
     if let Some(cpus) = cpus {
         cpus.pin_load()?;
@@ -264,16 +257,18 @@ impl Bench<'_> {
     fn under_load(&mut self, row: Row, peers: &[&'static Peer]) {
         let peers: Vec<_> = peers.iter().filter(|peer| peer.measures(row)).collect();
         let mut cells: Vec<_> = peers.iter().map(|peer| Cell::new(row, peer.name)).collect();
+        let mut broken = vec![false; cells.len()];
         for round in 0..self.options.rounds {
-            for (peer, cell) in peers.iter().zip(&mut cells) {
+            for ((peer, cell), broken) in peers.iter().zip(&mut cells).zip(&mut broken) {
                 self.say(row, &format!("{}, round {}", peer.name, round + 1));
-                if cell.error.is_some() || peer.slow && round >= ROUNDS_OF_SLOW {
+                if *broken || peer.slow && round >= ROUNDS_OF_SLOW {
                     continue;
                 }
                 let outcome = self.round(row, peer, cell, round);
                 if let Err(error) = outcome {
                     cell.samples.push(None);
                     cell.fail(error);
+                    *broken = true;
                     // whatever has happened to it shall not be felt in the next row
                     self.running.retain(|(name, _), _| *name != peer.name);
                 }

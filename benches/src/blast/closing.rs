@@ -4,14 +4,17 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
 
 use super::answer::Progress;
-use super::{Blast, Edge, Outcome, PATIENCE};
+use super::{Blast, Edge, Outcome};
+
+/// Longer than an answer may take; not the ten seconds of a kept connection, for each that is late holds up all others.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// `blast.connections` are under way at any time; the oldest is waited for, so no poller is needed. The server must end
 /// them: the side that does keeps the port for a minute, and the client has fewer ports.

@@ -32,8 +32,8 @@ pub struct Difference {
 }
 
 const TOLERANCE: f64 = 0.03;
-/// Less than this is no difference: a wait more or less, an allocation once in a while.
-const LEAST: f64 = 0.1;
+/// Less than this is no difference: how many requests share a wait depends on the clock.
+const LEAST: f64 = 0.25;
 
 impl Record {
     /// Of what was counted.
@@ -153,9 +153,9 @@ mod tests {
             };
             (of("instructions"), of("system_calls"))
         };
-        assert_eq!(judged(4119.0, 2.09), ((false, false), (false, false)));
-        assert_eq!(judged(4121.0, 2.2), ((true, false), (true, false)));
-        assert_eq!(judged(3800.0, 1.8), ((false, true), (false, true)));
+        assert_eq!(judged(4119.0, 2.24), ((false, false), (false, false)));
+        assert_eq!(judged(4121.0, 2.3), ((true, false), (true, false)));
+        assert_eq!(judged(3800.0, 1.7), ((false, true), (false, true)));
         assert!(record.check("hyper", &counts(1.0, 1.0)).is_empty());
     }
 }
