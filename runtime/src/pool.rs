@@ -174,14 +174,35 @@ impl Slot {
         F: FnOnce() -> T + 'static,
         T: 'static,
     {
-        let (pool, index) = (self.pool.clone(), self.index);
         // The closure owns the slot: it is given back when the closure ends or is dropped unstarted.
-        let greenlet = spawn(move || {
-            let _slot = self;
-            f()
-        });
+        self.spawn_with(move |_slot| f())
+    }
+
+    /// As [`spawn`](Self::spawn), and hands the slot to `f`, which may keep it for when its greenlet has ended: a
+    /// connection that waits without a greenlet still takes up its place.
+    #[track_caller]
+    pub fn spawn_with<F, T>(self, f: F) -> Greenlet<T>
+    where
+        F: FnOnce(Slot) -> T + 'static,
+        T: 'static,
+    {
+        let (pool, index) = (self.pool.clone(), self.index);
+        let greenlet = spawn(move || f(self));
         pool.members.borrow_mut()[index] = Some((*greenlet).clone());
         greenlet
+    }
+
+    /// Makes the greenlet that runs the slot's, so that [`Pool::kill`] reaches it.
+    pub fn occupy(&self) {
+        let current = crate::greenlet::current();
+        let before = self.pool.members.borrow_mut()[self.index].replace(current);
+        drop(before);
+    }
+
+    /// The slot stays taken with no greenlet in it.
+    pub fn vacate(&self) {
+        let before = self.pool.members.borrow_mut()[self.index].take();
+        drop(before);
     }
 }
 

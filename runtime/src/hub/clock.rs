@@ -7,6 +7,16 @@ use std::time::{Duration, Instant};
 pub(crate) struct Moment(u64);
 
 impl Moment {
+    /// Before any other.
+    pub(crate) const PAST: Moment = Moment(0);
+    /// After any other.
+    pub(crate) const NEVER: Moment = Moment(u64::MAX);
+
+    /// So much later; `None` when that is further off than can be told.
+    pub(crate) fn plus(self, after: Duration) -> Option<Moment> {
+        self.0.checked_add(u64::try_from(after.as_nanos()).ok()?).map(Moment)
+    }
+
     #[cfg(test)]
     pub(crate) fn from_nanos(nanos: u64) -> Moment {
         Moment(nanos)
@@ -36,7 +46,6 @@ impl Clock {
     /// The moment `after` from now; `None` when that is further off than can be told (584 years), which means
     /// never.
     pub(crate) fn deadline(&self, after: Duration) -> Option<Moment> {
-        let after = u64::try_from(after.as_nanos()).ok()?;
-        self.now().0.checked_add(after).map(Moment)
+        self.now().plus(after)
     }
 }

@@ -1,18 +1,25 @@
-//! Descriptors: what is known of each one's readiness, and which greenlet waits for it.
+//! Descriptors: what is known of each one's readiness, and who waits for it.
 //!
 //! A descriptor is registered once, edge-triggered, for both directions. An edge sets a flag; the flag stays until
 //! a call has said `WouldBlock` (or a short read has shown that nothing is left). One reader and one writer may
 //! wait at a time. Keys carry a generation, so that an event for a descriptor that has been closed since, whose
 //! number or slot is used again, finds nobody.
+//!
+//! A reader is a parked greenlet, or a closure that will run in a new greenlet: what waits for long needs no stack.
+//! Its deadline lies in the descriptor's slot and is watched by a lazy timer, which stays when the wait ends in time
+//! and looks, when it fires, for the deadline of the wait that there is by then: a connection that is served a
+//! hundred times within its timeout costs one timer and not a hundred.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::rc::Rc;
+use std::time::Duration;
 
 use slab::Slab;
 
-use super::Hub;
 use super::clock::Moment;
+use super::timers::TimerKey;
+use super::{Action, Hub};
 use crate::error::WaitError;
 use crate::greenlet::{Core, WaitsFor, Wake};
 use crate::sys::Readiness;
@@ -40,10 +47,31 @@ impl Registration {
     }
 }
 
+/// Who waits for one side of a descriptor.
+pub(crate) enum Waiter {
+    Parked(Rc<Core>),
+    /// To be run in a new greenlet, and told whether the wait ended in time.
+    ToStart(Box<dyn FnOnce(bool)>),
+}
+
+impl Waiter {
+    fn is(&self, core: &Rc<Core>) -> bool {
+        matches!(self, Waiter::Parked(waiter) if Rc::ptr_eq(waiter, core))
+    }
+
+    /// For a report.
+    fn describe(&self) -> String {
+        match self {
+            Waiter::Parked(core) => format!("greenlet '{}'", core.name()),
+            Waiter::ToStart(_) => "a greenlet that is to start when it is ready".to_owned(),
+        }
+    }
+}
+
 #[derive(Default)]
 struct Side {
     ready: bool,
-    waiter: Option<Rc<Core>>,
+    waiter: Option<Waiter>,
 }
 
 struct Slot {
@@ -53,6 +81,10 @@ struct Slot {
     write: Side,
     /// The peer is gone or there is urgent data: a short read proves nothing any more.
     hangup: bool,
+    /// Until when the reader waits, if by the lazy timer; `PAST` once that has ended its wait.
+    deadline: Moment,
+    /// The lazy timer, if one is pending. It is never due later than `deadline` while a reader waits by it.
+    timer: Option<TimerKey>,
 }
 
 impl Slot {
@@ -81,12 +113,20 @@ impl IoTable {
         // Below 2^31, so that no key can be the poller's reserved one.
         self.generation = (self.generation + 1) & (u32::MAX >> 1);
         let generation = self.generation;
-        let slot = Slot { fd, generation, read: Side::default(), write: Side::default(), hangup: false };
+        let slot = Slot {
+            fd,
+            generation,
+            read: Side::default(),
+            write: Side::default(),
+            hangup: false,
+            deadline: Moment::NEVER,
+            timer: None,
+        };
         Registration { index: self.slots.insert(slot) as u32, generation }
     }
 
     /// Removes a slot; returns those who waited.
-    pub(crate) fn remove(&mut self, registration: Registration) -> [Option<Rc<Core>>; 2] {
+    pub(crate) fn remove(&mut self, registration: Registration) -> [Option<Waiter>; 2] {
         let waiters = self.wake_both(registration);
         if self.get(registration).is_some() {
             self.slots.remove(registration.index as usize);
@@ -95,7 +135,7 @@ impl IoTable {
     }
 
     /// Takes both waiters out, so that they look at the descriptor again.
-    pub(crate) fn wake_both(&mut self, registration: Registration) -> [Option<Rc<Core>>; 2] {
+    pub(crate) fn wake_both(&mut self, registration: Registration) -> [Option<Waiter>; 2] {
         let Some(slot) = self.get(registration) else { return [None, None] };
         let waiters = [slot.read.waiter.take(), slot.write.waiter.take()];
         self.waiting -= waiters.iter().flatten().count();
@@ -103,7 +143,7 @@ impl IoTable {
     }
 
     /// Takes in one event; returns whom it wakes.
-    pub(crate) fn event(&mut self, readiness: Readiness) -> [Option<Rc<Core>>; 2] {
+    pub(crate) fn event(&mut self, readiness: Readiness) -> [Option<Waiter>; 2] {
         let registration =
             Registration { index: readiness.key as u32, generation: (readiness.key >> 32) as u32 };
         let mut woken = [None, None];
@@ -142,32 +182,21 @@ impl IoTable {
         }
     }
 
-    /// Notes that `core` waits; an error when another greenlet already does.
-    pub(crate) fn set_waiter(
+    /// Notes that somebody waits. When another already does, the waiter comes back with the error, to be dropped
+    /// where the table is not borrowed: its destructors may come here.
+    fn set_waiter(
         &mut self,
         registration: Registration,
         direction: Direction,
-        core: &Rc<Core>,
-    ) -> io::Result<()> {
+        waiter: Waiter,
+    ) -> Result<(), (io::Error, Waiter)> {
         let Some(slot) = self.get(registration) else { return Ok(()) };
         let fd = slot.fd;
         let side = slot.side(direction);
         if let Some(other) = &side.waiter {
-            let verb = match direction {
-                Direction::Read => "read from",
-                Direction::Write => "write to",
-            };
-            return Err(io::Error::new(
-                io::ErrorKind::ResourceBusy,
-                format!(
-                    "greenlet '{}' cannot wait to {verb} descriptor {fd}: greenlet '{}' already does; let one \
-                     greenlet do it, or give each its own socket (try_clone)",
-                    core.name(),
-                    other.name()
-                ),
-            ));
+            return Err((busy(fd, direction, &waiter, other), waiter));
         }
-        side.waiter = Some(core.clone());
+        side.waiter = Some(waiter);
         self.waiting += 1;
         Ok(())
     }
@@ -176,13 +205,34 @@ impl IoTable {
     pub(crate) fn unset_waiter(&mut self, registration: Registration, direction: Direction, core: &Rc<Core>) {
         let Some(slot) = self.get(registration) else { return };
         let side = slot.side(direction);
-        if side.waiter.as_ref().is_some_and(|waiter| Rc::ptr_eq(waiter, core)) {
+        if side.waiter.as_ref().is_some_and(|waiter| waiter.is(core)) {
             side.waiter = None;
             self.waiting -= 1;
         }
     }
 
-    /// How many greenlets wait for a descriptor.
+    /// The lazy timer has fired at `now`: takes the reader out if its deadline has come; else gives the moment at which
+    /// to look again, if there is a reader who waits by it.
+    fn due(&mut self, registration: Registration, now: Moment) -> Due {
+        let Some(slot) = self.get(registration) else { return Due::Nobody };
+        slot.timer = None;
+        if slot.read.waiter.is_none() || slot.deadline == Moment::NEVER {
+            return Due::Nobody;
+        }
+        if slot.deadline > now {
+            return Due::Later(slot.deadline);
+        }
+        slot.deadline = Moment::PAST;
+        match slot.read.waiter.take() {
+            Some(waiter) => {
+                self.waiting -= 1;
+                Due::Now(waiter)
+            }
+            None => Due::Nobody,
+        }
+    }
+
+    /// How many wait for a descriptor.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting
     }
@@ -199,6 +249,30 @@ impl IoTable {
     }
 }
 
+/// What the lazy timer has found.
+enum Due {
+    Nobody,
+    Later(Moment),
+    Now(Waiter),
+}
+
+#[cold]
+fn busy(fd: RawFd, direction: Direction, waiter: &Waiter, other: &Waiter) -> io::Error {
+    let verb = match direction {
+        Direction::Read => "read from",
+        Direction::Write => "write to",
+    };
+    io::Error::new(
+        io::ErrorKind::ResourceBusy,
+        format!(
+            "{} cannot wait to {verb} descriptor {fd}: {} already does; let one greenlet do it, or give each its \
+             own socket (try_clone)",
+            waiter.describe(),
+            other.describe()
+        ),
+    )
+}
+
 impl Hub {
     /// Registers a descriptor, for both directions, edge-triggered.
     pub(crate) fn register(&self, fd: BorrowedFd<'_>) -> io::Result<Registration> {
@@ -213,21 +287,43 @@ impl Hub {
         added.map(|()| registration)
     }
 
-    /// Forgets a registration and wakes who waited on it. With `delete` the poller is told; without, the
-    /// descriptor is about to be closed and nobody else has the open file, so the kernel forgets it by itself.
+    /// Forgets a registration. Greenlets that waited on it wake, what was to start never will. With `delete` the
+    /// poller is told; without, the descriptor is about to be closed and nobody else has the open file, so the
+    /// kernel forgets it by itself.
     pub(crate) fn deregister(&self, registration: Registration, delete: Option<BorrowedFd<'_>>) {
+        self.set_deadline(registration, None);
         let waiters = self.io.borrow_mut().remove(registration);
         if let (Some(fd), Some(poll)) = (delete, &*self.poll.borrow()) {
             // It fails only if the kernel has dropped the registration already.
             let _ = poll.delete(fd);
         }
-        waiters.iter().flatten().for_each(|core| self.unpark(core));
+        for waiter in waiters.into_iter().flatten() {
+            if let Waiter::Parked(core) = waiter {
+                self.unpark(&core);
+            }
+        }
     }
 
     /// Wakes who waits on a descriptor, so that they look again.
     pub(crate) fn wake_waiters(&self, registration: Registration) {
         let waiters = self.io.borrow_mut().wake_both(registration);
-        waiters.iter().flatten().for_each(|core| self.unpark(core));
+        waiters.into_iter().flatten().for_each(|waiter| self.wake(waiter, true));
+    }
+
+    /// Makes ready who has waited.
+    #[inline]
+    pub(crate) fn wake(&self, waiter: Waiter, in_time: bool) {
+        match waiter {
+            Waiter::Parked(core) => self.unpark(&core),
+            Waiter::ToStart(f) => drop(crate::greenlet::spawn(move || f(in_time))),
+        }
+    }
+
+    /// Has somebody wait.
+    #[inline]
+    fn queue(&self, registration: Registration, direction: Direction, waiter: Waiter) -> io::Result<()> {
+        let result = self.io.borrow_mut().set_waiter(registration, direction, waiter);
+        result.map_err(|(error, _waiter)| error)
     }
 
     /// Parks until the descriptor is ready, or until somebody else wants it looked at again.
@@ -247,13 +343,96 @@ impl Hub {
             return Ok(());
         }
         let core = self.current()?;
-        self.io.borrow_mut().set_waiter(registration, direction, &core)?;
+        self.queue(registration, direction, Waiter::Parked(core.clone()))?;
         let _waiting = IoWait { hub: self, registration, direction, core: &core };
         match self.park(why, deadline)? {
             Wake::Event => Ok(()),
             // What arrived in the same moment as the deadline is taken.
             Wake::Deadline if self.io.borrow_mut().is_ready(registration, direction) => Ok(()),
             Wake::Deadline => Err(WaitError::TimedOut.into()),
+        }
+    }
+
+    /// Parks until the descriptor is readable, somebody wants it looked at again, or `after` is over. In most cases no
+    /// timer is touched.
+    ///
+    /// # Errors
+    /// As [`wait_io`](Self::wait_io).
+    pub(crate) fn wait_readable(
+        &self,
+        registration: Registration,
+        why: WaitsFor,
+        after: Option<Duration>,
+    ) -> io::Result<()> {
+        let direction = Direction::Read;
+        if self.io.borrow_mut().is_ready(registration, direction) {
+            return Ok(());
+        }
+        let core = self.current()?;
+        self.queue(registration, direction, Waiter::Parked(core.clone()))?;
+        let _waiting = IoWait { hub: self, registration, direction, core: &core };
+        self.set_deadline(registration, after.and_then(|after| self.clock.deadline(after)));
+        self.park(why, None)?;
+        let mut io = self.io.borrow_mut();
+        match io.get(registration) {
+            Some(slot) if slot.deadline == Moment::PAST && !slot.read.ready => {
+                Err(WaitError::TimedOut.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Has `f` run in a new greenlet as soon as the descriptor is readable, somebody wants it looked at again (it is
+    /// told true), or the deadline has come (false).
+    ///
+    /// # Errors
+    /// `ResourceBusy` when somebody else waits for the same side of it; `f` is dropped then.
+    pub(crate) fn start_when_readable(
+        &self,
+        registration: Registration,
+        deadline: Option<Moment>,
+        f: Box<dyn FnOnce(bool)>,
+    ) -> io::Result<()> {
+        let waiter = Waiter::ToStart(f);
+        if self.io.borrow_mut().is_ready(registration, Direction::Read) {
+            self.wake(waiter, true);
+            return Ok(());
+        }
+        self.queue(registration, Direction::Read, waiter)?;
+        self.set_deadline(registration, deadline);
+        Ok(())
+    }
+
+    /// Notes until when the reader waits, and sees to it that a timer is pending which is due no later.
+    fn set_deadline(&self, registration: Registration, deadline: Option<Moment>) {
+        let mut io = self.io.borrow_mut();
+        let Some(slot) = io.get(registration) else { return };
+        slot.deadline = deadline.unwrap_or(Moment::NEVER);
+        let mut timers = self.timers.borrow_mut();
+        let pending = slot.timer.and_then(|key| timers.due_at(key));
+        let keep = match (deadline, pending) {
+            (Some(deadline), Some(at)) => at <= deadline,
+            (None, pending) => pending.is_none(),
+            (Some(_), None) => false,
+        };
+        if !keep {
+            slot.timer.take().map(|key| timers.remove(key));
+            slot.timer = deadline.map(|at| timers.insert(at, Action::Readable(registration)));
+        }
+    }
+
+    /// A lazy timer has fired.
+    pub(crate) fn readable_due(&self, registration: Registration, now: Moment) {
+        let due = self.io.borrow_mut().due(registration, now);
+        match due {
+            Due::Nobody => {}
+            Due::Now(waiter) => self.wake(waiter, false),
+            Due::Later(at) => {
+                let key = self.timers.borrow_mut().insert(at, Action::Readable(registration));
+                if let Some(slot) = self.io.borrow_mut().get(registration) {
+                    slot.timer = Some(key);
+                }
+            }
         }
     }
 

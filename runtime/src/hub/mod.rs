@@ -53,6 +53,8 @@ pub(crate) enum Action {
     Expire(Rc<Core>, u64),
     /// The start of a greenlet spawned for later.
     Start(Rc<Core>),
+    /// The lazy deadline of those who wait to read a descriptor.
+    Readable(Registration),
 }
 
 /// One thread's event loop.

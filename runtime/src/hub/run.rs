@@ -179,7 +179,7 @@ impl Hub {
         }
         let result = poll.wait(timeout, |readiness| {
             let woken = self.io.borrow_mut().event(readiness);
-            woken.iter().flatten().for_each(|core| self.unpark(core));
+            woken.into_iter().flatten().for_each(|waiter| self.wake(waiter, true));
         });
         if let Some(remote) = &*remote {
             remote.awake();
@@ -232,6 +232,7 @@ impl Hub {
                     core.start_timer.set(None);
                     self.ready.borrow_mut().push(core);
                 }
+                Some(Action::Readable(registration)) => self.readable_due(registration, now),
             }
         }
     }
@@ -268,6 +269,8 @@ impl Hub {
             None => 0,
         };
         if !self.tidy_parked() || free == TIDY_AT_ONCE {
+            // A pass over the greenlets may have ended with this portion; the stacks' has not.
+            self.untidy.set(true);
             return Some(Duration::ZERO);
         }
         self.tidied_at.set(now);

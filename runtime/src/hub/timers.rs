@@ -71,6 +71,12 @@ impl<A> Timers<A> {
         }
     }
 
+    /// When a timer is due; `None` if it has fired or was removed before.
+    pub(crate) fn due_at(&self, key: TimerKey) -> Option<Moment> {
+        let entry = self.entries.get(key.slot as usize).filter(|entry| entry.seq == key.seq)?;
+        Some(self.heap[entry.position as usize].at)
+    }
+
     /// When the earliest timer is due.
     pub(crate) fn next_at(&self) -> Option<Moment> {
         self.heap.first().map(|node| node.at)

@@ -19,3 +19,6 @@ pub use resolve::{Resolver, resolve, set_resolver};
 pub use tcp::{Incoming, TcpListener, TcpStream};
 pub use udp::UdpSocket;
 pub use unix::{UnixDatagram, UnixIncoming, UnixListener, UnixStream};
+
+#[cfg(test)]
+mod tests;

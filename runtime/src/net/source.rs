@@ -114,10 +114,20 @@ impl Source {
     fn once<T>(
         &self,
         direction: Direction,
-        mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
+        call: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
     ) -> io::Result<T> {
         // Before the call: giving way may unwind, and what a call has taken must not be lost then.
         self.hub.count_call();
+        self.attempt(direction, call)
+    }
+
+    /// As [`once`](Self::once), and never gives way.
+    #[inline]
+    fn attempt<T>(
+        &self,
+        direction: Direction,
+        mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
         loop {
             let fd = self.open()?;
             if self.registration.get().is_some_and(|r| !self.hub.is_ready(r, direction)) {
@@ -140,20 +150,41 @@ impl Source {
     #[inline]
     fn wait(&self, direction: Direction, deadline: Option<Moment>) -> io::Result<()> {
         let fd = self.open()?;
-        let registration = match self.registration.get() {
-            Some(registration) => registration,
-            None => {
-                let registration = self.hub.register(fd)?;
-                self.registration.set(Some(registration));
-                registration
-            }
-        };
+        let registration = self.registered()?;
         let why = match direction {
             Direction::Read => WaitsFor::Readable(fd.as_raw_fd()),
             Direction::Write => WaitsFor::Writable(fd.as_raw_fd()),
         };
         self.hub.wait_io(registration, direction, why, deadline)?;
         self.open().map(drop)
+    }
+
+    /// Parks until there may be something to read; see [`Hub::wait_readable`].
+    pub(crate) fn wait_readable(&self, timeout: Option<Duration>) -> io::Result<()> {
+        let fd = self.open()?;
+        self.hub.wait_readable(self.registered()?, WaitsFor::Readable(fd.as_raw_fd()), timeout)?;
+        self.open().map(drop)
+    }
+
+    /// Has `f` run in a new greenlet when there is something to read, or the time is over.
+    pub(crate) fn spawn_when_readable(
+        &self,
+        timeout: Option<Duration>,
+        f: Box<dyn FnOnce(bool)>,
+    ) -> io::Result<()> {
+        self.open()?;
+        let deadline = timeout.and_then(|timeout| self.hub.deadline(timeout));
+        self.hub.start_when_readable(self.registered()?, deadline, f)
+    }
+
+    /// The registration with the hub, made at first need.
+    fn registered(&self) -> io::Result<Registration> {
+        if let Some(registration) = self.registration.get() {
+            return Ok(registration);
+        }
+        let registration = self.hub.register(self.open()?)?;
+        self.registration.set(Some(registration));
+        Ok(registration)
     }
 
     fn deregister(&self) {
@@ -170,6 +201,14 @@ impl Source {
     pub(crate) fn read_stream(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let room = buffer.len();
         let count = self.io(Direction::Read, |fd| recv(fd, buffer, 0))?;
+        self.note_short_read(count, room);
+        Ok(count)
+    }
+
+    /// Reads from a stream what is there. Neither waits nor gives way.
+    pub(crate) fn try_read_stream(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let room = buffer.len();
+        let count = self.attempt(Direction::Read, |fd| recv(fd, buffer, 0))?;
         self.note_short_read(count, room);
         Ok(count)
     }

@@ -339,6 +339,65 @@ macro_rules! stream {
                 self.0.peek(buffer)
             }
 
+            /// Reads what is there. Never parks, whatever the timeouts, nor gives way to others: many sockets can
+            /// share one buffer that is borrowed for the length of this call only.
+            ///
+            /// # Errors
+            /// `WouldBlock` when nothing is there; else as `read`.
+            pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+                self.0.try_read_stream(buffer)
+            }
+
+            /// Parks until there may be something to read: data, the peer's end or an error. What was read before is
+            /// no longer there, so ask [`try_read`](Self::try_read) first.
+            ///
+            /// Meant for waits that mostly end long before their timeout, such as those between two requests: it
+            /// needs no timer of its own.
+            ///
+            /// # Errors
+            /// `TimedOut`; `ResourceBusy` when another reader waits; `NotConnected` once the socket was closed.
+            pub fn wait_readable(&self, timeout: impl Into<Option<Duration>>) -> io::Result<()> {
+                self.0.wait_readable(timeout.into())
+            }
+
+            /// Has `f` run in a new greenlet as soon as there may be something to read, and then tells it true, or
+            /// when `timeout` is over (`None`: never): false. Returns at once.
+            ///
+            /// Until then there is no greenlet and no stack, only what `f` holds: the way to keep a great many
+            /// connections that say nothing. `f` is this socket's one reader meanwhile. It should own the socket: when
+            /// that is dropped before, so is `f`, without having run. [`close`](Self::close) makes it run. Who waits
+            /// for something else meanwhile, in main say, waits on: this counts as something that can still happen.
+            ///
+            /// ```
+            /// use std::io::{Read, Write};
+            /// use std::rc::Rc;
+            /// use std::time::Duration;
+            ///
+            /// let (ours, theirs) = greenlet::net::UnixStream::pair()?;
+            /// let (ours, done) = (Rc::new(ours), Rc::new(greenlet::sync::Event::new()));
+            /// let (socket, finished) = (ours.clone(), done.clone());
+            /// ours.spawn_when_readable(Duration::from_secs(60), move |in_time| {
+            ///     assert!(in_time);
+            ///     let mut buffer = [0; 8];
+            ///     assert_eq!((&*socket).read(&mut buffer).unwrap(), 5);
+            ///     finished.set();
+            /// })?;
+            /// (&theirs).write_all(b"hello")?;
+            /// done.wait().unwrap();
+            /// # Ok::<(), std::io::Error>(())
+            /// ```
+            ///
+            /// # Errors
+            /// `ResourceBusy` when another reader waits; `NotConnected` once the socket was closed; and why the poller
+            /// did not take it. `f` is dropped then.
+            pub fn spawn_when_readable(
+                &self,
+                timeout: impl Into<Option<Duration>>,
+                f: impl FnOnce(bool) + 'static,
+            ) -> io::Result<()> {
+                self.0.spawn_when_readable(timeout.into(), Box::new(f))
+            }
+
             /// Sends up to `len` bytes of a file from `offset` on, at most 1 MiB a call, without copying them
             /// through the process (sendfile(2)); returns how many were sent, 0 at the file's end. Parks the
             /// caller while the peer does not read; waits for the disk block the hub.

@@ -1,7 +1,7 @@
 //! One connection between requests: its state, how heads and bodies come in, and how it ends.
 //!
-//! The state lies in a struct of its own and not on the stack of whoever serves it, so that a connection which only waits
-//! for its next request could be parked without one.
+//! The state lies in a struct of its own and not on the stack of whoever serves it. While a connection only waits for its
+//! next request, none of it is needed: after a short while the green thread ends, and the socket alone is kept.
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
@@ -9,7 +9,6 @@ use std::io;
 use std::net::Shutdown;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ::http::StatusCode;
@@ -31,6 +30,8 @@ const LINGER_BYTES: u64 = 16 * 1024 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(2);
 /// How long a connection that was accepted while the server stops may keep silent.
 const LAST_CALL: Duration = Duration::from_millis(500);
+/// So much is done in a row, if the connection never has to wait, before others get their turn.
+const TURN: u32 = 64;
 /// Below this size it is not worth while to read a body straight into the reader's hands.
 const READ_PAST: usize = 4096;
 
@@ -40,18 +41,19 @@ pub(crate) struct Conn<T: Transport> {
     pub(crate) peer: Addr,
     pub(crate) settings: Arc<Settings>,
     pub(crate) server: ServerHandle,
-    /// Whether it waits for a request of which nothing has come: the server ends it when it stops.
-    idle: Arc<AtomicBool>,
     input: RefCell<Input>,
     output: RefCell<Output>,
     /// The number of the request under way; bodies of other numbers are stale.
     request: Cell<u64>,
     /// A final response to the request under way has begun, so that `100 Continue` would come too late.
     pub(crate) answering: Cell<bool>,
-    /// What the socket was told last, so that it is told changes only.
-    read_timeout: Cell<Option<Duration>>,
-    served_any: Cell<bool>,
+    pub(crate) served_any: Cell<bool>,
+    /// What was done without giving way to others: requests served, pieces of bodies read.
+    busy: Cell<u32>,
 }
+
+/// What looking for a head in the input has come to; `None`: more is needed.
+type Search = Result<Option<(Bytes, Extent)>, ParseError>;
 
 /// Why there is no next request.
 #[derive(Debug)]
@@ -60,28 +62,23 @@ pub(crate) enum NoRequest {
     Ended,
     /// It must be refused with this status.
     Refused(StatusCode, &'static str),
+    /// Nothing has come for a while. It may be waited for so much longer, without this thread.
+    Idle(Duration),
 }
 
 impl<T: Transport> Conn<T> {
-    pub(crate) fn new(
-        io: T,
-        peer: Addr,
-        settings: Arc<Settings>,
-        server: ServerHandle,
-        idle: Arc<AtomicBool>,
-    ) -> Rc<Conn<T>> {
+    pub(crate) fn new(io: T, peer: Addr, settings: Arc<Settings>, server: ServerHandle) -> Rc<Conn<T>> {
         Rc::new(Conn {
             io,
             peer,
             settings,
             server,
-            idle,
             input: RefCell::new(Input::new()),
             output: RefCell::default(),
             request: Cell::new(0),
             answering: Cell::new(false),
-            read_timeout: Cell::new(None),
             served_any: Cell::new(false),
+            busy: Cell::new(0),
         })
     }
 
@@ -106,13 +103,23 @@ impl<T: Transport> Conn<T> {
         self.output()?.send(&self.io, [&[], &[]])
     }
 
+    /// Gives way to others after a while of work without having to wait.
+    pub(crate) fn take_turn(&self) {
+        self.busy.set(self.busy.get() + 1);
+        if self.busy.get() == TURN {
+            self.busy.set(0);
+            self.io.yield_now();
+        }
+    }
+
     /// Waits for the next request's head. What the output holds is sent before waiting, but not if a whole request has come
-    /// already: answers to pipelined requests go out together.
-    pub(crate) fn next_head(&self) -> Result<(Bytes, Extent), NoRequest> {
+    /// already: answers to pipelined requests go out together. With `leave` the wait may end in [`NoRequest::Idle`].
+    pub(crate) fn next_head(&self, leave: bool) -> Result<(Bytes, Extent), NoRequest> {
         let mut input = self.input().map_err(|_| NoRequest::Ended)?;
+        let mut found = input.find_head(&self.settings.limits);
         let mut deadline = None;
         loop {
-            match input.find_head(&self.settings.limits) {
+            match found {
                 Ok(Some(found)) => {
                     self.served_any.set(true);
                     return Ok(found);
@@ -121,30 +128,13 @@ impl<T: Transport> Conn<T> {
                 Err(error) => return Err(refusal(error)),
             }
             self.flush().map_err(|_| NoRequest::Ended)?;
-            let fresh = input.is_empty();
-            let wait = if fresh {
-                self.idle_time()
+            found = if input.is_empty() {
+                self.read_idle(&mut input, leave)?
             } else {
-                let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.settings.header_timeout);
-                deadline.saturating_duration_since(Instant::now())
+                let deadline =
+                    *deadline.get_or_insert_with(|| later(Instant::now(), self.settings.header_timeout));
+                self.read_head(&mut input, deadline)?
             };
-            let read = if wait.is_zero() {
-                Err(io::ErrorKind::TimedOut.into())
-            } else if fresh {
-                self.read_idle(&mut input, wait)
-            } else {
-                self.read(input.room(), wait)
-            };
-            match read {
-                Ok(0) if fresh => return Err(NoRequest::Ended),
-                Ok(0) => return Err(refusal(ParseError::Incomplete)),
-                Ok(count) => input.came(count),
-                Err(error) if is_timeout(&error) && !fresh => {
-                    let reason = "the request head did not arrive within the header timeout";
-                    return Err(NoRequest::Refused(StatusCode::REQUEST_TIMEOUT, reason));
-                }
-                Err(_) => return Err(NoRequest::Ended),
-            }
         }
     }
 
@@ -170,20 +160,23 @@ impl<T: Transport> Conn<T> {
     /// Reads away what is left of the body, within bounds. False: the connection can't live on.
     pub(crate) fn drain(&self) -> bool {
         let Ok(mut input) = self.input() else { return false };
-        if input.body_left() == Some(0) {
-            return true;
-        }
-        let Some(deadline) = Instant::now().checked_add(DRAIN_TIME) else { return false };
+        input.body_left() == Some(0) || self.drain_body(&mut input)
+    }
+
+    // Apart, so that its buffer lies in no frame under the handler.
+    #[cold]
+    #[inline(never)]
+    fn drain_body(&self, input: &mut Input) -> bool {
+        let deadline = Instant::now() + DRAIN_TIME;
         let mut drained = 0;
         let mut waste = [0; 2048];
         while drained <= DRAIN_BYTES {
-            let wait = deadline.saturating_duration_since(Instant::now());
             match input.read_body(&mut waste, &self.settings.limits) {
                 Ok(Step::Read(0)) => return true,
                 Ok(Step::Read(count)) => drained += count as u64,
-                Ok(Step::NeedInput(_)) if wait.is_zero() || self.flush().is_err() => return false,
-                Ok(Step::NeedInput(_)) => match self.read(input.room(), wait) {
-                    Ok(count @ 1..) => input.came(count),
+                Ok(Step::NeedInput(_)) if self.flush().is_err() => return false,
+                Ok(Step::NeedInput(_)) => match self.read_until(deadline, |bytes| input.came(bytes)) {
+                    Ok(1..) => {}
                     _ => return false,
                 },
                 Err(_) => return false,
@@ -201,16 +194,20 @@ impl<T: Transport> Conn<T> {
         }
         let Ok(mut input) = self.input() else { return };
         let still_sending = refused || !input.is_empty() || input.body_left() != Some(0);
-        if !still_sending || self.io.shutdown(Shutdown::Write).is_err() {
-            return;
+        if still_sending && self.io.shutdown(Shutdown::Write).is_ok() {
+            input.discard();
+            self.linger();
         }
-        let Some(deadline) = Instant::now().checked_add(LINGER_TIME) else { return };
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn linger(&self) {
+        let deadline = Instant::now() + LINGER_TIME;
         let mut drained = 0;
-        *input = Input::new();
         while drained < LINGER_BYTES {
-            let wait = deadline.saturating_duration_since(Instant::now());
-            match self.read(input.room(), wait) {
-                Ok(count @ 1..) if !wait.is_zero() => drained += count as u64,
+            match self.read_until(deadline, |_| ()) {
+                Ok(count @ 1..) => drained += count as u64,
                 _ => return,
             }
         }
@@ -226,25 +223,71 @@ impl<T: Transport> Conn<T> {
         }
     }
 
-    /// A read during which the server may end the connection because it stops.
-    fn read_idle(&self, input: &mut Input, wait: Duration) -> io::Result<usize> {
-        self.idle.store(true, Ordering::SeqCst);
-        // Whoever stops the server sees the mark just made, or made the one looked at here before.
-        let wait = if self.server.is_stopping() { self.idle_time().min(wait) } else { wait };
-        let read = self.read(input.room(), wait);
-        self.idle.store(false, Ordering::SeqCst);
-        read
+    /// Waits for the first bytes of a head. Meanwhile the server may end the connection because it stops.
+    fn read_idle(&self, input: &mut Input, leave: bool) -> Result<Search, NoRequest> {
+        self.io.set_idle(true);
+        // Whoever stops the server sees the mark just made, or made the one looked at here.
+        let wait = self.idle_time();
+        let patience = T::PATIENCE.filter(|patience| leave && *patience < wait);
+        let read = match patience.unwrap_or(wait) {
+            Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
+            first => self.io.read_with(first, |bytes| {
+                (!bytes.is_empty()).then(|| input.find_head_in(bytes, &self.settings.limits))
+            }),
+        };
+        match (read, patience) {
+            // It stays marked.
+            (Err(error), Some(patience)) if is_timeout(&error) => Err(NoRequest::Idle(wait - patience)),
+            (Ok(Some(found)), _) => {
+                self.io.set_idle(false);
+                Ok(found)
+            }
+            (Ok(None) | Err(_), _) => Err(NoRequest::Ended),
+        }
     }
 
-    /// One read that waits no longer than `wait`, which must not be zero.
-    fn read(&self, buf: &mut [u8], wait: Duration) -> io::Result<usize> {
-        if self.read_timeout.get() != Some(wait) {
-            self.io.set_read_timeout(Some(wait))?;
-            self.read_timeout.set(Some(wait));
+    /// Waits for more of a head.
+    #[cold]
+    #[inline(never)]
+    fn read_head(&self, input: &mut Input, deadline: Instant) -> Result<Search, NoRequest> {
+        let mut found = Ok(None);
+        match self.read_until(deadline, |bytes| found = input.find_head_in(bytes, &self.settings.limits)) {
+            Ok(0) => Err(refusal(ParseError::Incomplete)),
+            Ok(_) => Ok(found),
+            Err(error) if is_timeout(&error) => {
+                let reason = "the request head did not arrive within the header timeout";
+                Err(NoRequest::Refused(StatusCode::REQUEST_TIMEOUT, reason))
+            }
+            Err(_) => Err(NoRequest::Ended),
         }
+    }
+
+    /// One read, of which `take` gets to see the bytes unless the input has ended. Gives their number.
+    fn read_until(&self, deadline: Instant, mut take: impl FnMut(&[u8])) -> io::Result<usize> {
+        self.until(deadline, |wait| {
+            self.io.read_with(wait, |bytes| {
+                if !bytes.is_empty() {
+                    take(bytes);
+                }
+                bytes.len()
+            })
+        })
+    }
+
+    /// A socket's waits may end a little early: reads again until the time is really over.
+    fn until(
+        &self,
+        deadline: Instant,
+        mut read: impl FnMut(Duration) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        self.take_turn();
         loop {
-            match self.io.read(buf) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            let wait = deadline.saturating_duration_since(Instant::now());
+            if wait.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            match read(wait) {
+                Err(error) if is_timeout(&error) => {}
                 result => return result,
             }
         }
@@ -267,12 +310,13 @@ impl<T: Transport> Conn<T> {
         }
         self.send_continue(input)?;
         let began = Instant::now();
+        let deadline = later(began, wait);
         let straight = out.len() >= READ_PAST && allowed >= READ_PAST as u64;
         let read = if straight {
             let most = usize::try_from(allowed).unwrap_or(usize::MAX).min(out.len());
-            self.read(&mut out[..most], wait)
+            self.until(deadline, |wait| self.io.read(&mut out[..most], wait))
         } else {
-            self.read(input.room(), wait)
+            self.read_until(deadline, |bytes| input.came(bytes))
         };
         input.waited += began.elapsed();
         match read {
@@ -281,10 +325,7 @@ impl<T: Transport> Conn<T> {
                 input.read_past(count, &self.settings.limits)?;
                 Ok(Some(count))
             }
-            Ok(count) => {
-                input.came(count);
-                Ok(None)
-            }
+            Ok(_) => Ok(None),
             Err(error) if is_timeout(&error) => Err(input.fail(BodyError::TimedOut).into()),
             Err(error) => {
                 input.fail(BodyError::Incomplete);
@@ -338,6 +379,11 @@ impl<T: Transport> fmt::Debug for Conn<T> {
             .field("request", &self.request.get())
             .finish_non_exhaustive()
     }
+}
+
+/// `wait` after `now`, or at least a year.
+fn later(now: Instant, wait: Duration) -> Instant {
+    now.checked_add(wait).unwrap_or(now + Duration::from_secs(365 * 24 * 3600))
 }
 
 fn refusal(error: ParseError) -> NoRequest {

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::rc::Rc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use ::http::{HeaderMap, Method, StatusCode, Version, header, response::Parts};
 use bytes::Bytes;
@@ -18,8 +18,6 @@ use crate::app::{Body, Handler, Incoming, Kind, Request, Response};
 use crate::http::framing::{ResponseBody, response_body};
 use crate::http::{Connection, DateCache, Extent, Head, ResponseHead, encode_head, parse_head};
 
-/// So many requests are served in a row before others get their turn, if the connection never has to wait.
-const TURN: u32 = 64;
 /// A piece of a reader's or a file's content.
 const PIECE: usize = 16 * 1024;
 /// At most so much of a file is sent in one go.
@@ -27,27 +25,31 @@ const FILE_PIECE: u64 = 1 << 20;
 /// Up to this size a file is read and sent together with its head.
 const SMALL_FILE: u64 = 8 * 1024;
 
-/// Serves a connection from its first byte to its last.
-pub(crate) fn live<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler) {
+/// Serves a connection until it ends, or until nothing has come for a while: then gives how much longer its next request may
+/// be waited for, and nobody else holds on to the connection.
+pub(crate) fn live<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler) -> Option<Duration> {
     let _end = End(conn);
-    let mut turn = 0;
     loop {
-        match conn.next_head() {
+        // A request's body that the application has kept must find its connection here.
+        let leave = Rc::strong_count(conn) == 1;
+        match conn.next_head(leave) {
             Ok((block, extent)) => match one_request(conn, app, block, extent) {
                 After::Alive => {}
-                After::Close { refused } => return conn.close(refused),
-                After::Torn => return,
+                After::Close { refused } => {
+                    conn.close(refused);
+                    return None;
+                }
+                After::Torn => return None,
             },
-            Err(NoRequest::Ended) => return,
+            Err(NoRequest::Idle(left)) => return Some(left),
+            Err(NoRequest::Ended) => return None,
             Err(NoRequest::Refused(status, reason)) => {
                 refuse(conn, None, status, reason);
-                return conn.close(true);
+                conn.close(true);
+                return None;
             }
         }
-        turn += 1;
-        if turn % TURN == 0 {
-            conn.io().yield_now();
-        }
+        conn.take_turn();
     }
 }
 

@@ -1,6 +1,6 @@
 //! One green thread per connection, all of them on the calling OS thread.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
@@ -11,16 +11,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use greenlet::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use greenlet::{Greenlet, Pool};
+use greenlet::{Greenlet, Pool, Slot};
 use socket2::{SockRef, Socket};
 
 use super::conn::Conn;
 use super::exchange::live;
 use super::listen::{AcceptFailure, Backoff, Listener, SocketFile};
 use super::settings::Settings;
-use super::stop::{Registry, ServerHandle};
+use super::stop::{Registered, Registry, ServerHandle};
 use super::threads::addr;
-use super::transport::Transport;
+use super::transport::{Transport, with_read_buffer};
 use crate::app::{Addr, Handler};
 
 /// Accepts on each listener in a green thread of its own until the server is stopped.
@@ -70,7 +70,7 @@ struct Green {
 
 impl Green {
     /// An acceptor's life. Nobody is accepted before there is a place in the pool.
-    fn accept(&self, listener: &GreenListener) {
+    fn accept(self: &Rc<Self>, listener: &GreenListener) {
         let mut backoff = Backoff::new();
         let error = loop {
             let slot = match self.pool.reserve(None) {
@@ -101,16 +101,54 @@ impl Green {
         self.handle.wake();
     }
 
-    fn start(&self, slot: greenlet::Slot, socket: GreenSocket, peer: Addr) {
+    fn start(self: &Rc<Self>, slot: Slot, socket: GreenSocket, peer: Addr) {
         // A setting of the handle, which can't fail for a time that is not zero.
         let _ = socket.set_write_timeout(Some(self.settings.write_timeout));
-        let place = self.live.register(socket.clone());
-        let conn = Conn::new(socket, peer, Arc::clone(&self.settings), self.handle.clone(), place.idle());
-        let app = Rc::clone(&self.app);
-        slot.spawn(move || {
-            let _place = place;
-            live(&conn, &*app);
+        let (server, place) = (Rc::clone(self), self.live.register(socket.clone()));
+        slot.spawn_with(move |slot| {
+            Caller { server, slot, _place: place, socket, peer, served_any: false }.serve();
         });
+    }
+}
+
+/// A connection while no green thread is with it: all that is kept of one that only waits for its next request.
+struct Caller {
+    server: Rc<Green>,
+    slot: Slot,
+    _place: Registered<GreenSocket>,
+    socket: GreenSocket,
+    peer: Addr,
+    served_any: bool,
+}
+
+impl Caller {
+    /// Serves it in this green thread until it ends or has been waiting for a while.
+    fn serve(self) {
+        let Caller { server, slot, _place, socket, peer, served_any } = self;
+        let Green { settings, handle, app, .. } = &*server;
+        let conn = Conn::new(socket.clone(), peer, Arc::clone(settings), handle.clone());
+        conn.served_any.set(served_any);
+        let Some(wait) = live(&conn, &**app) else { return };
+        // Nobody else has it, or `live` had gone on waiting.
+        let Ok(Conn { peer, served_any, .. }) = Rc::try_unwrap(conn) else { return };
+        slot.vacate();
+        let caller = Caller {
+            slot,
+            _place,
+            peer,
+            served_any: served_any.get(),
+            socket: socket.clone(),
+            server: Rc::clone(&server),
+        };
+        let watched = socket.spawn_when_readable(wait, move |in_time| {
+            if in_time {
+                caller.slot.occupy();
+                caller.serve();
+            }
+        });
+        if let Err(error) = watched {
+            log::error!("a connection is closed, for it can't be waited for: {error}");
+        }
     }
 }
 
@@ -153,6 +191,8 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.acceptors.iter().for_each(|acceptor| acceptor.kill_soon());
         self.server.pool.kill_soon();
+        // Those that wait without a green thread.
+        self.server.live.end_all();
     }
 }
 
@@ -212,32 +252,74 @@ impl AsFd for GreenListener {
 
 /// A socket of this thread's hub.
 #[derive(Clone)]
-struct GreenSocket(Rc<Stream>);
+struct GreenSocket(Rc<Watched>);
+
+struct Watched {
+    stream: Stream,
+    idle: Cell<bool>,
+}
 
 enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
-impl GreenSocket {
-    fn new(stream: Stream) -> GreenSocket {
-        GreenSocket(Rc::new(stream))
-    }
-}
-
 /// The same call on either kind.
 macro_rules! either {
     ($socket:expr, $stream:ident => $call:expr) => {
-        match &*$socket.0 {
+        match &$socket.0.stream {
             Stream::Tcp($stream) => $call,
             Stream::Unix($stream) => $call,
         }
     };
 }
 
+impl GreenSocket {
+    fn new(stream: Stream) -> GreenSocket {
+        GreenSocket(Rc::new(Watched { stream, idle: Cell::new(false) }))
+    }
+
+    fn spawn_when_readable(&self, wait: Duration, f: impl FnOnce(bool) + 'static) -> io::Result<()> {
+        either!(self, stream => stream.spawn_when_readable(wait, f))
+    }
+}
+
 impl Transport for GreenSocket {
-    fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        either!(self, stream => (&mut &*stream).read(buf))
+    /// Long enough that a connection in use keeps its thread from one request to the next.
+    const PATIENCE: Option<Duration> = Some(Duration::from_millis(100));
+
+    fn read(&self, buf: &mut [u8], wait: Duration) -> io::Result<usize> {
+        loop {
+            match either!(self, stream => stream.try_read(buf)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+            either!(self, stream => stream.wait_readable(wait))?;
+        }
+    }
+
+    fn read_with<R>(&self, wait: Duration, take: impl FnOnce(&[u8]) -> R) -> io::Result<R> {
+        let mut take = Some(take);
+        loop {
+            // Given back before the wait: the next one to read is another connection.
+            let read: io::Result<Option<R>> = with_read_buffer(|buffer| {
+                let count = either!(self, stream => stream.try_read(buffer))?;
+                Ok(take.take().map(|take| take(&buffer[..count])))
+            });
+            match read {
+                Ok(Some(result)) => return Ok(result),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                _ => either!(self, stream => stream.wait_readable(wait))?,
+            }
+        }
+    }
+
+    fn set_idle(&self, idle: bool) {
+        self.0.idle.set(idle);
+    }
+
+    fn is_idle(&self) -> bool {
+        self.0.idle.get()
     }
 
     fn write(&self, buf: &[u8]) -> io::Result<usize> {
@@ -250,10 +332,6 @@ impl Transport for GreenSocket {
 
     fn send_file(&self, file: &File, offset: u64, length: usize) -> io::Result<usize> {
         either!(self, stream => stream.send_file(file, offset, length))
-    }
-
-    fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        either!(self, stream => stream.set_read_timeout(timeout))
     }
 
     fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
@@ -269,7 +347,7 @@ impl Transport for GreenSocket {
     }
 
     fn local_addr(&self) -> Option<Addr> {
-        match &*self.0 {
+        match &self.0.stream {
             Stream::Tcp(stream) => stream.local_addr().ok().map(Addr::from),
             Stream::Unix(stream) => stream.local_addr().ok().map(Addr::from),
         }

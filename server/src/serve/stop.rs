@@ -58,14 +58,12 @@ impl fmt::Debug for ServerHandle {
 /// The live connections of a server.
 pub(crate) struct Registry<T>(Arc<Mutex<Live<T>>>);
 
-/// Each connection's mark of idleness, and its socket.
-type Live<T> = Slab<(Arc<AtomicBool>, T)>;
+type Live<T> = Slab<T>;
 
 /// A connection's place in the [`Registry`], given up when dropped.
 pub(crate) struct Registered<T: Transport> {
     registry: Registry<T>,
     key: usize,
-    idle: Arc<AtomicBool>,
 }
 
 impl<T> Clone for Registry<T> {
@@ -80,9 +78,8 @@ impl<T: Transport> Registry<T> {
     }
 
     pub(crate) fn register(&self, socket: T) -> Registered<T> {
-        let idle = Arc::new(AtomicBool::new(false));
-        let key = self.lock().insert((Arc::clone(&idle), socket));
-        Registered { registry: self.clone(), key, idle }
+        let key = self.lock().insert(socket);
+        Registered { registry: self.clone(), key }
     }
 
     /// How many connections are live.
@@ -93,7 +90,7 @@ impl<T: Transport> Registry<T> {
     /// Makes the idle connections see the end of their input. Only the receiving side is closed: a request that has
     /// arrived at this very moment is still answered.
     pub(crate) fn end_idle(&self) {
-        for socket in self.sockets(|idle| idle) {
+        for socket in self.sockets(T::is_idle) {
             let _ = socket.shutdown(Shutdown::Read);
         }
     }
@@ -105,22 +102,14 @@ impl<T: Transport> Registry<T> {
         }
     }
 
-    fn sockets(&self, wanted: impl Fn(bool) -> bool) -> Vec<T> {
+    fn sockets(&self, wanted: impl Fn(&T) -> bool) -> Vec<T> {
         let live = self.lock();
-        let wanted = live.iter().filter(|(_, (idle, _))| wanted(idle.load(Ordering::SeqCst)));
-        wanted.map(|(_, (_, socket))| socket.clone()).collect()
+        live.iter().map(|(_, socket)| socket).filter(|socket| wanted(socket)).cloned().collect()
     }
 
     /// Nothing that can panic runs under the lock, so a poisoned one is whole all the same.
     fn lock(&self) -> MutexGuard<'_, Live<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<T: Transport> Registered<T> {
-    /// Where the connection says whether it is idle: between two requests, with nothing read of the next.
-    pub(crate) fn idle(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.idle)
     }
 }
 

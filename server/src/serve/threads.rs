@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -20,7 +20,7 @@ use super::exchange::live;
 use super::listen::{AcceptFailure, Backoff, Listener};
 use super::settings::Settings;
 use super::stop::{Registered, Registry, ServerHandle};
-use super::transport::Transport;
+use super::transport::{Transport, with_read_buffer};
 use crate::app::{Addr, Handler};
 
 /// Accepts on all listeners in this thread until the server is stopped, and waits for the connections' threads.
@@ -82,9 +82,12 @@ impl Threads {
     }
 
     fn start(&self, socket: Socket, peer: SockAddr) {
-        let socket = ThreadSocket(Arc::new(socket));
+        let socket = ThreadSocket(Arc::new(Blocking {
+            socket,
+            idle: AtomicBool::new(false),
+            read_timeout: AtomicU64::new(0),
+        }));
         let place = self.live.register(socket.clone());
-        let idle = place.idle();
         let (settings, handle, app) =
             (Arc::clone(&self.settings), self.handle.clone(), Arc::clone(&self.app));
         let leaving =
@@ -93,7 +96,7 @@ impl Threads {
         let spawned = std::thread::Builder::new().name(format!("connection {peer}")).spawn(move || {
             let _leaving = leaving;
             if socket.set_write_timeout(Some(settings.write_timeout)).is_ok() {
-                live(&Conn::new(socket, peer, settings, handle, idle), &*app);
+                live(&Conn::new(socket, peer, settings, handle), &*app);
             }
         });
         if let Err(error) = spawned {
@@ -172,44 +175,75 @@ fn wait_woken(woken: &UnixStream, most: Option<Duration>) -> io::Result<()> {
 
 /// A blocking socket.
 #[derive(Clone)]
-struct ThreadSocket(Arc<Socket>);
+struct ThreadSocket(Arc<Blocking>);
+
+struct Blocking {
+    socket: Socket,
+    idle: AtomicBool,
+    /// What the socket was told last, in nanoseconds, so that it is told changes only. 0: nothing yet.
+    read_timeout: AtomicU64,
+}
 
 impl Transport for ThreadSocket {
-    fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        (&*self.0).read(buf)
+    /// Its thread would have nothing else to do.
+    const PATIENCE: Option<Duration> = None;
+
+    fn read(&self, buf: &mut [u8], wait: Duration) -> io::Result<usize> {
+        let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+        // Only the connection's own thread reads.
+        if self.0.read_timeout.swap(nanos, Ordering::Relaxed) != nanos {
+            self.0.socket.set_read_timeout(Some(wait))?;
+        }
+        loop {
+            match (&self.0.socket).read(buf) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn read_with<R>(&self, wait: Duration, take: impl FnOnce(&[u8]) -> R) -> io::Result<R> {
+        with_read_buffer(|buffer| {
+            let count = self.read(buffer, wait)?;
+            Ok(take(&buffer[..count]))
+        })
+    }
+
+    fn set_idle(&self, idle: bool) {
+        self.0.idle.store(idle, Ordering::SeqCst);
+    }
+
+    fn is_idle(&self) -> bool {
+        self.0.idle.load(Ordering::SeqCst)
     }
 
     fn write(&self, buf: &[u8]) -> io::Result<usize> {
-        (&*self.0).write(buf)
+        (&self.0.socket).write(buf)
     }
 
     fn write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        (&*self.0).write_vectored(bufs)
+        (&self.0.socket).write_vectored(bufs)
     }
 
     fn send_file(&self, file: &File, offset: u64, length: usize) -> io::Result<usize> {
         let offset = usize::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-        self.0.sendfile(file, offset, NonZeroUsize::new(length))
-    }
-
-    fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.0.set_read_timeout(timeout)
+        self.0.socket.sendfile(file, offset, NonZeroUsize::new(length))
     }
 
     fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.0.set_write_timeout(timeout)
+        self.0.socket.set_write_timeout(timeout)
     }
 
     fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.0.shutdown(how)
+        self.0.socket.shutdown(how)
     }
 
     fn reset_on_close(&self) {
-        let _ = self.0.set_linger(Some(Duration::ZERO));
+        let _ = self.0.socket.set_linger(Some(Duration::ZERO));
     }
 
     fn local_addr(&self) -> Option<Addr> {
-        self.0.local_addr().ok().as_ref().map(addr)
+        self.0.socket.local_addr().ok().as_ref().map(addr)
     }
 
     fn yield_now(&self) {

@@ -1,5 +1,6 @@
 //! What a connection needs of its socket and of the threads it runs on.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
@@ -11,8 +12,23 @@ use crate::app::Addr;
 ///
 /// A handle: cloning gives another one to the same socket, through which the server can close it.
 pub(crate) trait Transport: Clone + 'static {
-    /// Reads what is there, or waits for it.
-    fn read(&self, buf: &mut [u8]) -> io::Result<usize>;
+    /// How long a connection that waits for its next request stays with its thread, before the thread ends and leaves it
+    /// to whoever watches the sockets. `None`: as long as it takes.
+    const PATIENCE: Option<Duration>;
+
+    /// Reads what is there, or waits for it about as long as `wait`, which is not zero: a caller to whom a little less
+    /// matters looks at the clock.
+    fn read(&self, buf: &mut [u8], wait: Duration) -> io::Result<usize>;
+
+    /// As `read`, into memory that all connections of this thread share; `take` gets to see it. Nothing is held for this
+    /// connection while it waits.
+    fn read_with<R>(&self, wait: Duration, take: impl FnOnce(&[u8]) -> R) -> io::Result<R>;
+
+    /// Notes whether the connection waits for a request of which nothing has come.
+    fn set_idle(&self, idle: bool);
+
+    /// Whether it does: then the server may end it when it stops.
+    fn is_idle(&self) -> bool;
 
     /// Writes at least one byte of `buf`, which is not empty.
     fn write(&self, buf: &[u8]) -> io::Result<usize>;
@@ -22,9 +38,6 @@ pub(crate) trait Transport: Clone + 'static {
 
     /// Sends at least one byte of the file, by sendfile(2). 0: the file ends there.
     fn send_file(&self, file: &File, offset: u64, length: usize) -> io::Result<usize>;
-
-    /// How long reads wait from now on; `None`, without end.
-    fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()>;
 
     /// How long each write waits for progress from now on; `None`, without end.
     fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()>;
@@ -46,6 +59,19 @@ pub(crate) trait Transport: Clone + 'static {
 
     /// Runs `f`, unwinding it when `limit` is over; `None` then.
     fn within<R>(limit: Duration, f: impl FnOnce() -> R) -> Option<R>;
+}
+
+/// How much is read at once by [`Transport::read_with`].
+pub(super) const READ: usize = 16 * 1024;
+
+thread_local! {
+    /// What all connections of this thread read into.
+    static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into_boxed_slice());
+}
+
+/// Calls `f` with this thread's read buffer. `f` must not suspend.
+pub(super) fn with_read_buffer<R>(f: impl FnOnce(&mut [u8]) -> R) -> R {
+    READ_BUFFER.with_borrow_mut(|buffer| f(buffer))
 }
 
 /// Whether a read or write gave up because its time was over.
