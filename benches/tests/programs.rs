@@ -28,23 +28,6 @@ fn compare_refuses_what_it_cannot_measure() {
 }
 
 #[test]
-fn marks_refuses_what_it_does_not_know() {
-    for (arguments, complaint) in [
-        (&["--only", "nothing"][..], "there is no row `nothing`"),
-        (&["--peers", "nobody"], "there is no peer `nobody`"),
-        (&["--seconds", "0"], "must be more than 0"),
-    ] {
-        let output = Command::new(env!("CARGO_BIN_EXE_marks"))
-            .args(["--no-setup", "--installed", "."])
-            .args(arguments)
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && text.contains(complaint), "{arguments:?}: {text}");
-    }
-}
-
-#[test]
 fn runtime_marks_measures_what_is_asked_for_and_judges_it() {
     let json = std::env::temp_dir().join(format!("runtime-marks-{}.json", std::process::id()));
     let run = |arguments: &[&str]| {
@@ -64,4 +47,21 @@ fn runtime_marks_measures_what_is_asked_for_and_judges_it() {
     assert!(figures.unwrap().contains("\"met\": true"));
     let (success, text) = run(&["--only", "nonsense"]);
     assert!(!success && text.contains("no benchmark `nonsense`"), "{text}");
+}
+
+#[test]
+fn marks_refuses_what_it_does_not_know() {
+    for (arguments, complaint) in [
+        (&["--only", "nothing"][..], "there is no row `nothing`"),
+        (&["--peers", "nobody"], "there is no peer `nobody`"),
+        (&["--seconds", "0"], "must be more than 0"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_marks"))
+            .args(["--no-setup", "--installed", "."])
+            .args(arguments)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && text.contains(complaint), "{arguments:?}: {text}");
+    }
 }

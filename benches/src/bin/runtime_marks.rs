@@ -100,6 +100,7 @@ fn all(options: &Options) -> io::Result<()> {
         eprintln!("building the peers");
         programs.extend(peers(&options.installed.clone().unwrap_or_else(|| target.join("peers"))));
     }
+    let machine = Machine::here();
     // the programs inherit it
     if let Some(cpus) = Cpus::choose()? {
         cpus.pin_load()?;
@@ -109,7 +110,7 @@ fn all(options: &Options) -> io::Result<()> {
         eprintln!("{bench}");
         found.extend(measure(bench, &mut programs, options));
     }
-    let report = Report { machine: Machine::here(), parked: options.parked, found };
+    let report = Report { machine, parked: options.parked, found };
     print!("{}", report.text());
     let json = options.json.clone().unwrap_or_else(|| target.join("runtime_marks.json"));
     write(&json, &format!("{:#}\n", report.json()))?;
