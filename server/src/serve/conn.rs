@@ -20,7 +20,7 @@ use super::settings::Settings;
 use super::stop::ServerHandle;
 use super::transport::{Transport, is_timeout};
 use crate::app::{Addr, BodyError, Connection};
-use crate::http::{Extent, ParseError};
+use crate::http::{Extent, Head, ParseError};
 
 /// How much of a body that nobody read is read away to keep a connection alive, and for how long.
 const DRAIN_BYTES: u64 = 64 * 1024;
@@ -43,6 +43,8 @@ pub(crate) struct Conn<T: Transport> {
     pub(crate) server: ServerHandle,
     input: RefCell<Input>,
     output: RefCell<Output>,
+    /// The head of a request that the handler is about to get.
+    pub(crate) head: Cell<Option<Head>>,
     /// The number of the request under way; bodies of other numbers are stale.
     request: Cell<u64>,
     /// A final response to the request under way has begun, so that `100 Continue` would come too late.
@@ -75,6 +77,7 @@ impl<T: Transport> Conn<T> {
             server,
             input: RefCell::new(Input::new()),
             output: RefCell::default(),
+            head: Cell::new(None),
             request: Cell::new(0),
             answering: Cell::new(false),
             served_any: Cell::new(false),
@@ -100,7 +103,8 @@ impl<T: Transport> Conn<T> {
 
     /// Sends what lies in the output.
     pub(crate) fn flush(&self) -> io::Result<()> {
-        self.output()?.send(&self.io, [&[], &[]])
+        let mut output = self.output()?;
+        if output.is_empty() { Ok(()) } else { output.send(&self.io, [&[], &[]]) }
     }
 
     /// Gives way to others after a while of work without having to wait.
@@ -114,6 +118,7 @@ impl<T: Transport> Conn<T> {
 
     /// Waits for the next request's head. What the output holds is sent before waiting, but not if a whole request has come
     /// already: answers to pipelined requests go out together. With `leave` the wait may end in [`NoRequest::Idle`].
+    #[inline(never)]
     pub(crate) fn next_head(&self, leave: bool) -> Result<(Bytes, Extent), NoRequest> {
         let mut input = self.input().map_err(|_| NoRequest::Ended)?;
         let mut found = input.find_head(&self.settings.limits);
@@ -128,6 +133,7 @@ impl<T: Transport> Conn<T> {
                 Err(error) => return Err(refusal(error)),
             }
             self.flush().map_err(|_| NoRequest::Ended)?;
+            self.output().map_err(|_| NoRequest::Ended)?.rest();
             found = if input.is_empty() {
                 self.read_idle(&mut input, leave)?
             } else {
@@ -188,6 +194,7 @@ impl<T: Transport> Conn<T> {
     /// Ends the connection after its last response. If the client may still be sending, closing at once would reset the
     /// connection and could destroy that response on its way (RFC 9112, 9.6): then half of it is closed, and what comes is
     /// read away for a while.
+    #[inline(never)]
     pub(crate) fn close(&self, refused: bool) {
         if self.flush().is_err() {
             return;
