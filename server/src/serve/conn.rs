@@ -50,6 +50,8 @@ pub(crate) struct Conn<T: Transport> {
     /// A final response to the request under way has begun, so that `100 Continue` would come too late.
     pub(crate) answering: Cell<bool>,
     pub(crate) served_any: Cell<bool>,
+    /// What lies in the output will be sent when this green thread waits.
+    flush_is_due: Cell<bool>,
     /// What was done without giving way to others: requests served, pieces of bodies read.
     busy: Cell<u32>,
 }
@@ -81,6 +83,7 @@ impl<T: Transport> Conn<T> {
             request: Cell::new(0),
             answering: Cell::new(false),
             served_any: Cell::new(false),
+            flush_is_due: Cell::new(false),
             busy: Cell::new(0),
         })
     }
@@ -114,6 +117,24 @@ impl<T: Transport> Conn<T> {
             self.busy.set(0);
             self.io.yield_now();
         }
+    }
+
+    /// Has what lies in the output sent when this green thread next waits: an answer may stay for the next one to go out
+    /// with it, but not while the next one's handler waits.
+    pub(crate) fn flush_when_waiting(self: &Rc<Self>) {
+        if self.flush_is_due.replace(true) {
+            return;
+        }
+        // Weak, since the connection must be able to end or to be idle before that.
+        let conn = Rc::downgrade(self);
+        T::when_waiting(move || {
+            let Some(conn) = conn.upgrade() else { return };
+            conn.flush_is_due.set(false);
+            // If it is being written to at this moment, all will be sent as it is.
+            if let Ok(mut output) = conn.output() {
+                output.send_earlier(&conn.io, conn.answering.get());
+            }
+        });
     }
 
     /// Waits for the next request's head. What the output holds is sent before waiting, but not if a whole request has come

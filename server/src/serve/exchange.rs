@@ -294,7 +294,9 @@ fn settle<T: Transport>(conn: &Rc<Conn<T>>, alive: bool) -> After {
     let more_has_come = conn.input().is_ok_and(|input| input.body_left() == Some(0) && !input.is_empty());
     let gathered = conn.output().map_or(0, |output| output.buffer.len());
     // If another request has come already its answer is sent together with this one, unless it is long enough as it is.
-    if (!more_has_come || gathered > GATHER) && conn.flush().is_err() {
+    if more_has_come && gathered <= GATHER {
+        conn.flush_when_waiting();
+    } else if conn.flush().is_err() {
         return After::Torn;
     }
     if conn.drain() { After::Alive } else { After::Close { refused: false } }

@@ -348,6 +348,15 @@ impl Transport for GreenSocket {
         either!(self, stream => (&mut &*stream).write(buf))
     }
 
+    fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
+        either!(self, stream => stream.try_write(buf))
+    }
+
+    fn when_waiting(f: impl FnOnce() + 'static) {
+        // It starts when the hub is next reached.
+        drop(greenlet::spawn(f));
+    }
+
     fn write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         either!(self, stream => (&mut &*stream).write_vectored(bufs))
     }

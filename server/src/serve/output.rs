@@ -112,6 +112,21 @@ impl Output {
         Ok(())
     }
 
+    /// Sends what there is room for of the answers before the current one, or of all if none has begun. Never suspends.
+    pub(crate) fn send_earlier<T: Transport>(&mut self, io: &T, answering: bool) {
+        let earlier = match self.start {
+            Some(start) if answering => start,
+            Some(_) | None => self.buffer.len(),
+        };
+        if self.failed || earlier == 0 {
+            return;
+        }
+        // A failure shows when the rest is sent.
+        let Ok(sent) = io.try_write(&self.buffer[..earlier]) else { return };
+        self.buffer.drain(..sent);
+        self.start = self.start.and_then(|start| start.checked_sub(sent)).filter(|_| answering);
+    }
+
     /// Makes the gathered data a chunk, of which `more` is the end, and sends it if it is large.
     fn end_chunk<T: Transport>(&mut self, io: &T, more: &[u8]) -> io::Result<()> {
         let size = self.chunk.len() + more.len();
