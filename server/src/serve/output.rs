@@ -3,14 +3,13 @@
 use std::io::{self, IoSlice, Write};
 
 use super::conn::Conn;
+use super::spare;
 use super::transport::Transport;
 use crate::http::framing::ResponseBody;
 use crate::http::{CONTINUE, encode_chunk_size};
 
 /// How many bytes are gathered before they are sent unasked.
 pub(crate) const GATHER: usize = 16 * 1024;
-/// A buffer that has grown beyond this is not kept.
-const KEEP: usize = 64 * 1024;
 
 /// The sending side of a connection.
 #[derive(Debug, Default)]
@@ -30,9 +29,22 @@ pub(crate) struct Output {
 impl Output {
     /// A response begins.
     pub(crate) fn begin(&mut self) {
+        if self.buffer.capacity() == 0 {
+            self.buffer = spare::output();
+        }
         self.start = Some(self.buffer.len());
         self.chunk.clear();
         self.body_sent = 0;
+    }
+
+    /// Gives the buffers back while nothing is to be sent.
+    pub(crate) fn rest(&mut self) {
+        if self.buffer.is_empty() {
+            spare::keep_output(std::mem::take(&mut self.buffer));
+        }
+        if self.chunk.capacity() > 0 {
+            self.chunk = Vec::new();
+        }
     }
 
     /// Takes the current response back, if nothing of it was sent.
@@ -57,6 +69,11 @@ impl Output {
         };
         self.buffer.splice(at..at, CONTINUE.iter().copied());
         true
+    }
+
+    /// Whether nothing is to be sent; not so after a failure, of which the next one to send shall hear.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.buffer.is_empty() && !self.failed
     }
 
     /// Whether the client can't be reached any more.
@@ -92,10 +109,22 @@ impl Output {
         }
         *failed = false;
         buffer.clear();
-        if buffer.capacity() > KEEP {
-            buffer.shrink_to(GATHER);
-        }
         Ok(())
+    }
+
+    /// Sends what there is room for of the answers before the current one, or of all if none has begun. Never suspends.
+    pub(crate) fn send_earlier<T: Transport>(&mut self, io: &T, answering: bool) {
+        let earlier = match self.start {
+            Some(start) if answering => start,
+            Some(_) | None => self.buffer.len(),
+        };
+        if self.failed || earlier == 0 {
+            return;
+        }
+        // A failure shows when the rest is sent.
+        let Ok(sent) = io.try_write(&self.buffer[..earlier]) else { return };
+        self.buffer.drain(..sent);
+        self.start = self.start.and_then(|start| start.checked_sub(sent)).filter(|_| answering);
     }
 
     /// Makes the gathered data a chunk, of which `more` is the end, and sends it if it is large.
