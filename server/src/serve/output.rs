@@ -9,7 +9,7 @@ use crate::http::framing::ResponseBody;
 use crate::http::{CONTINUE, encode_chunk_size};
 
 /// How many bytes are gathered before they are sent unasked.
-pub(crate) const GATHER: usize = 16 * 1024;
+pub(crate) const GATHER: usize = 32 * 1024;
 
 /// The sending side of a connection.
 #[derive(Debug, Default)]
@@ -82,7 +82,7 @@ impl Output {
     }
 
     /// Sends the buffer and then `tail`. Suspends while the client takes nothing.
-    pub(crate) fn send<T: Transport>(&mut self, io: &T, tail: [&[u8]; 2]) -> io::Result<()> {
+    pub(crate) fn send<T: Transport>(&mut self, io: &T, tail: [&[u8]; 3]) -> io::Result<()> {
         let Output { buffer, start, failed, .. } = self;
         if *failed {
             return Err(io::ErrorKind::BrokenPipe.into());
@@ -90,8 +90,9 @@ impl Output {
         *start = None;
         // Until all is sent: an unwinding in between leaves bytes half sent, which must not be sent again.
         *failed = true;
-        let mut slices = [IoSlice::new(buffer), IoSlice::new(tail[0]), IoSlice::new(tail[1])];
-        let used = if !tail[1].is_empty() { 3 } else { 1 + usize::from(!tail[0].is_empty()) };
+        let pieces = [buffer, tail[0], tail[1], tail[2]];
+        let used = pieces.iter().rposition(|piece| !piece.is_empty()).map_or(0, |last| last + 1);
+        let mut slices = pieces.map(IoSlice::new);
         let mut left = &mut slices[..used];
         // Drops empty slices in front.
         IoSlice::advance_slices(&mut left, 0);
@@ -134,13 +135,18 @@ impl Output {
             return Ok(());
         }
         encode_chunk_size(&mut self.buffer, size);
-        self.buffer.append(&mut self.chunk);
-        if more.len() > GATHER {
-            return self.send(io, [more, b"\r\n"]);
+        if size > GATHER {
+            // Sent from where it lies.
+            let mut chunk = std::mem::take(&mut self.chunk);
+            let sent = self.send(io, [&chunk, more, b"\r\n"]);
+            chunk.clear();
+            self.chunk = chunk;
+            return sent;
         }
+        self.buffer.append(&mut self.chunk);
         self.buffer.extend_from_slice(more);
         self.buffer.extend_from_slice(b"\r\n");
-        if self.buffer.len() > GATHER { self.send(io, [&[], &[]]) } else { Ok(()) }
+        if self.buffer.len() > GATHER { self.send(io, [&[]; 3]) } else { Ok(()) }
     }
 }
 
@@ -242,7 +248,7 @@ impl<T: Transport> Write for BodyOut<'_, T> {
         if output.buffer.len() + data.len() <= GATHER {
             output.buffer.extend_from_slice(data);
         } else {
-            output.send(io, [data, &[]])?;
+            output.send(io, [data, &[], &[]])?;
         }
         output.body_sent += data.len() as u64;
         Ok(data.len())
@@ -252,6 +258,6 @@ impl<T: Transport> Write for BodyOut<'_, T> {
         let io = self.conn.io();
         let mut output = self.conn.output()?;
         output.end_chunk(io, &[])?;
-        output.send(io, [&[], &[]])
+        output.send(io, [&[]; 3])
     }
 }
