@@ -1,9 +1,10 @@
 //! Why a wait or a greenlet ended otherwise than hoped: small enums, each variant one cause.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Why a blocking call gave up waiting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,25 +87,28 @@ impl std::error::Error for LoopExit {}
 
 /// A panic that ended a greenlet or was caught by [`catch_panic`](crate::catch_panic).
 pub struct Panic {
-    payload: Box<dyn Any + Send>,
+    /// Never locked: in a lock because that makes the whole `Sync`, as errors that travel on must be.
+    payload: Mutex<Box<dyn Any + Send>>,
+    message: Cow<'static, str>,
     location: Option<String>,
     greenlet: String,
 }
 
 impl Panic {
     pub(crate) fn new(payload: Box<dyn Any + Send>, location: Option<String>, greenlet: String) -> Panic {
-        Panic { payload, location, greenlet }
+        let message = if let Some(text) = payload.downcast_ref::<&'static str>() {
+            Cow::Borrowed(*text)
+        } else if let Some(text) = payload.downcast_ref::<String>() {
+            Cow::Owned(text.clone())
+        } else {
+            Cow::Borrowed("a value that is no string")
+        };
+        Panic { payload: Mutex::new(payload), message, location, greenlet }
     }
 
     /// What the panic said; a stand-in where its payload is no string.
     pub fn message(&self) -> &str {
-        if let Some(text) = self.payload.downcast_ref::<&'static str>() {
-            text
-        } else if let Some(text) = self.payload.downcast_ref::<String>() {
-            text
-        } else {
-            "a value that is no string"
-        }
+        &self.message
     }
 
     /// Where it happened, as `file:line:column`. `None` for a payload raised by
@@ -120,16 +124,11 @@ impl Panic {
 
     /// The payload, as [`catch_unwind`](std::panic::catch_unwind) would have returned it.
     pub fn into_payload(self) -> Box<dyn Any + Send> {
-        self.payload
-    }
-
-    /// Goes on panicking, without calling the panic hook again.
-    pub fn resume(self) -> ! {
-        crate::unwind::resume(self)
+        self.into_parts().0
     }
 
     pub(crate) fn into_parts(self) -> (Box<dyn Any + Send>, Option<String>) {
-        (self.payload, self.location)
+        (self.payload.into_inner().unwrap_or_else(PoisonError::into_inner), self.location)
     }
 }
 

@@ -77,10 +77,10 @@ impl Fiber {
     pub(crate) fn resume(&self) -> bool {
         assert!(!self.running.replace(true), "a green thread was resumed from inside itself");
         // SAFETY: `running` was false, so no other `resume` is active on this fiber and nobody else borrows the
-        // coroutine: `new` and `into_stack` have exclusive access, `suspend` does not touch it. `Fiber` is
+        // coroutine: `new` has exclusive access, `take_stack` checks `running` too, `suspend` does not touch it. `Fiber` is
         // `!Sync`, so no other thread is involved.
         let coroutine = unsafe { &mut *self.coroutine.get() };
-        let done = match coroutine.as_mut().expect("present until into_stack").resume(()) {
+        let done = match coroutine.as_mut().expect("present until take_stack").resume(()) {
             CoroutineResult::Yield(()) => false,
             CoroutineResult::Return(()) => true,
         };
@@ -97,7 +97,7 @@ impl Fiber {
     ///
     /// # Panics
     /// When called from anywhere but this fiber's own stack.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn suspend(&self) {
         let here = stack::here();
         self.left_at.set(here);
@@ -123,9 +123,14 @@ impl Fiber {
         let _ = unsafe { self.bounds.discard_below(self.left_at.get()) };
     }
 
-    /// The stack of a fiber that has ended.
-    pub(crate) fn into_stack(mut self) -> Stack {
-        self.coroutine.get_mut().take().expect("taken once").into_stack()
+    /// The stack of a fiber that has ended; `None` if it has not, and the second time.
+    pub(crate) fn take_stack(&self) -> Option<Stack> {
+        if self.running.get() {
+            return None;
+        }
+        // SAFETY: the fiber does not run, so no `resume` holds the coroutine, and nobody else refers to it.
+        let coroutine = unsafe { &mut *self.coroutine.get() };
+        coroutine.take_if(|coroutine| coroutine.done()).map(Coroutine::into_stack)
     }
 }
 

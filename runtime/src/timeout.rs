@@ -85,6 +85,7 @@ impl Drop for TimeoutScope {
 /// Parks the greenlet for at least `duration` (`gevent.sleep`). Main drives the hub meanwhile.
 ///
 /// In a destructor that runs while unwinding, and while the thread exits, it returns at once.
+#[inline]
 pub fn sleep(duration: Duration) {
     use crate::greenlet::{WaitsFor, Wake};
 
@@ -103,6 +104,7 @@ pub fn sleep(duration: Duration) {
 
 /// Goes to the back of the ready queue and lets the others run (`gevent.sleep(0)`). In a destructor that runs
 /// while unwinding it returns at once.
+#[inline]
 pub fn yield_now() {
     Hub::get().yield_now();
 }

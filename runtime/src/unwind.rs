@@ -62,11 +62,13 @@ pub fn catch_panic<T>(f: impl FnOnce() -> T) -> Result<T, Panic> {
     }
 }
 
-/// Goes on panicking with a caught panic; who catches it next still learns where it began.
-pub(crate) fn resume(panic: Panic) -> ! {
-    let (payload, location) = panic.into_parts();
-    let _ = LOCATION.try_with(|cell| cell.replace(location));
-    panic::resume_unwind(payload)
+impl Panic {
+    /// Goes on panicking, without calling the panic hook again. Who catches it next still learns where it began.
+    pub fn resume(self) -> ! {
+        let (payload, location) = self.into_parts();
+        let _ = LOCATION.try_with(|cell| cell.replace(location));
+        panic::resume_unwind(payload)
+    }
 }
 
 /// Logs a panic of values that were dropped where nobody could catch it.

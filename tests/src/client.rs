@@ -126,10 +126,15 @@ impl Client {
         }
     }
 
-    /// Makes the kernel's receive buffer small, so that a server's writes soon find no room.
+    /// Makes the kernel's receive buffer as small as can be, so that a server's writes soon find no room.
     pub fn shrink_receive_buffer(&self) {
+        self.shrink_receive_buffer_to(4096);
+    }
+
+    /// Makes the kernel's receive buffer this small.
+    pub fn shrink_receive_buffer_to(&self, bytes: usize) {
         if let Stream::Tcp(stream) = &self.stream {
-            SockRef::from(stream).set_recv_buffer_size(4096).expect("SO_RCVBUF");
+            SockRef::from(stream).set_recv_buffer_size(bytes).expect("SO_RCVBUF");
         }
     }
 

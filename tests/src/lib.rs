@@ -17,5 +17,5 @@ pub use client::{Client, request};
 pub use process::{Binary, ServerBuilder, ServerProcess};
 pub use response::{Framing, ReadError, Response};
 pub use scratch::Scratch;
-pub use sys::{Proc, raise_open_files_limit, send_signal};
+pub use sys::{Proc, limit_open_files, raise_open_files_limit, send_signal};
 pub use wait::{PATIENCE, eventually, eventually_some, in_time};

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::sys::{Proc, send_signal, try_send_signal};
+use crate::sys::{Proc, raise_open_files_limit, send_signal, try_send_signal};
 use crate::{Client, PATIENCE, Response, eventually, eventually_some};
 
 /// The `greenserve` executable.
@@ -29,14 +29,7 @@ impl Binary {
 
     /// A command for the executable, with no input and none of the environment's settings for it.
     pub fn command() -> Command {
-        let mut command = Command::new(Binary::path());
-        command.stdin(Stdio::null());
-        for (name, _) in env::vars_os() {
-            if name.to_string_lossy().starts_with("GREENSERVE_") {
-                command.env_remove(name);
-            }
-        }
-        command
+        command_for(Binary::path())
     }
 
     /// Runs it with these arguments to its end and returns all it said.
@@ -60,12 +53,19 @@ impl Binary {
 /// How a [`ServerProcess`] is to be started.
 #[derive(Debug)]
 pub struct ServerBuilder {
+    program: Option<PathBuf>,
     args: Vec<OsString>,
     envs: Vec<(OsString, OsString)>,
     binds: Vec<String>,
 }
 
 impl ServerBuilder {
+    /// Starts this executable, which has the same command line, instead of `greenserve`.
+    pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
+        self.program = Some(path.into());
+        self
+    }
+
     /// Adds arguments.
     pub fn args<I: IntoIterator<Item = S>, S: Into<OsString>>(mut self, args: I) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
@@ -92,12 +92,12 @@ impl ServerBuilder {
         if self.binds.is_empty() {
             self.binds.push("127.0.0.1:0".to_owned());
         }
-        let mut command = Binary::command();
+        let mut command = command_for(self.program.as_deref().unwrap_or_else(|| Binary::path()));
         command.args(&self.args).envs(self.envs).stdout(Stdio::piped()).stderr(Stdio::piped());
         for bind in &self.binds {
             command.args(["--bind", bind]);
         }
-        let mut child = Reaped(command.spawn().expect("the greenserve binary starts"));
+        let mut child = Reaped(command.spawn().expect("the server's binary starts"));
         let stdout = Capture::of(child.0.stdout.take());
         let stderr = Capture::of(child.0.stderr.take());
         let start = Instant::now();
@@ -136,7 +136,7 @@ impl ServerProcess {
 
     /// For more than arguments: addresses to bind, an environment.
     pub fn builder() -> ServerBuilder {
-        ServerBuilder { args: Vec::new(), envs: Vec::new(), binds: Vec::new() }
+        ServerBuilder { program: None, args: Vec::new(), envs: Vec::new(), binds: Vec::new() }
     }
 
     /// The process id.
@@ -303,12 +303,27 @@ fn wait_for_exit(child: &mut Child, deadline: Duration) -> Option<ExitStatus> {
     }
 }
 
+fn command_for(program: &Path) -> Command {
+    // A test may hold a thousand connections, and many tests run in one process.
+    raise_open_files_limit();
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null()).env_remove("PORT").env_remove("WEB_CONCURRENCY");
+    for (name, _) in env::vars_os() {
+        if name.to_string_lossy().starts_with("GREENSERVE_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// Builds the binary with the cargo that runs the tests and asks that cargo where it lies.
 fn build() -> PathBuf {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.args(["build", "--package", "greenserve", "--bin", "greenserve", "--message-format", "json"]);
-    command.args(["--profile", &profile()]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    // as cargo says it now: the one of the build may be another checkout that shared its target directory
+    let here = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    command.args(["--profile", &profile()]).current_dir(here);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("cargo starts");
     let messages = BufReader::new(child.stdout.take().expect("a piped child"));
     let path = messages

@@ -37,6 +37,18 @@ pub fn raise_open_files_limit() -> u64 {
     limit.rlim_cur
 }
 
+/// Limits the descriptors that the process `pid` may have open from now on.
+///
+/// # Panics
+/// When the kernel refuses.
+pub fn limit_open_files(pid: u32, most: u64) {
+    let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+    let pid = libc::pid_t::try_from(pid).expect("a process id");
+    // SAFETY: the new limit is a live rlimit which the kernel only reads; the old one is not asked for.
+    let set = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, &limit, std::ptr::null_mut()) };
+    assert_eq!(set, 0, "prlimit: {}", io::Error::last_os_error());
+}
+
 /// What `/proc` says about a process.
 #[derive(Debug, Clone, Copy)]
 pub struct Proc(u32);

@@ -5,6 +5,8 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::sys::raise_open_files_limit;
+
 /// How long a test waits for what must happen before it gives up: long enough for a debug build on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -42,6 +44,8 @@ pub fn eventually_some<T>(deadline: Duration, mut attempt: impl FnMut() -> Optio
 /// With `f`'s panic; or when it is late, which leaves its thread behind.
 #[track_caller]
 pub fn in_time<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
+    // Many tests run in one process, and each thread's hub has descriptors of its own.
+    raise_open_files_limit();
     let (done, result) = mpsc::channel();
     let runner = thread::Builder::new().name("main".to_owned()).spawn(move || {
         let value = f();

@@ -77,7 +77,7 @@ fn nothing_grows_however_often_it_is_used() {
     let jobs: Vec<_> = (0..10)
         .map(|_| {
             let together = together.clone();
-            spawn(move || unblock(move || drop(together.wait())))
+            spawn(move || unblock(move || together.wait().is_leader()))
         })
         .collect();
     greenlet::join_all(&jobs, PATIENCE).unwrap();

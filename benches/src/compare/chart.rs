@@ -220,7 +220,7 @@ fn round_125(value: f64, towards: fn(f64) -> f64) -> f64 {
 }
 
 /// Text as it may stand in HTML and in attributes.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

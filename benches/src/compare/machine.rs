@@ -101,7 +101,7 @@ impl Cpus {
     }
 
     /// Binds the calling thread, and processes that it will start, to the server's processor.
-    pub(super) fn pin_server(self) -> io::Result<()> {
+    pub(crate) fn pin_server(self) -> io::Result<()> {
         pin(self.server)
     }
 }

@@ -12,8 +12,10 @@ mod page;
 mod server;
 mod table;
 
+pub(crate) use chart::escape;
 pub use machine::{Cpus, Machine, raise_descriptor_limit};
 pub use measurement::{Figures, Kind, Load, Measurement};
+pub(crate) use page::STYLE;
 pub use page::page;
 pub use server::{Server, Usage, build_server};
 pub use table::table;

@@ -307,7 +307,7 @@ fn digits(ratio: f64) -> String {
     }
 }
 
-const STYLE: &str = "
+pub(crate) const STYLE: &str = "
 :root { --text: #1d2126; --dim: #5f6873; --page: #fbfbf9; --card: #fff; --rule: #e2e4e0; --green: #00805c; --threads: #c04f00; --failed: #b3261e; }
 @media (prefers-color-scheme: dark) { :root { --text: #e6e8ea; --dim: #9aa4af; --page: #14171a; --card: #1c2024; --rule: #31373d; --green: #3ddba8; --threads: #ff9a52; --failed: #ff8a80; } }
 * { box-sizing: border-box; }

@@ -89,6 +89,11 @@ impl<S: Read + Write> Client<S> {
         Client { stream, responses: Responses::new() }
     }
 
+    /// The stream it was made of.
+    pub fn stream(&self) -> &S {
+        &self.stream
+    }
+
     /// Sends the bytes of one or more requests.
     pub fn send(&mut self, requests: &[u8]) -> Result<(), Failure> {
         self.stream.write_all(requests).map_err(|error| match error.kind() {

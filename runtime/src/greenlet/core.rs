@@ -54,6 +54,8 @@ pub(crate) enum WaitsFor {
     Writable(RawFd),
     Event,
     Semaphore,
+    QueueItem,
+    QueueSpace,
     PoolSlot,
     Pool,
     Scope,
@@ -71,6 +73,8 @@ impl fmt::Display for WaitsFor {
             WaitsFor::Writable(fd) => write!(f, "waits to write to descriptor {fd}"),
             WaitsFor::Event => f.write_str("waits for an Event to be set"),
             WaitsFor::Semaphore => f.write_str("waits for a Semaphore"),
+            WaitsFor::QueueItem => f.write_str("waits for a value in a Queue"),
+            WaitsFor::QueueSpace => f.write_str("waits for space in a Queue"),
             WaitsFor::PoolSlot => f.write_str("waits for a free slot in a Pool"),
             WaitsFor::Pool => f.write_str("waits for a Pool to become empty"),
             WaitsFor::Scope => f.write_str("waits for the greenlets of a scope"),
@@ -111,7 +115,8 @@ pub(crate) struct Core {
     /// The closure, until it starts.
     pub(crate) entry: Cell<Option<Box<dyn FnOnce()>>>,
     pub(crate) start_timer: Cell<Option<TimerKey>>,
-    pub(crate) fiber: RefCell<Option<Box<Fiber>>>,
+    /// Made when it starts.
+    pub(crate) fiber: OnceCell<Box<Fiber>>,
     pub(crate) idle: Cell<Idle>,
     /// Its values while it does not run; while it does, those of the hub's thread.
     pub(crate) locals: RefCell<ctxlocal::Map>,
@@ -162,7 +167,7 @@ impl Core {
             waits_for: Cell::new(WaitsFor::Nothing),
             entry: Cell::new(None),
             start_timer: Cell::new(None),
-            fiber: RefCell::new(None),
+            fiber: OnceCell::new(),
             idle: Cell::new(Idle::No),
             locals: RefCell::new(ctxlocal::Map::new()),
             joiners: OnceCell::new(),

@@ -132,7 +132,7 @@ impl GreenletRef {
     /// choose a [stack size](crate::Builder::stack_size) by. One system call. `None` before it has started, once it
     /// has ended, and for main.
     pub fn stack_used(&self) -> Option<usize> {
-        self.0.fiber.borrow().as_ref()?.bounds().high_water().ok()
+        self.0.fiber.get().filter(|_| !self.is_dead())?.bounds().high_water().ok()
     }
 
     /// Waits until the greenlet has ended, or `timeout` is over, and leaves its value alone (gevent's `join`).

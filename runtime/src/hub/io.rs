@@ -182,18 +182,19 @@ impl IoTable {
         }
     }
 
-    /// Notes that somebody waits; an error when another already does, who comes back with it.
-    pub(crate) fn set_waiter(
+    /// Notes that somebody waits. When another already does, the waiter comes back with the error, to be dropped
+    /// where the table is not borrowed: its destructors may come here.
+    fn set_waiter(
         &mut self,
         registration: Registration,
         direction: Direction,
         waiter: Waiter,
-    ) -> io::Result<()> {
+    ) -> Result<(), (io::Error, Waiter)> {
         let Some(slot) = self.get(registration) else { return Ok(()) };
         let fd = slot.fd;
         let side = slot.side(direction);
         if let Some(other) = &side.waiter {
-            return Err(busy(fd, direction, &waiter, other));
+            return Err((busy(fd, direction, &waiter, other), waiter));
         }
         side.waiter = Some(waiter);
         self.waiting += 1;
@@ -318,11 +319,19 @@ impl Hub {
         }
     }
 
+    /// Has somebody wait.
+    #[inline]
+    fn queue(&self, registration: Registration, direction: Direction, waiter: Waiter) -> io::Result<()> {
+        let result = self.io.borrow_mut().set_waiter(registration, direction, waiter);
+        result.map_err(|(error, _waiter)| error)
+    }
+
     /// Parks until the descriptor is ready, or until somebody else wants it looked at again.
     ///
     /// # Errors
     /// `ResourceBusy` when another greenlet waits for the same side of it; `TimedOut`; and those of
     /// [`park`](Self::park).
+    #[inline]
     pub(crate) fn wait_io(
         &self,
         registration: Registration,
@@ -334,7 +343,7 @@ impl Hub {
             return Ok(());
         }
         let core = self.current()?;
-        self.io.borrow_mut().set_waiter(registration, direction, Waiter::Parked(core.clone()))?;
+        self.queue(registration, direction, Waiter::Parked(core.clone()))?;
         let _waiting = IoWait { hub: self, registration, direction, core: &core };
         match self.park(why, deadline)? {
             Wake::Event => Ok(()),
@@ -344,8 +353,8 @@ impl Hub {
         }
     }
 
-    /// Parks until the descriptor is readable, somebody wants it looked at again, or `after` is over, counted from the
-    /// hub's last look at the clock. Neither reads the clock nor, in most cases, touches a timer.
+    /// Parks until the descriptor is readable, somebody wants it looked at again, or `after` is over. In most cases no
+    /// timer is touched.
     ///
     /// # Errors
     /// As [`wait_io`](Self::wait_io).
@@ -360,9 +369,9 @@ impl Hub {
             return Ok(());
         }
         let core = self.current()?;
-        self.io.borrow_mut().set_waiter(registration, direction, Waiter::Parked(core.clone()))?;
+        self.queue(registration, direction, Waiter::Parked(core.clone()))?;
         let _waiting = IoWait { hub: self, registration, direction, core: &core };
-        self.set_deadline(registration, after.and_then(|after| self.polled_at.get().plus(after)));
+        self.set_deadline(registration, after.and_then(|after| self.clock.deadline(after)));
         self.park(why, None)?;
         let mut io = self.io.borrow_mut();
         match io.get(registration) {
@@ -389,7 +398,7 @@ impl Hub {
             self.wake(waiter, true);
             return Ok(());
         }
-        self.io.borrow_mut().set_waiter(registration, Direction::Read, waiter)?;
+        self.queue(registration, Direction::Read, waiter)?;
         self.set_deadline(registration, deadline);
         Ok(())
     }

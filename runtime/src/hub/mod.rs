@@ -165,7 +165,7 @@ impl Hub {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {
             unwind::install_hook();
-            // SAFETY: `running` only reads cells of this thread (a `try_borrow` among them), and the name it returns
+            // SAFETY: `running` only reads cells of this thread, and the name it returns
             // lies in a greenlet's record, which the hub holds for as long as that greenlet runs.
             if let Err(error) = unsafe { stack::install(running) } {
                 log::warn!("overflows of green stacks will not be reported: {error}");
@@ -276,7 +276,7 @@ impl Hub {
 /// Who runs on this thread, for the report of an overflow: called in a signal handler, so it only reads cells.
 fn running() -> Option<Running> {
     HUB.get()?.current.with(|core| {
-        let bounds = core.fiber.try_borrow().ok()?.as_ref()?.bounds();
+        let bounds = core.fiber.get()?.bounds();
         let name = std::ptr::from_ref(core.given_name().unwrap_or(""));
         Some(Running { id: core.id, name, guard: bounds.guard(), size: bounds.size() })
     })?

@@ -1,4 +1,8 @@
 //! Waiting: how a greenlet leaves the hub's hands, and how it comes back to the ready queue.
+//!
+//! What lies between a public blocking call and the switch is marked `#[inline]`, here and in its callers: after a
+//! switch the processor's return predictor holds another stack's frames, so each `ret` on the way back costs a
+//! misprediction, some 5 ns. (A `yield_now` took 30 ns behind two calls, 19 ns without.)
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -20,6 +24,7 @@ impl Hub {
     /// # Errors
     /// `Unwinding` when the thread is panicking (a switch would show the panic to other greenlets), `NoHub` on
     /// the hub's own stack, `LoopExit` for main when nobody can ever wake it.
+    #[inline]
     pub(crate) fn park(&self, why: WaitsFor, deadline: Option<Moment>) -> Result<Wake, WaitError> {
         if std::thread::panicking() {
             return Err(WaitError::Unwinding);
@@ -41,6 +46,7 @@ impl Hub {
     }
 
     /// Goes to the back of the ready queue.
+    #[inline]
     pub(crate) fn yield_now(&self) {
         if std::thread::panicking() {
             return;

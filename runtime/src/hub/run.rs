@@ -16,8 +16,12 @@ const RUNS_PER_POLL: u32 = 128;
 /// …or this much time passes, which is looked at after every so many.
 const TIME_PER_POLL: Duration = Duration::from_micros(100);
 const RUNS_PER_CLOCK: u32 = 16;
+/// Timers fire together that are due within so much time: a wake-up of the process costs more than a timer.
+const TIMER_SLACK: Duration = Duration::from_micros(200);
 /// An idle hub gives back the memory of idle stacks, so often…
 const TIDY_EVERY: Duration = Duration::from_secs(1);
+/// …when it would sleep for longer than this…
+const IDLE: Duration = Duration::from_millis(1);
 /// …so many at once…
 const TIDY_AT_ONCE: usize = 1024;
 /// …but not of the free stacks that would be taken next.
@@ -25,12 +29,12 @@ const KEEP_HOT: usize = 16;
 
 impl Hub {
     /// Leaves the greenlet that runs; returns when it is run again.
-    #[inline]
+    #[inline(always)]
     pub(super) fn switch_out(&self, core: &Rc<Core>) -> Result<(), WaitError> {
         if Rc::ptr_eq(core, &self.main) {
             return self.drive().map_err(WaitError::LoopExit);
         }
-        match &*core.fiber.borrow() {
+        match core.fiber.get() {
             Some(fiber) => fiber.suspend(),
             None => unreachable!("a greenlet that runs has its fiber"),
         }
@@ -61,17 +65,15 @@ impl Hub {
 
     /// Runs one greenlet until it parks, gives way or ends.
     fn run(&self, core: Rc<Core>) {
-        match core.state.get() {
-            State::Dead | State::Cancelled => return,
-            State::New if !self.start_fiber(&core) => return,
-            _ => {}
+        if core.state.get() != State::Ready && !self.may_start(&core) {
+            return;
         }
         core.state.set(State::Running);
         self.calls.set(0);
         self.untidy.set(true);
         core.idle.set(Idle::No);
         ctxlocal::swap(&mut core.locals.borrow_mut());
-        let done = match &*core.fiber.borrow() {
+        let done = match core.fiber.get() {
             Some(fiber) => self.current.during(Some(&core), || fiber.resume()),
             None => unreachable!("started above"),
         };
@@ -79,6 +81,11 @@ impl Hub {
         if done {
             self.bury(&core);
         }
+    }
+
+    /// Whether a greenlet that was not parked can run: it is new, and has got its stack.
+    fn may_start(&self, core: &Rc<Core>) -> bool {
+        core.state.get() == State::New && self.start_fiber(core)
     }
 
     /// Gives a greenlet its stack; false, and the greenlet has ended, when there is none to be had.
@@ -92,7 +99,7 @@ impl Hub {
         match stack {
             Ok(stack) => {
                 if let Some(entry) = core.entry.take() {
-                    *core.fiber.borrow_mut() = Some(Fiber::new(stack, entry));
+                    core.fiber.get_or_init(|| Fiber::new(stack, entry));
                 }
                 true
             }
@@ -111,9 +118,9 @@ impl Hub {
     /// Takes an ended greenlet's stack back.
     fn bury(&self, core: &Core) {
         self.forget(core);
-        let fiber = core.fiber.borrow_mut().take();
-        if let (Some(fiber), Some(stacks)) = (fiber, &mut *self.stacks.borrow_mut()) {
-            stacks.put(fiber.into_stack());
+        let stack = core.fiber.get().and_then(|fiber| fiber.take_stack());
+        if let (Some(stack), Some(stacks)) = (stack, &mut *self.stacks.borrow_mut()) {
+            stacks.put(stack);
         }
     }
 
@@ -134,8 +141,12 @@ impl Hub {
             }
             let now = self.clock.now();
             timeout = next.map(|at| at.since(now));
-            if let Some(again) = self.tidy(now) {
+            // Not idle, if the next timer is about to fire.
+            let idle = timeout.is_none_or(|timeout| timeout > IDLE);
+            if let Some(again) = if idle { self.tidy(now) } else { None } {
                 timeout = Some(timeout.map_or(again, |timeout| timeout.min(again)));
+            } else if let Some(timeout) = timeout.as_mut().filter(|timeout| !timeout.is_zero()) {
+                *timeout += TIMER_SLACK;
             }
         }
         self.poll(timeout);
@@ -290,7 +301,7 @@ impl Hub {
                 }
                 (State::Parked, Idle::Once) => {
                     core.idle.set(Idle::Tidied);
-                    if let Some(fiber) = &*core.fiber.borrow() {
+                    if let Some(fiber) = core.fiber.get() {
                         fiber.trim();
                     }
                 }

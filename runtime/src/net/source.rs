@@ -91,6 +91,7 @@ impl Source {
 
     /// Runs `call` until it says something else than `WouldBlock`, parked in between for at most this socket's
     /// timeout. The clock is read only if the call has to wait.
+    #[inline]
     pub(crate) fn io<T>(
         &self,
         direction: Direction,
@@ -146,6 +147,7 @@ impl Source {
     }
 
     /// Parks until the descriptor may be ready.
+    #[inline]
     fn wait(&self, direction: Direction, deadline: Option<Moment>) -> io::Result<()> {
         let fd = self.open()?;
         let registration = self.registered()?;
@@ -195,6 +197,7 @@ impl Source {
     // ---- calls that several kinds of sockets share
 
     /// Reads from a stream.
+    #[inline]
     pub(crate) fn read_stream(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let room = buffer.len();
         let count = self.io(Direction::Read, |fd| recv(fd, buffer, 0))?;

@@ -360,8 +360,7 @@ macro_rules! stream {
             /// no longer there, so ask [`try_read`](Self::try_read) first.
             ///
             /// Meant for waits that mostly end long before their timeout, such as those between two requests: it
-            /// costs neither a look at the clock nor a timer of its own. So the timeout is counted from when the hub
-            /// last looked at the clock, and is shorter by as long as greenlets have computed since.
+            /// needs no timer of its own.
             ///
             /// # Errors
             /// `TimedOut`; `ResourceBusy` when another reader waits; `NotConnected` once the socket was closed.

@@ -143,3 +143,15 @@ fn a_wait_to_read_ends_with_its_time_and_many_share_one_timer() {
     drop(waiter.join().unwrap().unwrap());
     assert_eq!(stats().timers, 0);
 }
+
+#[test]
+fn a_closure_that_is_refused_may_use_the_hub_while_it_is_dropped() {
+    let (ours, _theirs, _told, _done) = watched(Some(LONG));
+    let (registered, peer) = UnixStream::pair().unwrap();
+    assert_eq!(registered.wait_readable(SHORT).unwrap_err().kind(), ErrorKind::TimedOut);
+    let before = stats().descriptors;
+    // The closure owns a socket of its own, which is taken out of the hub's table when the closure is dropped.
+    let refused = ours.spawn_when_readable(LONG, move |_| drop((registered, peer)));
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::ResourceBusy);
+    assert_eq!(stats().descriptors, before - 1);
+}

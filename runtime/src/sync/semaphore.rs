@@ -60,23 +60,31 @@ impl Semaphore {
     }
 
     /// Takes a permit without a guard; [`give`](Self::give) gives it back.
+    #[inline]
     pub(crate) fn take(&self, why: WaitsFor, deadline: Option<Moment>) -> Result<(), WaitError> {
-        if self.try_take() {
-            return Ok(());
-        }
+        if self.try_take() { Ok(()) } else { self.wait(why, deadline) }
+    }
+
+    /// Waits for a permit that [`try_take`](Self::try_take) did not get.
+    #[inline]
+    pub(super) fn wait(&self, why: WaitsFor, deadline: Option<Moment>) -> Result<(), WaitError> {
         let hub = Hub::get();
         let turn =
             Turn { semaphore: self, waiting: Waiting::enter(&self.waiters, hub)?, taken: Cell::new(false) };
-        while !turn.waiting.was_called() {
-            if hub.park(why, deadline)? == Wake::Deadline && !turn.waiting.was_called() {
+        loop {
+            let wake = hub.park(why, deadline)?;
+            if turn.waiting.was_called() {
+                turn.taken.set(true);
+                return Ok(());
+            }
+            if wake == Wake::Deadline {
                 return Err(WaitError::TimedOut);
             }
         }
-        turn.taken.set(true);
-        Ok(())
     }
 
     /// Gives a permit to the longest waiting, or back.
+    #[inline]
     pub(crate) fn give(&self) {
         let next = self.waiters.borrow_mut().pop();
         match next {
@@ -84,13 +92,24 @@ impl Semaphore {
             None => self.free.set(self.free.get() + 1),
         }
     }
+
+    /// Gives each one who waits a permit, and keeps none.
+    pub(super) fn give_to_all(&self) {
+        while self.waiting() > 0 {
+            self.give();
+        }
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.waiters.borrow().len()
+    }
 }
 
 impl fmt::Debug for Semaphore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Semaphore")
             .field("available", &self.free.get())
-            .field("waiting", &self.waiters.borrow().len())
+            .field("waiting", &self.waiting())
             .finish()
     }
 }
@@ -104,7 +123,7 @@ struct Turn<'a> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if self.waiting.was_called() && !self.taken.get() {
+        if !self.taken.get() && self.waiting.was_called() {
             self.semaphore.give();
         }
     }
@@ -135,10 +154,6 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    fn waiting(semaphore: &Semaphore) -> usize {
-        semaphore.waiters.borrow().len()
-    }
-
     #[test]
     fn permits_go_to_waiters_in_the_order_in_which_they_came() {
         let semaphore = Rc::new(Semaphore::new(0));
@@ -153,7 +168,7 @@ mod tests {
             })
             .collect();
         yield_now();
-        assert_eq!(waiting(&semaphore), 5);
+        assert_eq!(semaphore.waiting(), 5);
         (0..5).for_each(|_| semaphore.give());
         crate::join_all(&waiters, LONG).unwrap();
         assert_eq!(*order.borrow(), [0, 1, 2, 3, 4]);
@@ -178,7 +193,7 @@ mod tests {
         let semaphore = Semaphore::new(0);
         let result = semaphore.acquire_timeout(Duration::from_millis(1));
         assert_eq!(result.err(), Some(WaitError::TimedOut));
-        assert_eq!(waiting(&semaphore), 0);
+        assert_eq!(semaphore.waiting(), 0);
         semaphore.give();
         assert_eq!(semaphore.available(), 1);
     }
@@ -196,7 +211,7 @@ mod tests {
         waiters[0].kill_soon();
         assert!(waiters[1].join_timeout(LONG).unwrap());
         assert!(matches!(waiters[0].join(), Err(JoinError::Killed)));
-        assert_eq!((semaphore.available(), waiting(&semaphore)), (0, 0));
+        assert_eq!((semaphore.available(), semaphore.waiting()), (0, 0));
     }
 
     #[test]
@@ -214,7 +229,7 @@ mod tests {
             .collect();
         yield_now();
         waiters[1].kill().unwrap();
-        assert_eq!(waiting(&semaphore), 2);
+        assert_eq!(semaphore.waiting(), 2);
         semaphore.give();
         semaphore.give();
         crate::join_all(&waiters, LONG).unwrap();

@@ -1,6 +1,6 @@
 //! The waiting list: first in, first out, with removal from the middle for those who give up.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use slab::Slab;
@@ -43,6 +43,7 @@ impl Waiters {
         self.entries.len()
     }
 
+    #[inline]
     fn push(&mut self, core: Rc<Core>) -> Place {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
@@ -72,6 +73,7 @@ impl Waiters {
         self.entries.get(place.slot).is_some_and(|entry| entry.ticket == place.ticket)
     }
 
+    #[inline]
     fn unlink(&mut self, slot: usize) -> Rc<Core> {
         let Entry { core, before, after, .. } = self.entries.remove(slot);
         match self.entries.get_mut(before) {
@@ -96,21 +98,29 @@ impl Default for Waiters {
 pub(crate) struct Waiting<'a> {
     list: &'a RefCell<Waiters>,
     place: Place,
+    /// Set once it is known to be off the list: it does not come back, so there is no need to look again.
+    called: Cell<bool>,
 }
 
 impl<'a> Waiting<'a> {
     /// Queues the greenlet that runs.
+    #[inline]
     pub(crate) fn enter(list: &'a RefCell<Waiters>, hub: &Hub) -> Result<Waiting<'a>, WaitError> {
         let place = list.borrow_mut().push(hub.current()?);
-        Ok(Waiting { list, place })
+        Ok(Waiting { list, place, called: Cell::new(false) })
     }
 
     /// Whether somebody has taken it off the list, which is how a turn is handed over.
+    #[inline]
     pub(crate) fn was_called(&self) -> bool {
-        !self.list.borrow().contains(self.place)
+        if !self.called.get() {
+            self.called.set(!self.list.borrow().contains(self.place));
+        }
+        self.called.get()
     }
 
     /// Parks until `done` holds or the deadline has come.
+    #[inline]
     pub(crate) fn until(
         list: &RefCell<Waiters>,
         why: WaitsFor,

@@ -479,7 +479,9 @@ fn send_file<T: Transport>(
 fn refuse<T: Transport>(conn: &Rc<Conn<T>>, head: Option<&Bytes>, status: StatusCode, reason: &'static str) {
     log::info!("{}: refused with {}: {reason}", conn.peer, status.as_u16());
     let started = start(conn);
-    answer_plainly(conn, status, reason, false);
+    // RFC 9110, 9.3.2: no content in answer to HEAD, not even to a bad one.
+    let head_only = head.is_some_and(|head| head.starts_with(b"HEAD "));
+    answer_plainly(conn, status, reason, head_only);
     if let Some(access_log) = &conn.settings.access_log {
         let (started, since) = started.unwrap_or_else(|| (SystemTime::now(), Instant::now()));
         access_log.log(&Exchange {

@@ -111,6 +111,19 @@ fn a_panic_reaches_the_one_who_joins_with_message_place_and_name() {
 }
 
 #[test]
+fn a_failed_join_can_travel_on_as_any_error_can() {
+    fn fails() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        spawn(|| panic!("on its way")).join()?;
+        Ok(())
+    }
+    in_time(|| {
+        assert!(fails().unwrap_err().to_string().contains("on its way"));
+        let error = std::io::Error::other(spawn(|| panic!("as io")).join().unwrap_err());
+        assert!(error.to_string().contains("as io"));
+    });
+}
+
+#[test]
 fn a_panic_stays_in_its_greenlet() {
     in_time(|| {
         let others: Vec<_> = (0..10).map(|n| spawn(move || (sleep(SHORT), n).1)).collect();

@@ -4,6 +4,7 @@
 
 mod blocking;
 mod cross_thread;
+mod edges;
 mod fairness;
 mod greenlets;
 mod kill;
@@ -12,8 +13,10 @@ mod logs;
 mod loop_exit;
 mod overflow;
 mod pool;
+mod remote_wakes;
 mod resolver;
 mod scope;
+mod stacks;
 mod tcp;
 mod timeouts;
 mod udp_and_unix;

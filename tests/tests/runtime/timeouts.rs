@@ -1,6 +1,7 @@
 //! Timeouts as scopes: they end any blocking call, nest, know whose they are, and leave nothing behind.
 
 use std::cell::{Cell, RefCell};
+use std::io::{Read, Write};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use greenlet::sync::Event;
 use greenlet::{JoinError, WaitError, sleep, spawn, timeout, yield_now};
 use greenserve_tests::in_time;
 
-use crate::blocking::blocking_calls;
+use crate::blocking::{blocking_calls, tcp_pair};
 use crate::{DropFlag, FOREVER, SHORT};
 
 /// That no timer and no waiter of this thread is left: main is told at once that nobody can wake it.
@@ -245,5 +246,29 @@ fn thousands_of_timeouts_in_a_row_and_at_once_are_all_told_apart() {
         // those whose work was due before their limit may still be late on a busy machine
         assert_eq!(*wrong.borrow(), 0);
         nothing_is_left();
+    });
+}
+
+#[test]
+fn a_timeout_loses_nothing_of_what_a_read_has_taken() {
+    const COUNT: usize = 20_000;
+    in_time(|| {
+        let (mut sending, reading) = tcp_pair();
+        let content: Vec<u8> = (0..COUNT).map(|n| (n % 251) as u8).collect();
+        let expected = content.clone();
+        let sender = spawn(move || sending.write_all(&content));
+        let got = RefCell::new(Vec::new());
+        while got.borrow().len() < COUNT {
+            // so short that it is over somewhere in the midst of reads that need not wait
+            let _ = timeout(Duration::from_micros(50), || {
+                while got.borrow().len() < COUNT {
+                    let mut byte = [0];
+                    assert_eq!((&reading).read(&mut byte).unwrap(), 1);
+                    got.borrow_mut().push(byte[0]);
+                }
+            });
+        }
+        sender.join().unwrap().unwrap();
+        assert!(*got.borrow() == expected, "bytes were lost or came twice");
     });
 }

@@ -1,0 +1,263 @@
+//! What was found, as text, as Markdown and as JSON.
+
+use serde_json::{Value, json};
+
+use super::program::{Failure, Figures};
+use super::rows::{ROWS, Row, Target};
+use crate::compare::Machine;
+
+/// What the runs of one benchmark by one program found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The benchmark.
+    pub bench: &'static str,
+    /// The runtime's name, with its version if it tells it.
+    pub runtime: String,
+    /// Whether it is ours, and not a peer's.
+    pub ours: bool,
+    /// One entry for each run, or why there is none.
+    pub runs: Result<Vec<Figures>, Failure>,
+}
+
+/// The middle of several runs, and how far they lie apart.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spread {
+    /// As many are above as below.
+    pub median: f64,
+    /// The least.
+    pub min: f64,
+    /// The most.
+    pub max: f64,
+}
+
+impl Spread {
+    /// Of these values; `None` if there is none.
+    pub fn of(mut values: Vec<f64>) -> Option<Spread> {
+        values.sort_by(f64::total_cmp);
+        let (min, max) = (*values.first()?, *values.last()?);
+        let middle = values.len() / 2;
+        let median =
+            if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
+        Some(Spread { median, min, max })
+    }
+}
+
+/// All that was found, and where.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The machine.
+    pub machine: Machine,
+    /// How many greenlets `parked` parked.
+    pub parked: usize,
+    /// What was found, benchmark by benchmark.
+    pub found: Vec<Found>,
+}
+
+impl Report {
+    /// For a terminal: a few lines for each figure.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for row in self.rows() {
+            text.push_str(&format!("{}{}\n", title(row, self.parked), self.verdict(row)));
+            for (found, result) in self.results(row) {
+                if matches!(result, Err(Failure::NoSuchBenchmark)) {
+                    continue;
+                }
+                let mark = if found.ours { '*' } else { ' ' };
+                text.push_str(&format!("  {mark} {:<20} {}\n", found.runtime, cell(row, &result)));
+            }
+        }
+        text
+    }
+
+    /// A section of a page: one table with a line for each figure and a column for each runtime.
+    pub fn markdown(&self) -> String {
+        let mut columns: Vec<&Found> = Vec::new();
+        for found in &self.found {
+            if !columns.iter().any(|column| column.runtime == found.runtime) {
+                columns.push(found);
+            }
+        }
+        let mut text = String::from("## The runtime\n\n");
+        let Machine { processor, processors, kernel, versions, date, .. } = &self.machine;
+        text.push_str(&format!("{date}, {processor} × {processors}, {kernel}, {versions}.\n\n"));
+        text.push_str(
+            "Made by `cargo run --release -p greenserve-benches --bin runtime_marks`. Each figure is the median of several \
+             runs (least–most), each in a process of its own, all pinned to one processor. Times are processor time, in \
+             user and kernel mode.\n\n| what | mark | met |",
+        );
+        columns.iter().for_each(|found| text.push_str(&format!(" {} |", found.runtime)));
+        text.push_str(&format!("\n|{}\n", " --- |".repeat(columns.len() + 3)));
+        for row in self.rows() {
+            let met = self.met(row).map_or("", |met| if met { "yes" } else { "**no**" });
+            text.push_str(&format!("| {} | {} | {met} |", title(row, self.parked), mark(row)));
+            for column in &columns {
+                let result = self.results(row).find(|(found, _)| found.runtime == column.runtime);
+                let cell = match result {
+                    Some((_, Ok(spread))) => cell(row, &Ok(spread)),
+                    None | Some((_, Err(Failure::NoSuchBenchmark))) => "–".into(),
+                    Some((_, Err(Failure::NotInstalled(_)))) => "not installed".into(),
+                    Some((_, Err(_))) => "fails".into(),
+                };
+                text.push_str(&format!(" {cell} |"));
+            }
+            text.push('\n');
+        }
+        text.push('\n');
+        for found in &self.found {
+            if let Err(failure @ (Failure::Failed(_) | Failure::TookTooLong(_))) = &found.runs {
+                text.push_str(&format!("- {}, `{}` {failure}\n", found.runtime, found.bench));
+            }
+        }
+        text
+    }
+
+    /// For other programs.
+    pub fn json(&self) -> Value {
+        let rows = self.rows().map(|row| {
+            let results = self.results(row).map(|(found, result)| match result {
+                Ok(Spread { median, min, max }) => json!({
+                    "runtime": found.runtime, "ours": found.ours, "median": median, "min": min, "max": max,
+                }),
+                Err(failure) => {
+                    json!({ "runtime": found.runtime, "ours": found.ours, "failure": failure.to_string() })
+                }
+            });
+            json!({
+                "what": title(row, self.parked), "bench": row.bench, "unit": row.unit, "mark": mark(row),
+                "met": self.met(row), "results": results.collect::<Vec<_>>(),
+            })
+        });
+        let Machine { processor, processors, kernel, versions, date, .. } = &self.machine;
+        json!({
+            "machine": { "processor": processor, "processors": processors, "kernel": kernel },
+            "versions": versions, "date": date, "rows": rows.collect::<Vec<_>>(),
+        })
+    }
+
+    /// Whether our figure is what it ought to be; `None` where there is no mark or no figure of ours.
+    pub fn met(&self, row: &Row) -> Option<bool> {
+        let of = |ours| self.results(row).filter(move |(found, _)| found.ours == ours);
+        let ours = of(true).find_map(|(_, result)| result.ok())?.median;
+        match row.target {
+            Target::None => None,
+            Target::AtMost(most) => Some(ours <= most),
+            Target::BelowPeers => {
+                Some(of(false).filter_map(|(_, result)| result.ok()).all(|peer| ours < peer.median))
+            }
+        }
+    }
+
+    fn verdict(&self, row: &Row) -> String {
+        match self.met(row) {
+            None => String::new(),
+            Some(met) => format!(" (mark: {}: {})", mark(row), if met { "met" } else { "NOT MET" }),
+        }
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &'static Row> {
+        ROWS.iter().filter(|row| self.found.iter().any(|found| found.bench == row.bench))
+    }
+
+    /// What each runtime has for a row, in the unit shown.
+    fn results(&self, row: &Row) -> impl Iterator<Item = (&Found, Result<Spread, Failure>)> {
+        self.found.iter().filter(|found| found.bench == row.bench).map(|found| {
+            let spread = found.runs.clone().and_then(|runs| {
+                let values = runs.iter().filter_map(|figures| figures.get(row.figure));
+                Spread::of(values.map(|value| value / row.scale).collect())
+                    .ok_or_else(|| Failure::Failed(format!("tells no `{}`", row.figure)))
+            });
+            (found, spread)
+        })
+    }
+}
+
+fn title(row: &Row, parked: usize) -> String {
+    let count = if row.bench == "parked" { format!("{parked} ") } else { String::new() };
+    let unit = if row.unit.is_empty() { String::new() } else { format!(", {}", row.unit) };
+    format!("{count}{}{unit}", row.title)
+}
+
+fn mark(row: &Row) -> String {
+    match row.target {
+        Target::AtMost(most) => format!("at most {}", number(most)),
+        Target::BelowPeers => "below all peers".into(),
+        Target::None => String::new(),
+    }
+}
+
+fn cell(row: &Row, result: &Result<Spread, Failure>) -> String {
+    match result {
+        Ok(Spread { median, min, max }) if min == max => {
+            format!("{} {}", number(*median), row.unit).trim_end().to_owned()
+        }
+        Ok(Spread { median, min, max }) => {
+            format!("{} ({}–{})", number(*median), number(*min), number(*max))
+        }
+        Err(failure) => failure.to_string(),
+    }
+}
+
+/// With as many digits as say something.
+fn number(value: f64) -> String {
+    match value {
+        0.0 => "0".into(),
+        value if value.abs() < 1.0 => format!("{value:.2}"),
+        value if value.abs() < 100.0 && value.fract() != 0.0 => format!("{value:.1}"),
+        value => format!("{value:.0}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(runtime: &str, ours: bool, runs: Result<&[f64], Failure>) -> Found {
+        let runs = runs.map(|runs| runs.iter().map(|ns| Figures::from([("ns".into(), *ns)])).collect());
+        Found { bench: "echo_1", runtime: runtime.into(), ours, runs }
+    }
+
+    fn report(found: Vec<Found>) -> Report {
+        Report { machine: Machine::default(), parked: 7, found }
+    }
+
+    fn echo() -> &'static Row {
+        ROWS.iter().find(|row| row.bench == "echo_1").unwrap()
+    }
+
+    #[test]
+    fn the_middle_of_several_runs() {
+        assert_eq!(Spread::of(vec![]), None);
+        assert_eq!(Spread::of(vec![3.0, 1.0, 9.0]), Some(Spread { median: 3.0, min: 1.0, max: 9.0 }));
+        assert_eq!(Spread::of(vec![3.0, 1.0]).unwrap().median, 2.0);
+    }
+
+    #[test]
+    fn a_mark_against_peers_counts_those_that_were_measured() {
+        let peer = |runs| found("peer", false, runs);
+        let met = |peer| report(vec![found("us", true, Ok(&[2000.0])), peer]).met(echo());
+        assert_eq!(met(peer(Ok(&[2001.0]))), Some(true));
+        assert_eq!(met(peer(Ok(&[2000.0]))), Some(false));
+        assert_eq!(met(peer(Err(Failure::NoSuchBenchmark))), Some(true));
+        assert_eq!(report(vec![peer(Ok(&[1.0]))]).met(echo()), None);
+    }
+
+    #[test]
+    fn figures_and_failures_are_shown_side_by_side() {
+        let report = report(vec![
+            found("us", true, Ok(&[2000.0, 3000.0, 1500.0])),
+            found("peer", false, Err(Failure::Failed("out of luck".into()))),
+        ]);
+        let text = report.text();
+        assert!(text.contains("below all peers: met"), "{text}");
+        assert!(text.contains("2 (1.5–3)") && text.contains("fails: out of luck"), "{text}");
+        let page = report.markdown();
+        assert!(page.contains("| below all peers | yes | 2 (1.5–3) | fails |"), "{page}");
+        assert!(page.contains("- peer, `echo_1` fails: out of luck\n"), "{page}");
+        let json = report.json();
+        assert_eq!(
+            (&json["rows"][0]["results"][0]["median"], &json["rows"][0]["met"]),
+            (&json!(2.0), &json!(true))
+        );
+    }
+}

@@ -1,0 +1,82 @@
+//! Every example runs and does what it says.
+
+use std::process::{Command, Stdio};
+
+use greenserve_tests::{ServerProcess, request};
+
+/// The standard output of an example that ends by itself.
+fn output(program: &str) -> String {
+    let output = Command::new(program).stdin(Stdio::null()).output().expect("the example starts");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {error}", output.status);
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn resolve_prints_an_address_for_each_name() {
+    let text = output(env!("CARGO_BIN_EXE_resolve"));
+    assert!(text.contains("127.0.0.1:443 = [127.0.0.1:443]") && text.contains("localhost:80"), "{text}");
+}
+
+#[test]
+fn echo_serves_a_hundred_clients() {
+    assert_eq!(output(env!("CARGO_BIN_EXE_echo")), "100 clients have got 1000 lines back\n");
+}
+
+#[test]
+fn scope_counts_words_and_is_stopped_in_time() {
+    let text = output(env!("CARGO_BIN_EXE_scope"));
+    assert!(text.contains("words a line: [4, 5, 5]") && text.contains("the time given was over"), "{text}");
+}
+
+#[test]
+fn kill_sleep_gives_back_what_was_held_and_reaches_nothing_else() {
+    let text = output(env!("CARGO_BIN_EXE_kill_sleep"));
+    assert_eq!(text.matches("is given back").count(), 3, "{text}");
+    assert!(!text.contains("this line"), "{text}");
+}
+
+#[test]
+fn hello_answers_on_all_its_routes() {
+    let server = ServerProcess::builder().program(env!("CARGO_BIN_EXE_hello")).start();
+    let mut client = server.connect();
+    assert_eq!(client.get("/").text(), "Hello, World!\n");
+    assert_eq!(client.get("/slow").text(), "done\n");
+    assert_eq!(client.get("/stream").text(), "line 1\nline 2\nline 3\nline 4\nline 5\n");
+    assert_eq!(client.post("/count", b"two\nlines").text(), "2 lines, 9 bytes\n");
+    assert_eq!(client.get("/count").status, 405);
+    assert_eq!(client.get("/nowhere").status, 404);
+    client.send(request("POST", "/count", &["Transfer-Encoding: chunked"], b"nonsense"));
+    assert_eq!(client.response().status, 400, "an error of the body is the client's");
+}
+
+#[test]
+fn background_answers_before_its_last_task_is_done() {
+    let server = ServerProcess::builder().program(env!("CARGO_BIN_EXE_background")).start();
+    let page = server.get("/");
+    assert!(page.text().starts_with("the long task says 55\nsleeping"), "{}", page.text());
+    assert!(page.text().contains("127.0.0.1:80 = ") && page.text().ends_with("see you in the log\n"));
+    assert!(!server.log().contains("background task done"));
+    server.wait_for_log("background task done");
+}
+
+#[test]
+fn locals_keeps_requests_apart_at_the_same_time_and_one_after_the_other() {
+    let server = ServerProcess::builder().program(env!("CARGO_BIN_EXE_locals")).start();
+    let users = ["ann", "bob", "cem"];
+    let mut clients = users.map(|_| server.connect());
+    for (client, user) in clients.iter_mut().zip(users) {
+        client.send(request("GET", &format!("/?user={user}"), &[], b""));
+    }
+    for (client, user) in clients.iter_mut().zip(users) {
+        assert_eq!(client.response().text(), format!("{user}: 42 apples, 4 lines in the log\n"));
+    }
+    assert_eq!(
+        clients[0].get("/").text(),
+        "nobody: 42 apples, 4 lines in the log\n",
+        "nothing is left of the last one"
+    );
+    for user in users {
+        assert_eq!(server.log().matches(&format!("[{user}] ")).count(), 4);
+    }
+}

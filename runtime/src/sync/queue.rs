@@ -1,0 +1,517 @@
+//! A queue of values from greenlet to greenlet.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Duration;
+
+use super::semaphore::Semaphore;
+use crate::error::WaitError;
+use crate::greenlet::WaitsFor;
+use crate::hub::{Hub, Moment};
+
+/// Hands values from greenlet to greenlet of one thread, first in, first out (`gevent.queue.Queue`).
+///
+/// Those who wait are served in the order in which they came, and nobody who comes later can take what is meant for
+/// them. A value stays in the queue until the one that was woken for it runs and takes it: if that one is killed before,
+/// the value goes to the next in its old place. A bounded queue makes [`put`](Self::put) wait while it is full.
+///
+/// ```
+/// use std::rc::Rc;
+/// use greenlet::sync::Queue;
+///
+/// let jobs = Rc::new(Queue::bounded(2));
+/// let worker = greenlet::spawn({
+///     let jobs = jobs.clone();
+///     move || std::iter::from_fn(|| jobs.get().ok()).sum::<u32>()
+/// });
+/// for job in 1..=10 {
+///     jobs.put(job).unwrap(); // parks while two wait to be worked on
+/// }
+/// jobs.close();
+/// assert_eq!(worker.join().unwrap(), 55);
+/// ```
+pub struct Queue<T> {
+    items: RefCell<VecDeque<T>>,
+    /// One permit for each item. Once closed there may be more, so that nobody waits.
+    filled: Semaphore,
+    /// One permit for each item that could be put; `None` where there is always space.
+    space: Option<Space>,
+    closed: Cell<bool>,
+}
+
+struct Space {
+    capacity: usize,
+    free: Semaphore,
+}
+
+impl<T> Queue<T> {
+    /// A queue that takes any number of values: [`put`](Self::put) never waits.
+    pub const fn unbounded() -> Queue<T> {
+        Queue::with_space(None)
+    }
+
+    /// A queue that holds at most `capacity` values. Their memory is allocated as they come.
+    ///
+    /// # Panics
+    /// If `capacity` is 0: nothing could ever be put.
+    pub const fn bounded(capacity: usize) -> Queue<T> {
+        assert!(capacity > 0, "a Queue of capacity 0 could never hold a value");
+        Queue::with_space(Some(Space { capacity, free: Semaphore::new(capacity) }))
+    }
+
+    const fn with_space(space: Option<Space>) -> Queue<T> {
+        Queue {
+            items: RefCell::new(VecDeque::new()),
+            filled: Semaphore::new(0),
+            space,
+            closed: Cell::new(false),
+        }
+    }
+
+    /// Puts a value at the end, waiting for space if need be. Parks the caller while the queue is full.
+    ///
+    /// # Errors
+    /// `Closed` when the queue is, or while the caller waits becomes, closed; `Wait` with why the wait failed. The value
+    /// comes back in both.
+    pub fn put(&self, value: T) -> Result<(), PutError<T>> {
+        self.put_until(value, None)
+    }
+
+    /// As [`put`](Self::put), for a limited time.
+    ///
+    /// # Errors
+    /// `Wait` with `TimedOut`, and those of [`put`](Self::put).
+    pub fn put_timeout(&self, value: T, timeout: Duration) -> Result<(), PutError<T>> {
+        self.put_until(value, Hub::get().deadline(timeout))
+    }
+
+    /// Puts a value at the end if there is space at once (`put_nowait`). Never parks.
+    ///
+    /// # Errors
+    /// `Full` and `Closed`, with the value.
+    pub fn try_put(&self, value: T) -> Result<(), PutError<T>> {
+        if self.closed.get() {
+            return Err(PutError::Closed(value));
+        }
+        match &self.space {
+            Some(space) if !space.free.try_take() => Err(PutError::Full(value)),
+            _ => {
+                self.push(value);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes the first value, waiting for one if need be. Parks the caller while the queue is empty. What was put before
+    /// the queue was closed can still be taken.
+    ///
+    /// # Errors
+    /// `Closed` when the queue is closed and empty; `Wait` with why the wait failed.
+    pub fn get(&self) -> Result<T, GetError> {
+        self.get_until(None)
+    }
+
+    /// As [`get`](Self::get), for a limited time.
+    ///
+    /// # Errors
+    /// `Wait` with `TimedOut`, and those of [`get`](Self::get).
+    pub fn get_timeout(&self, timeout: Duration) -> Result<T, GetError> {
+        self.get_until(Hub::get().deadline(timeout))
+    }
+
+    /// Takes the first value if there is one that nobody has been woken for (`get_nowait`). Never parks.
+    ///
+    /// # Errors
+    /// `Empty`, or `Closed` when there will never be one.
+    pub fn try_get(&self) -> Result<T, GetError> {
+        if self.filled.try_take() {
+            return self.pop();
+        }
+        Err(if self.closed.get() { GetError::Closed } else { GetError::Empty })
+    }
+
+    /// Takes no more values, and wakes all who wait. Closing twice is no error.
+    pub fn close(&self) {
+        self.closed.set(true);
+        self.filled.give_to_all();
+        if let Some(space) = &self.space {
+            space.free.give_to_all();
+        }
+    }
+
+    /// Whether [`close`](Self::close) has been called.
+    pub fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
+    /// How many values are in the queue, those included for which somebody has been woken but has not run yet.
+    pub fn len(&self) -> usize {
+        self.items.borrow().len()
+    }
+
+    /// Whether no value is in the queue.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many values the queue holds at most; `None` if there is no bound.
+    pub fn capacity(&self) -> Option<usize> {
+        self.space.as_ref().map(|space| space.capacity)
+    }
+
+    fn put_until(&self, value: T, deadline: Option<Moment>) -> Result<(), PutError<T>> {
+        if self.closed.get() {
+            return Err(PutError::Closed(value));
+        }
+        if let Some(space) = &self.space {
+            if let Err(error) = space.free.take(WaitsFor::QueueSpace, deadline) {
+                return Err(PutError::Wait(value, error));
+            }
+            if self.closed.get() {
+                return Err(PutError::Closed(value));
+            }
+        }
+        self.push(value);
+        Ok(())
+    }
+
+    fn get_until(&self, deadline: Option<Moment>) -> Result<T, GetError> {
+        if !self.filled.try_take() {
+            if self.closed.get() {
+                return Err(GetError::Closed);
+            }
+            self.filled.wait(WaitsFor::QueueItem, deadline).map_err(GetError::Wait)?;
+        }
+        self.pop()
+    }
+
+    /// Puts a value for which space has been taken.
+    fn push(&self, value: T) {
+        self.items.borrow_mut().push_back(value);
+        self.filled.give();
+    }
+
+    /// Takes the value that a permit stands for. A permit that was given because the queue was closed stands for none.
+    fn pop(&self) -> Result<T, GetError> {
+        let value = self.items.borrow_mut().pop_front().ok_or(GetError::Closed)?;
+        if let Some(space) = &self.space {
+            space.free.give();
+        }
+        Ok(value)
+    }
+}
+
+impl<T> fmt::Debug for Queue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue")
+            .field("len", &self.len())
+            .field("capacity", &self.capacity())
+            .field("closed", &self.closed.get())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a value was not put into a [`Queue`]; it holds the value.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PutError<T> {
+    /// There is no space at once (`gevent.queue.Full`).
+    Full(T),
+    /// The queue is closed.
+    Closed(T),
+    /// The wait for space failed; the time given may be over.
+    Wait(T, WaitError),
+}
+
+impl<T> PutError<T> {
+    /// The value that was not put.
+    pub fn into_value(self) -> T {
+        match self {
+            PutError::Full(value) | PutError::Closed(value) | PutError::Wait(value, _) => value,
+        }
+    }
+}
+
+impl<T> fmt::Display for PutError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PutError::Full(_) => f.write_str("the queue is full"),
+            PutError::Closed(_) => f.write_str("the queue is closed"),
+            PutError::Wait(_, error) => write!(f, "cannot wait for space in the queue: {error}"),
+        }
+    }
+}
+
+impl<T> fmt::Debug for PutError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // without the value, so that any queue's result can be unwrapped
+        let mut tuple = match self {
+            PutError::Full(_) => f.debug_tuple("Full"),
+            PutError::Closed(_) => f.debug_tuple("Closed"),
+            PutError::Wait(..) => f.debug_tuple("Wait"),
+        };
+        if let PutError::Wait(_, error) = self {
+            tuple.field(error);
+        }
+        tuple.finish_non_exhaustive()
+    }
+}
+
+impl<T> std::error::Error for PutError<T> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            PutError::Wait(_, error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Why no value came out of a [`Queue`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GetError {
+    /// There is none at once (`gevent.queue.Empty`).
+    Empty,
+    /// The queue is closed and all its values have been taken.
+    Closed,
+    /// The wait for one failed; the time given may be over.
+    Wait(WaitError),
+}
+
+impl fmt::Display for GetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            GetError::Empty => f.write_str("the queue is empty"),
+            GetError::Closed => f.write_str("the queue is closed and empty"),
+            GetError::Wait(error) => write!(f, "cannot wait for a value in the queue: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for GetError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            GetError::Wait(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::{Greenlet, JoinError, join_all, spawn, yield_now};
+
+    const LONG: Duration = Duration::from_secs(60);
+    const SHORT: Duration = Duration::from_millis(1);
+
+    fn spawn_with<T: 'static, R: 'static>(
+        queue: &Rc<Queue<T>>,
+        f: impl FnOnce(&Queue<T>) -> R + 'static,
+    ) -> Greenlet<R> {
+        let queue = queue.clone();
+        spawn(move || f(&queue))
+    }
+
+    /// No waiter is left, and what may be taken and put agrees with what is there.
+    fn assert_at_rest<T>(queue: &Queue<T>) {
+        assert_eq!((queue.filled.waiting(), queue.filled.available()), (0, queue.len()));
+        if let Some(space) = &queue.space {
+            assert_eq!((space.free.waiting(), space.free.available()), (0, space.capacity - queue.len()));
+        }
+    }
+
+    #[test]
+    fn values_come_out_in_the_order_in_which_they_were_put() {
+        for queue in [Queue::unbounded(), Queue::bounded(1), Queue::bounded(3), Queue::bounded(100)] {
+            let queue = Rc::new(queue);
+            let producer = spawn_with(&queue, |queue| (0..100).try_for_each(|n| queue.put(n)));
+            let got: Vec<_> = (0..100).map(|_| queue.get_timeout(LONG).unwrap()).collect();
+            assert_eq!(got, (0..100).collect::<Vec<_>>());
+            producer.join_timeout(LONG).unwrap().unwrap();
+            assert_at_rest(&queue);
+        }
+    }
+
+    #[test]
+    fn those_who_wait_for_a_value_are_served_in_the_order_in_which_they_came() {
+        let queue = Rc::new(Queue::unbounded());
+        let getters: Vec<_> = (0..5).map(|_| spawn_with(&queue, Queue::get)).collect();
+        yield_now();
+        (0..5).for_each(|n| queue.put(n).unwrap());
+        join_all(&getters, LONG).unwrap();
+        let got: Vec<_> = getters.iter().map(|getter| getter.join().unwrap().unwrap()).collect();
+        assert_eq!(got, [0, 1, 2, 3, 4]);
+        assert_at_rest(&queue);
+    }
+
+    #[test]
+    fn those_who_wait_for_space_are_served_in_the_order_in_which_they_came() {
+        let queue = Rc::new(Queue::bounded(1));
+        let putters: Vec<_> = (0..5).map(|n| spawn_with(&queue, move |queue| queue.put(n))).collect();
+        yield_now();
+        assert_eq!(queue.len(), 1, "the bound holds however many want to put");
+        let got: Vec<_> = (0..5).map(|_| queue.get_timeout(LONG).unwrap()).collect();
+        assert_eq!(got, [0, 1, 2, 3, 4]);
+        join_all(&putters, LONG).unwrap();
+        assert_at_rest(&queue);
+    }
+
+    #[test]
+    fn what_never_parks_tells_full_and_empty() {
+        let queue = Queue::bounded(1);
+        assert_eq!(queue.try_get(), Err(GetError::Empty));
+        assert_eq!(queue.try_put('a'), Ok(()));
+        assert_eq!(queue.try_put('b'), Err(PutError::Full('b')));
+        assert_eq!(queue.try_get(), Ok('a'));
+        assert_at_rest(&queue);
+    }
+
+    #[test]
+    fn who_comes_later_cannot_take_what_somebody_was_woken_for() {
+        let queue = Rc::new(Queue::unbounded());
+        let getter = spawn_with(&queue, Queue::get);
+        yield_now();
+        queue.put('a').unwrap();
+        assert_eq!(queue.try_get(), Err(GetError::Empty));
+        assert_eq!(getter.join_timeout(LONG).unwrap(), Ok('a'));
+
+        let queue = Rc::new(Queue::bounded(1));
+        queue.put('a').unwrap();
+        let putter = spawn_with(&queue, |queue| queue.put('b'));
+        yield_now();
+        assert_eq!(queue.try_get(), Ok('a'));
+        assert_eq!(queue.try_put('c'), Err(PutError::Full('c')));
+        putter.join_timeout(LONG).unwrap().unwrap();
+        assert_eq!(queue.try_get(), Ok('b'));
+    }
+
+    #[test]
+    fn a_wait_that_timed_out_leaves_nothing_behind() {
+        let queue = Queue::bounded(1);
+        assert_eq!(queue.get_timeout(SHORT), Err(GetError::Wait(WaitError::TimedOut)));
+        assert_at_rest(&queue);
+        queue.put('a').unwrap();
+        assert_eq!(queue.put_timeout('b', SHORT), Err(PutError::Wait('b', WaitError::TimedOut)));
+        assert_at_rest(&queue);
+        assert_eq!(queue.try_get(), Ok('a'));
+    }
+
+    #[test]
+    fn a_waiter_that_is_killed_while_it_waits_leaves_nothing_behind() {
+        let queue = Rc::new(Queue::bounded(1));
+        let getter = spawn_with(&queue, Queue::get);
+        yield_now();
+        getter.kill().unwrap();
+        assert_at_rest(&queue);
+        queue.put('a').unwrap();
+        let putter = spawn_with(&queue, |queue| queue.put('b'));
+        yield_now();
+        putter.kill().unwrap();
+        assert_at_rest(&queue);
+        assert_eq!(queue.try_get(), Ok('a'));
+    }
+
+    #[test]
+    fn a_value_whose_getter_is_killed_goes_to_the_next_in_its_old_place() {
+        let queue = Rc::new(Queue::unbounded());
+        let getters = [(); 2].map(|()| spawn_with(&queue, Queue::get));
+        yield_now();
+        queue.put('a').unwrap();
+        queue.put('b').unwrap();
+        // Both have been woken, for a and b; the first dies before it can run.
+        getters[0].kill_soon();
+        assert_eq!(getters[1].join_timeout(LONG).unwrap(), Ok('a'));
+        assert!(matches!(getters[0].join(), Err(JoinError::Killed)));
+        assert_eq!(queue.try_get(), Ok('b'));
+        assert_at_rest(&queue);
+    }
+
+    #[test]
+    fn space_whose_putter_is_killed_goes_to_the_next() {
+        let queue = Rc::new(Queue::bounded(1));
+        queue.put('a').unwrap();
+        let putters = ['b', 'c'].map(|value| spawn_with(&queue, move |queue| queue.put(value)));
+        yield_now();
+        assert_eq!(queue.get(), Ok('a'));
+        putters[0].kill_soon();
+        assert_eq!(putters[1].join_timeout(LONG).unwrap(), Ok(()));
+        assert_eq!(queue.get_timeout(LONG), Ok('c'));
+        assert_at_rest(&queue);
+    }
+
+    #[test]
+    fn closing_wakes_all_who_wait() {
+        let queue = Rc::new(Queue::<char>::unbounded());
+        let getters: Vec<_> = (0..3).map(|_| spawn_with(&queue, Queue::get)).collect();
+        yield_now();
+        queue.close();
+        for getter in &getters {
+            assert_eq!(getter.join_timeout(LONG).unwrap(), Err(GetError::Closed));
+        }
+
+        let queue = Rc::new(Queue::bounded(1));
+        queue.put('a').unwrap();
+        let putters: Vec<_> = (0..3).map(|_| spawn_with(&queue, |queue| queue.put('b'))).collect();
+        yield_now();
+        queue.close();
+        for putter in &putters {
+            assert_eq!(putter.join_timeout(LONG).unwrap(), Err(PutError::Closed('b')));
+        }
+        assert_eq!((queue.get(), queue.get()), (Ok('a'), Err(GetError::Closed)));
+    }
+
+    #[test]
+    fn a_closed_queue_gives_what_it_holds_and_takes_no_more() {
+        let queue = Queue::unbounded();
+        queue.put('a').unwrap();
+        queue.close();
+        assert_eq!(queue.put('b'), Err(PutError::Closed('b')));
+        assert_eq!(queue.try_put('b'), Err(PutError::Closed('b')));
+        assert_eq!((queue.get(), queue.get()), (Ok('a'), Err(GetError::Closed)));
+        assert_eq!(queue.try_get(), Err(GetError::Closed));
+        queue.close();
+    }
+
+    #[test]
+    fn a_kill_after_the_close_makes_up_no_value() {
+        let queue = Rc::new(Queue::<char>::unbounded());
+        let getter = spawn_with(&queue, Queue::get);
+        yield_now();
+        queue.close();
+        getter.kill().unwrap();
+        assert_eq!(queue.get(), Err(GetError::Closed));
+        assert_eq!(queue.try_get(), Err(GetError::Closed));
+    }
+
+    #[test]
+    fn a_value_is_dropped_once_wherever_it_ends() {
+        let value = Rc::new(());
+        let queue = Rc::new(Queue::bounded(1));
+        queue.put(value.clone()).unwrap();
+        drop(queue.try_put(value.clone()));
+        drop(queue.put_timeout(value.clone(), SHORT));
+        assert_eq!(Rc::strong_count(&value), 2, "what was not put came back");
+        let putter = {
+            let value = value.clone();
+            spawn_with(&queue, move |queue| queue.put(value).is_ok())
+        };
+        yield_now();
+        putter.kill().unwrap();
+        assert_eq!(Rc::strong_count(&value), 2, "a killed put drops its value");
+        drop(queue.get());
+        assert_eq!(Rc::strong_count(&value), 1);
+        queue.put(value.clone()).unwrap();
+        drop((queue, putter));
+        assert_eq!(Rc::strong_count(&value), 1, "a queue drops what it holds");
+    }
+
+    #[test]
+    #[should_panic(expected = "capacity 0")]
+    fn a_queue_without_room_is_refused() {
+        drop(Queue::<()>::bounded(0));
+    }
+}

@@ -1,0 +1,25 @@
+//! The `greenserve` binary as a client sees it: real process, real sockets, exact bytes. One file per theme.
+//!
+//! Each test starts a server of its own. Rows of tables carry the section of the RFC they come from.
+
+mod access_log;
+mod cli;
+mod core_table;
+mod demo;
+mod disconnects;
+mod expect_continue;
+mod failures;
+mod framing;
+mod half_closed;
+mod head_and_http10;
+mod keep_alive;
+mod limits;
+mod pipelining;
+mod pool;
+mod request_bodies;
+mod robustness;
+mod static_files;
+mod stop;
+mod streaming;
+mod timeouts;
+mod unix_socket;
