@@ -5,7 +5,6 @@ use bytes::Bytes;
 
 use super::fields::{Facts, Keep, trim};
 use super::framing::{RequestBody, request_body};
-use super::target::is_token_byte;
 use super::{Extent, Limits, ParseError};
 
 /// A request head. Target and header values are slices of the block that it was parsed from.
@@ -50,25 +49,24 @@ pub(crate) fn parse_head_into(
 
     let mut facts = Facts::default();
     let mut start = line.end + 2;
-    for _ in 0..extent.fields {
+    for index in 0..extent.fields {
         // The scanner has counted the lines, each of which ends in CRLF.
-        let Some(length) = memchr::memchr(b'\n', &block[start..]) else { return Err(ParseError::Incomplete) };
-        let field = &block[start..start + length - 1];
-        let name_end = field.iter().position(|b| !is_token_byte(*b)).unwrap_or(field.len());
-        if name_end == 0 || field.get(name_end) != Some(&b':') {
-            return Err(ParseError::FieldName);
-        }
-        let name = &field[..name_end];
-        let value = trim(&field[name_end + 1..]);
+        let Some(end) = extent.line_end(block, index, start) else { return Err(ParseError::Incomplete) };
+        let field = &block[start..end - 1];
+        let Some(colon) = field.iter().position(|b| *b == b':') else { return Err(ParseError::FieldName) };
+        let name = &field[..colon];
+        // Before the value is looked at: what stands first is judged first.
+        let key = field_name(name)?;
+        let value = trim(&field[colon + 1..]);
         // It takes what RFC 9110, 5.5 allows: visible characters, space, tab and obs-text.
         let mut kept =
             HeaderValue::from_maybe_shared(block.slice_ref(value)).map_err(|_| ParseError::FieldValue)?;
         let keep = facts.note(name, value)?;
         if keep != Keep::Drop {
             kept.set_sensitive(keep == Keep::Sensitive);
-            headers.try_append(field_name(name)?, kept).map_err(|_| ParseError::TooManyFields)?;
+            headers.try_append(key, kept).map_err(|_| ParseError::TooManyFields)?;
         }
-        start += length + 1;
+        start = end + 1;
     }
 
     let body = request_body(version, facts.content_length, facts.transfer_encoding, limits)?;
