@@ -3,7 +3,7 @@
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 use bytes::Bytes;
 
-use super::fields::{Facts, Keep, trim};
+use super::fields::{Facts, Keep};
 use super::framing::{RequestBody, request_body};
 use super::{Extent, Limits, ParseError};
 
@@ -48,26 +48,18 @@ pub(crate) fn parse_head_into(
         .map_err(|_| ParseError::TargetForm)?;
 
     let mut facts = Facts::default();
-    let mut start = line.end + 2;
-    for index in 0..extent.fields {
-        // The scanner has counted the lines, each of which ends in CRLF.
-        let Some(end) = extent.line_end(block, index, start) else { return Err(ParseError::Incomplete) };
-        let field = &block[start..end - 1];
-        let Some(colon) = field.iter().position(|b| *b == b':') else { return Err(ParseError::FieldName) };
-        let name = &field[..colon];
-        // Before the value is looked at: what stands first is judged first.
-        let key = field_name(name)?;
-        let value = trim(&field[colon + 1..]);
-        // It takes what RFC 9110, 5.5 allows: visible characters, space, tab and obs-text.
-        let mut kept =
-            HeaderValue::from_maybe_shared(block.slice_ref(value)).map_err(|_| ParseError::FieldValue)?;
-        let keep = facts.note(name, value)?;
-        if keep != Keep::Drop {
-            kept.set_sensitive(keep == Keep::Sensitive);
-            headers.try_append(key, kept).map_err(|_| ParseError::TooManyFields)?;
+    tokenize(&block[line.end + 2..], extent.fields, |field| {
+        let keep = facts.note(field.name.as_bytes(), field.value)?;
+        if keep == Keep::Drop {
+            return Ok(());
         }
-        start = end + 1;
-    }
+        let name = field_name(field.name.as_bytes())?;
+        let mut value = HeaderValue::from_maybe_shared(block.slice_ref(field.value))
+            .map_err(|_| ParseError::FieldValue)?;
+        value.set_sensitive(keep == Keep::Sensitive);
+        headers.try_append(name, value).map_err(|_| ParseError::TooManyFields)?;
+        Ok(())
+    })?;
 
     let body = request_body(version, facts.content_length, facts.transfer_encoding, limits)?;
     if !facts.host && version == Version::HTTP_11 {
@@ -87,6 +79,29 @@ pub(crate) fn parse_head_into(
         // An HTTP/1.0 client does not know what 100 means (RFC 9110, 10.1.1), and without a body there is nothing to wait for.
         expect_continue: facts.expect_continue && !old && body != RequestBody::Length(0),
     })
+}
+
+/// Has `httparse` find the field lines' tokens. Few fields need no allocation.
+fn tokenize<'b>(
+    lines: &'b [u8],
+    count: usize,
+    mut each: impl FnMut(&httparse::Header<'b>) -> Result<(), ParseError>,
+) -> Result<(), ParseError> {
+    const FEW: usize = 24;
+    let mut few = [httparse::EMPTY_HEADER; FEW];
+    let mut many = Vec::new();
+    let room = if count <= FEW {
+        &mut few[..count]
+    } else {
+        many.resize(count, httparse::EMPTY_HEADER);
+        &mut many[..]
+    };
+    match httparse::parse_headers(lines, room) {
+        Ok(httparse::Status::Complete((_, fields))) => fields.iter().try_for_each(&mut each),
+        Err(httparse::Error::HeaderName) => Err(ParseError::FieldName),
+        // The scanner has counted the lines and found their end, so what is left is a byte that may not stand in a value.
+        Ok(httparse::Status::Partial) | Err(_) => Err(ParseError::FieldValue),
+    }
 }
 
 /// The name as a map has it. Those that most requests have are known as they are mostly spelled.
