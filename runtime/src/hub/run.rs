@@ -17,7 +17,7 @@ const RUNS_PER_POLL: u32 = 128;
 const TIME_PER_POLL: Duration = Duration::from_micros(100);
 const RUNS_PER_CLOCK: u32 = 16;
 /// Timers fire together that are due within so much time: a wake-up of the process costs more than a timer.
-const TIMER_SLACK: Duration = Duration::from_micros(200);
+const TIMER_SLACK: Duration = Duration::from_micros(500);
 /// An idle hub gives back the memory of idle stacks, so often…
 const TIDY_EVERY: Duration = Duration::from_secs(1);
 /// …when it would sleep for longer than this…
