@@ -19,8 +19,8 @@ use greenserve_benches::blast::{Answer, Blast, Edge, Outcome, Pace, hold};
 use greenserve_benches::compare::{Cpus, Machine, raise_descriptor_limit};
 use greenserve_benches::load;
 use greenserve_benches::marks::{
-    Cell, Counts, Generator, Latency, PEAK, PEERS, Peer, ROWS, Results, Route, Row, Running, Sample, Site,
-    Way, json, markdown, own_cpu, page, splice, text,
+    Cell, Counts, Generator, Latency, PEAK, PEERS, Peer, ROWS, Results, Route, Row, Running, SPREAD, Sample,
+    Site, Way, json, markdown, own_cpu, page, splice, text,
 };
 
 /// Measure greenserve beside its peers, against the marks that it has to reach.
@@ -299,7 +299,7 @@ impl Bench<'_> {
         let seconds = self.options.seconds;
         let server = self.server(peer, row)?;
         let warmup = Duration::from_secs_f64(if round == 0 { seconds / 2.0 } else { seconds / 6.0 });
-        let spread = if row.route == Route::Sleep { SLEEP } else { Duration::ZERO };
+        let spread = if row.name == SPREAD { SLEEP } else { Duration::ZERO };
         let blast = Blast {
             address: server.running.address,
             request: server.request.clone(),
@@ -307,7 +307,7 @@ impl Bench<'_> {
             connections,
             pace,
             spread,
-            warmup: warmup.max(spread),
+            warmup: if row.route == Route::Sleep { warmup.max(SLEEP) } else { warmup },
             duration: Duration::from_secs_f64(seconds),
         };
         let (outcome, sample) = fire(&blast, &server.running)?;
