@@ -28,6 +28,28 @@ fn compare_refuses_what_it_cannot_measure() {
 }
 
 #[test]
+fn runtime_marks_measures_what_is_asked_for_and_judges_it() {
+    let json = std::env::temp_dir().join(format!("runtime-marks-{}.json", std::process::id()));
+    let run = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_runtime_marks"))
+            .args(["--no-peers", "--runs", "1", "--json"])
+            .arg(&json)
+            .args(arguments)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        (output.status.success(), text.into_owned())
+    };
+    let (success, text) = run(&["--only", "remote_wake"]);
+    let figures = std::fs::read_to_string(&json);
+    let _ = std::fs::remove_file(&json);
+    assert!(success && text.contains("(mark: at most 0: met)"), "{text}");
+    assert!(figures.unwrap().contains("\"met\": true"));
+    let (success, text) = run(&["--only", "nonsense"]);
+    assert!(!success && text.contains("no benchmark `nonsense`"), "{text}");
+}
+
+#[test]
 fn marks_refuses_what_it_does_not_know() {
     for (arguments, complaint) in [
         (&["--only", "nothing"][..], "there is no row `nothing`"),

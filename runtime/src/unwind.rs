@@ -83,6 +83,9 @@ thread_local! {
     static LOCATION: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
+// Apart, so that a catch takes up little stack.
+#[cold]
+#[inline(never)]
 fn describe(payload: Box<dyn Any + Send>) -> Panic {
     let location = LOCATION.try_with(|location| location.take()).ok().flatten();
     // A thread without a hub gets none for this.

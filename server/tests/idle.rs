@@ -161,6 +161,33 @@ fn a_last_request_with_the_clients_end_is_answered_after_a_long_wait() {
 }
 
 #[test]
+fn an_answer_does_not_wait_for_the_handler_of_the_next_request() {
+    let go = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let gone = go.clone();
+    let server = Running::start(Mode::Green, patient, move |req: Request| {
+        if req.uri().path() == "/waits" {
+            let began = Instant::now();
+            while !gone.load(std::sync::atomic::Ordering::SeqCst) {
+                assert!(began.elapsed() < PATIENCE, "the answers before this one did not arrive");
+                greenlet::sleep(Duration::from_millis(1));
+            }
+        }
+        req.uri().path().to_owned() + "."
+    });
+    let mut client = server.client();
+    let get = |path| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    for _ in 0..3 {
+        go.store(false, std::sync::atomic::Ordering::SeqCst);
+        client.send([get("/a"), get("/b"), get("/waits"), get("/c")].concat());
+        client.until("/a.");
+        client.until("/b.");
+        go.store(true, std::sync::atomic::Ordering::SeqCst);
+        client.until("/waits.");
+        client.until("/c.");
+    }
+}
+
+#[test]
 fn killing_the_green_thread_that_serves_cuts_off_those_that_wait_too() {
     let server = Server::bind("127.0.0.1:0").unwrap();
     let addr = server.local_addrs()[0].as_inet().unwrap();

@@ -1,4 +1,5 @@
-//! Measures the runtime's building blocks beside those of other runtimes and tells which marks are met.
+//! Measures the runtime's building blocks beside those of other runtimes, tells which marks are met and writes what comes
+//! out into `benches/RESULTS.md`.
 //!
 //! ```text
 //! benches/peers/setup
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use greenserve_benches::compare::{Cpus, Machine, raise_descriptor_limit};
+use greenserve_benches::marks::splice;
 use greenserve_benches::runtime_marks::{Failure, Found, Program, ROWS, Report, ours, peers};
 
 /// Measure the runtime's building blocks beside those of other runtimes (loopback only). Takes about ten minutes.
@@ -43,17 +45,18 @@ struct Options {
     #[arg(long)]
     no_peers: bool,
 
-    /// Where the peers' programs are built [default: `peers/micro` in the target directory]
-    #[arg(long, value_name = "DIR")]
-    peers: Option<PathBuf>,
+    /// Where the peers are installed [default: peers/ in the target directory]
+    #[arg(long, value_name = "DIRECTORY")]
+    installed: Option<PathBuf>,
 
-    /// Where to write all figures
-    #[arg(long, value_name = "FILE", default_value = "target/runtime_marks.json")]
-    json: PathBuf,
-
-    /// Where to write a section for a page of results
+    /// The document to write the results into; what stands outside of its marked part stays [default: benches/RESULTS.md if
+    /// everything is measured, else none]
     #[arg(long, value_name = "FILE")]
-    markdown: Option<PathBuf>,
+    results: Option<PathBuf>,
+
+    /// Where to write all figures as JSON [default: runtime_marks.json in the target directory]
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 
     /// Run this benchmark once and print its line: how the program calls itself
     #[arg(long, hide = true, num_args = 2, value_names = ["NAME", "N"])]
@@ -90,12 +93,14 @@ fn all(options: &Options) -> io::Result<()> {
     }
     benches.retain(|bench| options.only.is_empty() || options.only.iter().any(|name| name == bench));
 
+    let target = target_directory()?;
     raise_descriptor_limit()?;
     let mut programs = vec![Program::ours(&["--one"])?];
     if !options.no_peers {
         eprintln!("building the peers");
-        programs.extend(peers(&options.peers.clone().map_or_else(peers_directory, Ok)?));
+        programs.extend(peers(&options.installed.clone().unwrap_or_else(|| target.join("peers"))));
     }
+    let machine = Machine::here();
     // the programs inherit it
     if let Some(cpus) = Cpus::choose()? {
         cpus.pin_load()?;
@@ -105,10 +110,21 @@ fn all(options: &Options) -> io::Result<()> {
         eprintln!("{bench}");
         found.extend(measure(bench, &mut programs, options));
     }
-    let report = Report { machine: Machine::here(), parked: options.parked, found };
+    let report = Report { machine, parked: options.parked, found };
     print!("{}", report.text());
-    write(&options.json, &format!("{:#}\n", report.json()))?;
-    options.markdown.iter().try_for_each(|path| write(path, &report.markdown()))
+    let json = options.json.clone().unwrap_or_else(|| target.join("runtime_marks.json"));
+    write(&json, &format!("{:#}\n", report.json()))?;
+    let everything = options.only.is_empty() && !options.no_peers;
+    let standard = || Path::new(env!("CARGO_MANIFEST_DIR")).join("RESULTS.md");
+    if let Some(results) = options.results.clone().or_else(|| everything.then(standard)) {
+        let document = match fs::read_to_string(&results) {
+            Ok(document) => document,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => "# Results\n".to_owned(),
+            Err(error) => return Err(error),
+        };
+        write(&results, &splice(&document, "runtime", &report.markdown()))?;
+    }
+    Ok(())
 }
 
 /// Runs one benchmark in all programs in turns, so that what disturbs the machine disturbs all of them.
@@ -129,10 +145,10 @@ fn measure(bench: &'static str, programs: &mut [Program], options: &Options) -> 
         .collect()
 }
 
-fn peers_directory() -> io::Result<PathBuf> {
+fn target_directory() -> io::Result<PathBuf> {
     let program = std::env::current_exe()?;
     let target = program.parent().and_then(Path::parent).ok_or(io::ErrorKind::NotFound)?;
-    Ok(target.join("peers/micro"))
+    Ok(target.to_owned())
 }
 
 fn write(path: &Path, text: &str) -> io::Result<()> {

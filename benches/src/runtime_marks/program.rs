@@ -65,7 +65,7 @@ impl Program {
     pub fn ours(arguments: &[&str]) -> io::Result<Program> {
         let mut command = vec![std::env::current_exe()?];
         command.extend(arguments.iter().map(PathBuf::from));
-        Ok(Program { name: "greenlet".into(), ours: true, command: Ok(command) })
+        Ok(Program { name: "this one".into(), ours: true, command: Ok(command) })
     }
 
     /// Runs one benchmark and gives its figures. The program takes over the affinity of the calling thread. It is killed
@@ -95,9 +95,11 @@ impl Program {
     }
 }
 
-/// The programs of the peers, built into `directory` where that is needed.
+/// The programs of the peers. `directory` is where peers are installed: Python's are looked for there, the others are built
+/// there.
 pub fn peers(directory: &Path) -> Vec<Program> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/micro");
+    let (installed, directory) = (directory, &directory.join("micro"));
     let mut programs = Vec::new();
     let built = build_rust(&source, directory);
     for name in ["tokio", "may", "thread", "corosensei"] {
@@ -108,7 +110,7 @@ pub fn peers(directory: &Path) -> Vec<Program> {
     for runtime in ["gevent", "greenlet (Python)"] {
         let module = runtime.split(' ').next().unwrap_or(runtime);
         let script = source.join("python/gevent_marks.py");
-        let command = python_with(module, directory).map(|python| vec![python, script, module.into()]);
+        let command = python_with(module, installed).map(|python| vec![python, script, module.into()]);
         programs.push(peer(runtime, command));
     }
     programs
@@ -137,7 +139,7 @@ fn build_go(source: &Path, directory: &Path) -> Result<PathBuf, String> {
 
 /// A Python that has the module: the one that `benches/peers/setup` makes, else that of the system.
 fn python_with(module: &str, directory: &Path) -> Result<PathBuf, String> {
-    let pythons = [directory.join("venv/bin/python"), directory.join("../venv/bin/python"), "python3".into()];
+    let pythons = [directory.join("venv/bin/python"), "python3".into()];
     let mut complaints = String::from("no Python");
     for python in pythons {
         match succeed(Command::new(&python).args(["-c", &format!("import {module}")])) {

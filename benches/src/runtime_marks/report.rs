@@ -58,8 +58,11 @@ impl Report {
     pub fn text(&self) -> String {
         let mut text = String::new();
         for row in self.rows() {
-            text.push_str(&format!("{}, {}{}\n", title(row, self.parked), row.unit, self.verdict(row)));
+            text.push_str(&format!("{}{}\n", title(row, self.parked), self.verdict(row)));
             for (found, result) in self.results(row) {
+                if matches!(result, Err(Failure::NoSuchBenchmark)) {
+                    continue;
+                }
                 let mark = if found.ours { '*' } else { ' ' };
                 text.push_str(&format!("  {mark} {:<20} {}\n", found.runtime, cell(row, &result)));
             }
@@ -75,20 +78,19 @@ impl Report {
                 columns.push(found);
             }
         }
-        let mut text = String::from("## The runtime's building blocks\n\n");
+        let mut text = String::from("## The runtime\n\n");
         let Machine { processor, processors, kernel, versions, date, .. } = &self.machine;
         text.push_str(&format!("{date}, {processor} × {processors}, {kernel}, {versions}.\n\n"));
         text.push_str(
             "Made by `cargo run --release -p greenserve-benches --bin runtime_marks`. Each figure is the median of several \
              runs (least–most), each in a process of its own, all pinned to one processor. Times are processor time, in \
-             user and kernel mode, unless they are called real.\n\n| what | mark | met |",
+             user and kernel mode.\n\n| what | mark | met |",
         );
         columns.iter().for_each(|found| text.push_str(&format!(" {} |", found.runtime)));
         text.push_str(&format!("\n|{}\n", " --- |".repeat(columns.len() + 3)));
         for row in self.rows() {
             let met = self.met(row).map_or("", |met| if met { "yes" } else { "**no**" });
-            let unit = if row.unit.is_empty() { String::new() } else { format!(", {}", row.unit) };
-            text.push_str(&format!("| {}{unit} | {} | {met} |", title(row, self.parked), mark(row)));
+            text.push_str(&format!("| {} | {} | {met} |", title(row, self.parked), mark(row)));
             for column in &columns {
                 let result = self.results(row).find(|(found, _)| found.runtime == column.runtime);
                 let cell = match result {
@@ -100,6 +102,12 @@ impl Report {
                 text.push_str(&format!(" {cell} |"));
             }
             text.push('\n');
+        }
+        text.push('\n');
+        for found in &self.found {
+            if let Err(failure @ (Failure::Failed(_) | Failure::TookTooLong(_))) = &found.runs {
+                text.push_str(&format!("- {}, `{}` {failure}\n", found.runtime, found.bench));
+            }
         }
         text
     }
@@ -165,7 +173,9 @@ impl Report {
 }
 
 fn title(row: &Row, parked: usize) -> String {
-    if row.bench == "parked" { format!("{parked} {}", row.title) } else { row.title.into() }
+    let count = if row.bench == "parked" { format!("{parked} ") } else { String::new() };
+    let unit = if row.unit.is_empty() { String::new() } else { format!(", {}", row.unit) };
+    format!("{count}{}{unit}", row.title)
 }
 
 fn mark(row: &Row) -> String {
@@ -243,6 +253,7 @@ mod tests {
         assert!(text.contains("2 (1.5–3)") && text.contains("fails: out of luck"), "{text}");
         let page = report.markdown();
         assert!(page.contains("| below all peers | yes | 2 (1.5–3) | fails |"), "{page}");
+        assert!(page.contains("- peer, `echo_1` fails: out of luck\n"), "{page}");
         let json = report.json();
         assert_eq!(
             (&json["rows"][0]["results"][0]["median"], &json["rows"][0]["met"]),

@@ -70,10 +70,7 @@ pub const ROWS: &[Row] = &[
         target: Target::AtMost(4_500.0),
         ..row("parked", "bytes", "parked greenlets, resident bytes each", "B")
     },
-    Row {
-        target: Target::AtMost(4.0),
-        ..row("parked", "seconds", "parked greenlets, until all are (real time)", "s")
-    },
+    Row { target: Target::AtMost(4.0), ..row("parked", "seconds", "parked greenlets, until all are", "s") },
     Row {
         target: Target::AtMost(0.0),
         ..row(

@@ -28,7 +28,7 @@ impl Moment {
     }
 }
 
-/// Reads the monotonic clock (`CLOCK_MONOTONIC`, by way of [`Instant`]).
+/// Reads the monotonic clock, by way of [`Instant`].
 #[derive(Debug)]
 pub(crate) struct Clock {
     epoch: Instant,
@@ -40,7 +40,9 @@ impl Clock {
     }
 
     pub(crate) fn now(&self) -> Moment {
-        Moment(self.epoch.elapsed().as_nanos() as u64)
+        let since = self.epoch.elapsed();
+        // 584 years fit; `as_nanos` would compute in 128 bits.
+        Moment(since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos()))
     }
 
     /// The moment `after` from now; `None` when that is further off than can be told (584 years), which means

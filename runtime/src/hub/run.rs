@@ -16,8 +16,12 @@ const RUNS_PER_POLL: u32 = 128;
 /// …or this much time passes, which is looked at after every so many.
 const TIME_PER_POLL: Duration = Duration::from_micros(100);
 const RUNS_PER_CLOCK: u32 = 16;
+/// Timers fire together that are due within so much time: a wake-up of the process costs more than a timer.
+const TIMER_SLACK: Duration = Duration::from_micros(200);
 /// An idle hub gives back the memory of idle stacks, so often…
 const TIDY_EVERY: Duration = Duration::from_secs(1);
+/// …when it would sleep for longer than this…
+const IDLE: Duration = Duration::from_millis(1);
 /// …so many at once…
 const TIDY_AT_ONCE: usize = 1024;
 /// …but not of the free stacks that would be taken next.
@@ -137,8 +141,12 @@ impl Hub {
             }
             let now = self.clock.now();
             timeout = next.map(|at| at.since(now));
-            if let Some(again) = self.tidy(now) {
+            // Not idle, if the next timer is about to fire.
+            let idle = timeout.is_none_or(|timeout| timeout > IDLE);
+            if let Some(again) = if idle { self.tidy(now) } else { None } {
                 timeout = Some(timeout.map_or(again, |timeout| timeout.min(again)));
+            } else if let Some(timeout) = timeout.as_mut().filter(|timeout| !timeout.is_zero()) {
+                *timeout += TIMER_SLACK;
             }
         }
         self.poll(timeout);

@@ -257,6 +257,11 @@ impl Source {
         self.io(Direction::Write, |fd| SockRef::from(&fd).send_with_flags(buffer, libc::MSG_NOSIGNAL))
     }
 
+    /// Sends what there is room for. Neither waits nor gives way.
+    pub(crate) fn try_send(&self, buffer: &[u8]) -> io::Result<usize> {
+        self.attempt(Direction::Write, |fd| SockRef::from(&fd).send_with_flags(buffer, libc::MSG_NOSIGNAL))
+    }
+
     pub(crate) fn send_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
         self.io(Direction::Write, |fd| {
             SockRef::from(&fd)

@@ -348,6 +348,14 @@ macro_rules! stream {
                 self.0.try_read_stream(buffer)
             }
 
+            /// Writes what there is room for. Never parks, whatever the timeouts, nor gives way to others.
+            ///
+            /// # Errors
+            /// `WouldBlock` when there is no room; else as `write`.
+            pub fn try_write(&self, buffer: &[u8]) -> io::Result<usize> {
+                self.0.try_send(buffer)
+            }
+
             /// Parks until there may be something to read: data, the peer's end or an error. What was read before is
             /// no longer there, so ask [`try_read`](Self::try_read) first.
             ///

@@ -181,7 +181,7 @@ impl<T> Queue<T> {
             if self.closed.get() {
                 return Err(GetError::Closed);
             }
-            self.filled.take(WaitsFor::QueueItem, deadline).map_err(GetError::Wait)?;
+            self.filled.wait(WaitsFor::QueueItem, deadline).map_err(GetError::Wait)?;
         }
         self.pop()
     }

@@ -62,19 +62,25 @@ impl Semaphore {
     /// Takes a permit without a guard; [`give`](Self::give) gives it back.
     #[inline]
     pub(crate) fn take(&self, why: WaitsFor, deadline: Option<Moment>) -> Result<(), WaitError> {
-        if self.try_take() {
-            return Ok(());
-        }
+        if self.try_take() { Ok(()) } else { self.wait(why, deadline) }
+    }
+
+    /// Waits for a permit that [`try_take`](Self::try_take) did not get.
+    #[inline]
+    pub(super) fn wait(&self, why: WaitsFor, deadline: Option<Moment>) -> Result<(), WaitError> {
         let hub = Hub::get();
         let turn =
             Turn { semaphore: self, waiting: Waiting::enter(&self.waiters, hub)?, taken: Cell::new(false) };
-        while !turn.waiting.was_called() {
-            if hub.park(why, deadline)? == Wake::Deadline && !turn.waiting.was_called() {
+        loop {
+            let wake = hub.park(why, deadline)?;
+            if turn.waiting.was_called() {
+                turn.taken.set(true);
+                return Ok(());
+            }
+            if wake == Wake::Deadline {
                 return Err(WaitError::TimedOut);
             }
         }
-        turn.taken.set(true);
-        Ok(())
     }
 
     /// Gives a permit to the longest waiting, or back.

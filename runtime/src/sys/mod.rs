@@ -19,8 +19,9 @@ use std::sync::Arc;
 
 use polling::Poller;
 
-/// How many events one wait hands over at most.
-const BATCH: usize = 1024;
+/// How many events one wait hands over at most. More would save little of the wait's cost, and what the kernel has just
+/// touched for the first would be cold when its greenlet runs.
+const BATCH: usize = 128;
 
 /// What the kernel said of one descriptor.
 #[derive(Clone, Copy, Debug)]

@@ -48,6 +48,19 @@ pub(crate) enum Kind {
     Incoming(Incoming),
 }
 
+impl Kind {
+    /// See [`Body::length`].
+    pub(crate) fn length(&self) -> Option<u64> {
+        match self {
+            Kind::Empty => Some(0),
+            Kind::Bytes(bytes) => Some(bytes.len() as u64),
+            Kind::Reader { length, .. } | Kind::Stream { length, .. } => *length,
+            Kind::File { length, .. } => Some(*length),
+            Kind::Incoming(incoming) => incoming.connection.body_remaining(incoming.request),
+        }
+    }
+}
+
 type StreamFn = dyn FnOnce(&mut BodyWriter<'_>) -> io::Result<()>;
 
 impl Body {
@@ -106,13 +119,7 @@ impl Body {
 
     /// How many bytes are still to come, if that is known: never for a chunked request or a stream without length.
     pub fn length(&self) -> Option<u64> {
-        match &self.kind {
-            Kind::Empty => Some(0),
-            Kind::Bytes(bytes) => Some(bytes.len() as u64),
-            Kind::Reader { length, .. } | Kind::Stream { length, .. } => *length,
-            Kind::File { length, .. } => Some(*length),
-            Kind::Incoming(incoming) => incoming.connection.body_remaining(incoming.request),
-        }
+        self.kind.length()
     }
 
     /// Takes the whole body into memory, whatever it is made of: a request's is read to its end, a stream's closure is

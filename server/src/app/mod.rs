@@ -9,6 +9,7 @@ mod body;
 mod handler;
 mod request;
 mod response;
+mod spare;
 
 pub use addr::Addr;
 pub use body::{Body, BodyError, BodyWriter};
@@ -18,6 +19,7 @@ pub use response::IntoResponse;
 
 pub(crate) use body::{Connection, Incoming, Kind};
 pub(crate) use request::HeadLines;
+pub(crate) use spare::{header_map, keep_header_map};
 
 /// A request as a handler gets it: the `http` crate's type with our [`Body`]. [`RequestExt`] adds what that type lacks.
 ///

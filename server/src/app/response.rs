@@ -7,7 +7,7 @@ use std::io;
 use ::http::{HeaderName, HeaderValue, StatusCode, header};
 use bytes::Bytes;
 
-use super::{Body, BodyError, Response};
+use super::{Body, BodyError, Response, header_map};
 
 /// Something that can be answered with.
 ///
@@ -178,6 +178,7 @@ const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 fn typed(content_type: HeaderValue, body: Body) -> Response {
     let mut response = Response::new(body);
+    *response.headers_mut() = header_map(1);
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     response
 }

@@ -1,9 +1,9 @@
 //! A request head understood.
 
-use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 use bytes::Bytes;
 
-use super::fields::{Facts, Keep};
+use super::fields::{Facts, Keep, trim};
 use super::framing::{RequestBody, request_body};
 use super::{Extent, Limits, ParseError};
 
@@ -31,26 +31,43 @@ pub struct Head {
 /// # Errors
 /// The first rule that is broken, in the order: fields as they come, framing, `Host`, `Expect`.
 pub fn parse_head(block: &Bytes, extent: &Extent, limits: &Limits) -> Result<Head, ParseError> {
+    parse_head_into(block, extent, limits, HeaderMap::with_capacity(extent.fields))
+}
+
+/// As [`parse_head`], into a map that is empty.
+pub(crate) fn parse_head_into(
+    block: &Bytes,
+    extent: &Extent,
+    limits: &Limits,
+    mut headers: HeaderMap,
+) -> Result<Head, ParseError> {
     let line = extent.request;
     let method = Method::from_bytes(&block[..line.method_end]).map_err(|_| ParseError::Method)?;
     let version = if line.old { Version::HTTP_10 } else { Version::HTTP_11 };
     let uri = Uri::from_maybe_shared(block.slice(line.method_end + 1..line.target_end))
         .map_err(|_| ParseError::TargetForm)?;
 
-    let mut headers = HeaderMap::with_capacity(extent.fields);
     let mut facts = Facts::default();
-    tokenize(&block[line.end + 2..], extent.fields, |field| {
-        let keep = facts.note(field.name.as_bytes(), field.value)?;
-        if keep == Keep::Drop {
-            return Ok(());
+    let mut start = line.end + 2;
+    for index in 0..extent.fields {
+        // The scanner has counted the lines, each of which ends in CRLF.
+        let Some(end) = extent.line_end(block, index, start) else { return Err(ParseError::Incomplete) };
+        let field = &block[start..end - 1];
+        let Some(colon) = field.iter().position(|b| *b == b':') else { return Err(ParseError::FieldName) };
+        let name = &field[..colon];
+        // Before the value is looked at: what stands first is judged first.
+        let key = field_name(name)?;
+        let value = trim(&field[colon + 1..]);
+        // It takes what RFC 9110, 5.5 allows: visible characters, space, tab and obs-text.
+        let mut kept =
+            HeaderValue::from_maybe_shared(block.slice_ref(value)).map_err(|_| ParseError::FieldValue)?;
+        let keep = facts.note(name, value)?;
+        if keep != Keep::Drop {
+            kept.set_sensitive(keep == Keep::Sensitive);
+            headers.try_append(key, kept).map_err(|_| ParseError::TooManyFields)?;
         }
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| ParseError::FieldName)?;
-        let mut value = HeaderValue::from_maybe_shared(block.slice_ref(field.value))
-            .map_err(|_| ParseError::FieldValue)?;
-        value.set_sensitive(keep == Keep::Sensitive);
-        headers.try_append(name, value).map_err(|_| ParseError::TooManyFields)?;
-        Ok(())
-    })?;
+        start = end + 1;
+    }
 
     let body = request_body(version, facts.content_length, facts.transfer_encoding, limits)?;
     if !facts.host && version == Version::HTTP_11 {
@@ -72,27 +89,24 @@ pub fn parse_head(block: &Bytes, extent: &Extent, limits: &Limits) -> Result<Hea
     })
 }
 
-/// Has `httparse` find the field lines' tokens. Few fields need no allocation.
-fn tokenize<'b>(
-    lines: &'b [u8],
-    count: usize,
-    mut each: impl FnMut(&httparse::Header<'b>) -> Result<(), ParseError>,
-) -> Result<(), ParseError> {
-    const FEW: usize = 24;
-    let mut few = [httparse::EMPTY_HEADER; FEW];
-    let mut many = Vec::new();
-    let room = if count <= FEW {
-        &mut few[..count]
-    } else {
-        many.resize(count, httparse::EMPTY_HEADER);
-        &mut many[..]
-    };
-    match httparse::parse_headers(lines, room) {
-        Ok(httparse::Status::Complete((_, fields))) => fields.iter().try_for_each(&mut each),
-        Err(httparse::Error::HeaderName) => Err(ParseError::FieldName),
-        // The scanner has counted the lines and found their end, so what is left is a byte that may not stand in a value.
-        Ok(httparse::Status::Partial) | Err(_) => Err(ParseError::FieldValue),
-    }
+/// The name as a map has it. Those that most requests have are known as they are mostly spelled.
+fn field_name(name: &[u8]) -> Result<HeaderName, ParseError> {
+    Ok(match name {
+        b"Host" | b"host" => header::HOST,
+        b"Accept" | b"accept" => header::ACCEPT,
+        b"Cookie" | b"cookie" => header::COOKIE,
+        b"Origin" | b"origin" => header::ORIGIN,
+        b"Referer" | b"referer" => header::REFERER,
+        b"Connection" | b"connection" => header::CONNECTION,
+        b"User-Agent" | b"user-agent" => header::USER_AGENT,
+        b"Content-Type" | b"content-type" => header::CONTENT_TYPE,
+        b"Cache-Control" | b"cache-control" => header::CACHE_CONTROL,
+        b"Authorization" | b"authorization" => header::AUTHORIZATION,
+        b"Content-Length" | b"content-length" => header::CONTENT_LENGTH,
+        b"Accept-Encoding" | b"accept-encoding" => header::ACCEPT_ENCODING,
+        b"Accept-Language" | b"accept-language" => header::ACCEPT_LANGUAGE,
+        _ => return HeaderName::from_bytes(name).map_err(|_| ParseError::FieldName),
+    })
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //!
 //! Everything here is a pure function or a small state machine over byte slices: no sockets, no clock, no logging, so it can
 //! be fuzzed as it stands. A request is first delimited ([`Scanner`]), then understood ([`parse_head`]); how its body is
-//! framed is decided in one place ([`framing`]) and nothing else may guess. `httparse` finds the tokens of the field lines,
-//! our own rules decide: each refusal is a [`ParseError`], one variant per rule.
+//! framed is decided in one place ([`framing`]) and nothing else may guess. Each refusal is a [`ParseError`], one variant per
+//! rule.
 
 pub mod chunked;
 mod date;
@@ -19,6 +19,7 @@ mod target;
 pub use date::DateCache;
 pub use encode::{CONTINUE, Connection, ResponseHead, encode_chunk_size, encode_head};
 pub use error::ParseError;
+pub(crate) use head::parse_head_into;
 pub use head::{Head, parse_head};
 pub use limits::Limits;
 pub use scan::{Extent, RequestLine, Scanner};

@@ -20,7 +20,12 @@ pub struct Scanner {
     start: usize,
     request: Option<RequestLine>,
     fields: usize,
+    ends: LineEnds,
 }
+
+/// Where the first field lines end: their LFs, counted from the request line's first byte; 0 for a line that is not there
+/// or too far away. So nobody has to look for them again.
+type LineEnds = [u16; 14];
 
 /// A head that was found: `buffer[start..end]` reaches from the method to the empty line inclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +38,17 @@ pub struct Extent {
     pub fields: usize,
     /// The parts of the request line.
     pub request: RequestLine,
+    ends: LineEnds,
+}
+
+impl Extent {
+    /// Where the field line that starts at `start` of the head and is the `index`th one has its LF.
+    pub(super) fn line_end(&self, head: &[u8], index: usize, start: usize) -> Option<usize> {
+        match self.ends.get(index) {
+            Some(end @ 1..) => Some(usize::from(*end)),
+            _ => memchr(b'\n', head.get(start..)?).map(|length| start + length),
+        }
+    }
 }
 
 /// The parts of the request line, counted from its first byte.
@@ -70,12 +86,17 @@ impl Scanner {
                 self.request = Some(request_line(line)?);
             } else if line.is_empty() {
                 let request = self.request.take().ok_or(ParseError::RequestLine)?;
-                let extent = Extent { start: self.start, end: lf + 1, fields: self.fields, request };
+                let extent =
+                    Extent { start: self.start, end: lf + 1, fields: self.fields, request, ends: self.ends };
                 *self = Scanner::default();
                 return Ok(Some(extent));
             } else if matches!(line[0], b' ' | b'\t') {
                 return Err(ParseError::ObsFold);
             } else {
+                if let (Some(end), Ok(at)) = (self.ends.get_mut(self.fields), u16::try_from(lf - self.start))
+                {
+                    *end = at;
+                }
                 self.fields += 1;
                 if self.fields > limits.fields() {
                     return Err(ParseError::TooManyFields);
@@ -142,7 +163,7 @@ fn request_line(line: &[u8]) -> Result<RequestLine, ParseError> {
         return Err(ParseError::Method);
     }
     let rest = &line[method_end + 1..];
-    let target_len = memchr(b' ', rest).ok_or(ParseError::RequestLine)?;
+    let target_len = rest.iter().position(|b| *b == b' ').ok_or(ParseError::RequestLine)?;
     let target_end = method_end + 1 + target_len;
     let old = match &line[target_end + 1..] {
         b"HTTP/1.1" => false,

@@ -88,8 +88,10 @@ fn is_absolute_form(target: &[u8]) -> bool {
 /// Visible ASCII but for what no client leaves unencoded: `"`, `<`, `>` and the fragment's `#`. Browsers do send `|`, `^`,
 /// `{` and the like in a query, so these pass although RFC 3986 would have them encoded.
 fn is_target_byte(byte: u8) -> bool {
-    matches!(byte, 0x21..=0x7e) && !matches!(byte, b'"' | b'#' | b'<' | b'>')
+    TARGET[byte as usize]
 }
+
+static TARGET: [bool; 256] = table(b"!$%&'()*+,-./:;=?@[\\]^_`{|}~");
 
 static TOKEN: [bool; 256] = table(b"!#$%&'*+-.^_`|~");
 /// What a name holds unencoded: unreserved and sub-delims (RFC 3986, 3.2.2).

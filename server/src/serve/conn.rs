@@ -20,7 +20,7 @@ use super::settings::Settings;
 use super::stop::ServerHandle;
 use super::transport::{Transport, is_timeout};
 use crate::app::{Addr, BodyError, Connection};
-use crate::http::{Extent, ParseError};
+use crate::http::{Extent, Head, ParseError};
 
 /// How much of a body that nobody read is read away to keep a connection alive, and for how long.
 const DRAIN_BYTES: u64 = 64 * 1024;
@@ -43,11 +43,15 @@ pub(crate) struct Conn<T: Transport> {
     pub(crate) server: ServerHandle,
     input: RefCell<Input>,
     output: RefCell<Output>,
+    /// The head of a request that the handler is about to get.
+    pub(crate) head: Cell<Option<Head>>,
     /// The number of the request under way; bodies of other numbers are stale.
     request: Cell<u64>,
     /// A final response to the request under way has begun, so that `100 Continue` would come too late.
     pub(crate) answering: Cell<bool>,
     pub(crate) served_any: Cell<bool>,
+    /// What lies in the output will be sent when this green thread waits.
+    flush_is_due: Cell<bool>,
     /// What was done without giving way to others: requests served, pieces of bodies read.
     busy: Cell<u32>,
 }
@@ -75,9 +79,11 @@ impl<T: Transport> Conn<T> {
             server,
             input: RefCell::new(Input::new()),
             output: RefCell::default(),
+            head: Cell::new(None),
             request: Cell::new(0),
             answering: Cell::new(false),
             served_any: Cell::new(false),
+            flush_is_due: Cell::new(false),
             busy: Cell::new(0),
         })
     }
@@ -100,7 +106,8 @@ impl<T: Transport> Conn<T> {
 
     /// Sends what lies in the output.
     pub(crate) fn flush(&self) -> io::Result<()> {
-        self.output()?.send(&self.io, [&[], &[]])
+        let mut output = self.output()?;
+        if output.is_empty() { Ok(()) } else { output.send(&self.io, [&[]; 3]) }
     }
 
     /// Gives way to others after a while of work without having to wait.
@@ -112,8 +119,27 @@ impl<T: Transport> Conn<T> {
         }
     }
 
+    /// Has what lies in the output sent when this green thread next waits: an answer may stay for the next one to go out
+    /// with it, but not while the next one's handler waits.
+    pub(crate) fn flush_when_waiting(self: &Rc<Self>) {
+        if self.flush_is_due.replace(true) {
+            return;
+        }
+        // Weak, since the connection must be able to end or to be idle before that.
+        let conn = Rc::downgrade(self);
+        T::when_waiting(move || {
+            let Some(conn) = conn.upgrade() else { return };
+            conn.flush_is_due.set(false);
+            // If it is being written to at this moment, all will be sent as it is.
+            if let Ok(mut output) = conn.output() {
+                output.send_earlier(&conn.io, conn.answering.get());
+            }
+        });
+    }
+
     /// Waits for the next request's head. What the output holds is sent before waiting, but not if a whole request has come
     /// already: answers to pipelined requests go out together. With `leave` the wait may end in [`NoRequest::Idle`].
+    #[inline(never)]
     pub(crate) fn next_head(&self, leave: bool) -> Result<(Bytes, Extent), NoRequest> {
         let mut input = self.input().map_err(|_| NoRequest::Ended)?;
         let mut found = input.find_head(&self.settings.limits);
@@ -128,6 +154,7 @@ impl<T: Transport> Conn<T> {
                 Err(error) => return Err(refusal(error)),
             }
             self.flush().map_err(|_| NoRequest::Ended)?;
+            self.output().map_err(|_| NoRequest::Ended)?.rest();
             found = if input.is_empty() {
                 self.read_idle(&mut input, leave)?
             } else {
@@ -188,6 +215,7 @@ impl<T: Transport> Conn<T> {
     /// Ends the connection after its last response. If the client may still be sending, closing at once would reset the
     /// connection and could destroy that response on its way (RFC 9112, 9.6): then half of it is closed, and what comes is
     /// read away for a while.
+    #[inline(never)]
     pub(crate) fn close(&self, refused: bool) {
         if self.flush().is_err() {
             return;
@@ -299,7 +327,7 @@ impl<T: Transport> Conn<T> {
         let Ok(mut output) = self.output() else { return Ok(()) };
         let answering = self.answering.get();
         let told = std::mem::take(&mut input.expects_continue) && output.put_continue(answering);
-        if told || !answering { output.send(&self.io, [&[], &[]]) } else { Ok(()) }
+        if told || !answering { output.send(&self.io, [&[]; 3]) } else { Ok(()) }
     }
 
     /// Reads more of a body: into `out`, if `allowed` bytes may go there and that is worth it, else into the buffer.

@@ -7,16 +7,17 @@ use std::net::Shutdown;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
-use ::http::{HeaderMap, Method, StatusCode, Version, header, response::Parts};
+use ::http::{HeaderMap, Method, StatusCode, Version, header};
 use bytes::Bytes;
 
 use super::access::Exchange;
 use super::conn::{Conn, NoRequest};
 use super::output::{BodyOut, GATHER};
+use super::spare;
 use super::transport::Transport;
-use crate::app::{Body, Handler, Incoming, Kind, Request, Response};
+use crate::app::{Body, Handler, Incoming, Kind, Request, Response, header_map, keep_header_map};
 use crate::http::framing::{ResponseBody, response_body};
-use crate::http::{Connection, DateCache, Extent, Head, ResponseHead, encode_head, parse_head};
+use crate::http::{Connection, DateCache, Extent, ParseError, ResponseHead, encode_head, parse_head_into};
 
 /// A piece of a reader's or a file's content.
 const PIECE: usize = 16 * 1024;
@@ -30,26 +31,15 @@ const SMALL_FILE: u64 = 8 * 1024;
 pub(crate) fn live<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler) -> Option<Duration> {
     let _end = End(conn);
     loop {
-        // A request's body that the application has kept must find its connection here.
-        let leave = Rc::strong_count(conn) == 1;
-        match conn.next_head(leave) {
-            Ok((block, extent)) => match one_request(conn, app, block, extent) {
-                After::Alive => {}
-                After::Close { refused } => {
-                    conn.close(refused);
-                    return None;
-                }
-                After::Torn => return None,
-            },
-            Err(NoRequest::Idle(left)) => return Some(left),
-            Err(NoRequest::Ended) => return None,
-            Err(NoRequest::Refused(status, reason)) => {
-                refuse(conn, None, status, reason);
-                conn.close(true);
+        match one_request(conn, app) {
+            After::Alive => conn.take_turn(),
+            After::Idle(left) => return Some(left),
+            After::Torn => return None,
+            After::Close { refused } => {
+                conn.close(refused);
                 return None;
             }
         }
-        conn.take_turn();
     }
 }
 
@@ -65,7 +55,7 @@ impl<T: Transport> Drop for End<'_, T> {
     }
 }
 
-/// What becomes of the connection after a request.
+/// What becomes of the connection after a request, or without one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum After {
     Alive,
@@ -74,6 +64,8 @@ enum After {
     },
     /// There is nobody left to be polite to.
     Torn,
+    /// There was no request, and may be none for so much longer.
+    Idle(Duration),
 }
 
 /// What the answer depends on, once the request belongs to the handler.
@@ -89,12 +81,15 @@ struct Asked {
 /// An answer that was handed to the output whole.
 struct Answered {
     status: StatusCode,
-    headers: HeaderMap,
+    /// Kept only if somebody will look.
+    headers: Option<Box<HeaderMap>>,
     alive: bool,
 }
 
 /// Why an answer is not whole.
 enum Broken {
+    /// There is no request that could be answered.
+    Refused(ParseError),
     /// The client can't be reached.
     ClientGone(io::Error),
     /// The body falls so many bytes short of the length stated with this status.
@@ -103,67 +98,172 @@ enum Broken {
     Application(StatusCode, String),
 }
 
-fn one_request<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler, block: Bytes, extent: Extent) -> After {
-    let started = conn.settings.access_log.is_some().then(|| (SystemTime::now(), Instant::now()));
-    let head = match parse_head(&block, &extent, &conn.settings.limits) {
-        Ok(head) => head,
-        Err(error) => {
-            refuse(conn, Some(&block), error.status(), error.reason());
-            return After::Close { refused: true };
-        }
+// While a handler waits, the frames under it are most of what a connection costs. So what happens before and after lies in
+// functions of its own, and request and response are each in one place.
+#[inline(never)]
+fn one_request<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler) -> After {
+    // A request's body that the application has kept must find its connection here.
+    let leave = Rc::strong_count(conn) == 1;
+    let (head, extent) = match conn.next_head(leave) {
+        Ok(found) => found,
+        Err(none) => return without_request(conn, none),
     };
-    let asked = Asked {
-        head: block.clone(),
-        method: head.method.clone(),
-        version: head.version,
-        keep_alive: head.keep_alive && !conn.settings.keep_alive.is_zero(),
-        started,
+    let mut asked = Asked {
+        head,
+        method: Method::GET,
+        version: Version::HTTP_11,
+        keep_alive: false,
+        started: start(conn),
     };
-    let Ok(request) = begin(conn, head, block, &extent) else { return After::Torn };
-
-    let answer = || {
+    let mut outcome = None;
+    let mut run = || {
         // A request's values end with it, while the connection's green thread lives on.
-        ctxlocal::scope(|| T::catch(|| respond(conn, &asked, app.call(request))))
+        ctxlocal::scope(|| T::catch(|| outcome = Some(answer(conn, app, &mut asked, &extent))))
     };
     let caught = match conn.settings.request_timeout {
-        None => Some(answer()),
-        Some(limit) => T::within(limit, answer),
+        None => Some(run()),
+        Some(limit) => within::<T>(limit, &mut run),
     };
     conn.end_request();
+    let after = match (caught, outcome) {
+        (Some(Ok(())), Some(Ok(answered))) => {
+            let after = settle(conn, answered.alive);
+            if let Some(headers) = answered.headers {
+                log_access(conn, &asked, answered.status, &headers);
+            }
+            after
+        }
+        (Some(Ok(())), Some(Err(broken))) => after_broken(conn, &asked, broken),
+        (Some(Err(panic)), _) => after_panic(conn, &asked, &panic),
+        (None, _) | (Some(Ok(())), None) => {
+            let reason = "the request timeout was over";
+            after_failure(conn, &asked, StatusCode::SERVICE_UNAVAILABLE, reason, None)
+        }
+    };
+    spare::keep_head(asked.head);
+    after
+}
 
-    let (status, reason, sent) = match caught {
-        Some(Ok(Ok(answered))) => {
-            let Answered { status, headers, alive } = answered;
-            let after = settle(conn, alive);
-            log_access(conn, &asked, status, &headers);
-            return after;
+/// See [`Transport::within`].
+#[inline(never)]
+fn within<T: Transport>(
+    limit: Duration,
+    run: &mut dyn FnMut() -> Result<(), String>,
+) -> Option<Result<(), String>> {
+    T::within(limit, run)
+}
+
+/// When a request began, if somebody will look.
+#[inline(never)]
+fn start<T: Transport>(conn: &Conn<T>) -> Option<(SystemTime, Instant)> {
+    conn.settings.access_log.is_some().then(|| (SystemTime::now(), Instant::now()))
+}
+
+/// Has the handler answer, and hands its answer to the output.
+#[inline(never)]
+fn answer<T: Transport>(
+    conn: &Rc<Conn<T>>,
+    app: &dyn Handler,
+    asked: &mut Asked,
+    extent: &Extent,
+) -> Result<Answered, Broken> {
+    understand(conn, asked, extent)?;
+    // Nested, so that the request is made where the handler gets it.
+    let mut response = app.call(request(conn, asked, extent));
+    respond(conn, asked, &mut response)
+}
+
+/// Parses the head, and leaves what comes of it with the connection.
+#[inline(never)]
+fn understand<T: Transport>(conn: &Rc<Conn<T>>, asked: &mut Asked, extent: &Extent) -> Result<(), Broken> {
+    let head = parse_head_into(&asked.head, extent, &conn.settings.limits, header_map(extent.fields))
+        .map_err(Broken::Refused)?;
+    asked.method = head.method.clone();
+    asked.version = head.version;
+    asked.keep_alive = head.keep_alive && !conn.settings.keep_alive.is_zero();
+    conn.input().map_err(Broken::ClientGone)?.begin_body(head.body, head.expect_continue);
+    conn.head.set(Some(head));
+    Ok(())
+}
+
+/// Makes the request that the handler gets.
+#[inline(never)]
+fn request<T: Transport>(conn: &Rc<Conn<T>>, asked: &Asked, extent: &Extent) -> Request {
+    let line = extent.request;
+    let mut request = Request::new(Body::from(Incoming {
+        connection: Rc::clone(conn) as Rc<dyn crate::app::Connection>,
+        request: conn.begin_request(),
+        head: asked.head.clone(),
+        target: (line.method_end as u32 + 1, line.target_end as u32),
+    }));
+    if let Some(head) = conn.head.take() {
+        *request.method_mut() = head.method;
+        *request.uri_mut() = head.uri;
+        *request.version_mut() = head.version;
+        *request.headers_mut() = head.headers;
+    }
+    request
+}
+
+#[cold]
+#[inline(never)]
+fn without_request<T: Transport>(conn: &Rc<Conn<T>>, why: NoRequest) -> After {
+    match why {
+        NoRequest::Idle(left) => After::Idle(left),
+        NoRequest::Ended => After::Torn,
+        NoRequest::Refused(status, reason) => {
+            refuse(conn, None, status, reason);
+            After::Close { refused: true }
         }
-        Some(Ok(Err(Broken::ClientGone(error)))) => {
-            log::debug!(
-                "{}: the client left during the answer to {}: {error}",
-                conn.peer,
-                described(&asked.head)
-            );
-            return After::Torn;
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn after_panic<T: Transport>(conn: &Rc<Conn<T>>, asked: &Asked, panic: &str) -> After {
+    let reason = format!("the handler panicked: {panic}");
+    after_failure(conn, asked, StatusCode::INTERNAL_SERVER_ERROR, &reason, None)
+}
+
+#[cold]
+#[inline(never)]
+fn after_broken<T: Transport>(conn: &Rc<Conn<T>>, asked: &Asked, broken: Broken) -> After {
+    match broken {
+        Broken::Refused(error) => {
+            refuse(conn, Some(&asked.head), error.status(), error.reason());
+            After::Close { refused: true }
         }
-        Some(Ok(Err(Broken::Short(status, missing)))) => {
+        Broken::ClientGone(error) => {
+            let what = described(&asked.head);
+            log::debug!("{}: the client left during the answer to {what}: {error}", conn.peer);
+            After::Torn
+        }
+        Broken::Short(status, missing) => {
             let what = described(&asked.head);
             log::error!(
                 "{}: {what}: the response body is {missing} bytes shorter than its stated length",
                 conn.peer
             );
-            log_access(conn, &asked, status, &HeaderMap::new());
+            log_access(conn, asked, status, &HeaderMap::new());
             // The missing end tells the client.
-            return After::Close { refused: false };
+            After::Close { refused: false }
         }
-        Some(Ok(Err(Broken::Application(status, reason)))) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, reason, Some(status))
+        Broken::Application(status, reason) => {
+            after_failure(conn, asked, StatusCode::INTERNAL_SERVER_ERROR, &reason, Some(status))
         }
-        Some(Err(panic)) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, format!("the handler panicked: {panic}"), None)
-        }
-        None => (StatusCode::SERVICE_UNAVAILABLE, "the request timeout was over".to_owned(), None),
-    };
+    }
+}
+
+/// Tells the client and the log that there is no answer, or only a part of one; `sent` is the status of that, if known.
+#[cold]
+#[inline(never)]
+fn after_failure<T: Transport>(
+    conn: &Rc<Conn<T>>,
+    asked: &Asked,
+    status: StatusCode,
+    reason: &str,
+    sent: Option<StatusCode>,
+) -> After {
     log::error!("{}: {}: {reason}", conn.peer, described(&asked.head));
     let retracted = match conn.answering.get() {
         true => conn.output().is_ok_and(|mut output| output.retract()),
@@ -171,10 +271,10 @@ fn one_request<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler, block: Bytes
     };
     if retracted {
         answer_plainly(conn, status, "", asked.method == Method::HEAD);
-        log_access(conn, &asked, status, &HeaderMap::new());
+        log_access(conn, asked, status, &HeaderMap::new());
         return After::Close { refused: false };
     }
-    log_access(conn, &asked, sent.unwrap_or(status), &HeaderMap::new());
+    log_access(conn, asked, sent.unwrap_or(status), &HeaderMap::new());
     // What was produced before is still the client's, but nothing that would end the body regularly: in HTTP/1.1 the missing
     // end tells that it is not whole, in 1.0 only a reset does.
     if asked.version == Version::HTTP_10 {
@@ -185,25 +285,8 @@ fn one_request<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler, block: Bytes
     After::Close { refused: false }
 }
 
-/// Makes the request that the handler gets.
-fn begin<T: Transport>(conn: &Rc<Conn<T>>, head: Head, block: Bytes, extent: &Extent) -> io::Result<Request> {
-    let number = conn.begin_request();
-    conn.input()?.begin_body(head.body, head.expect_continue);
-    let line = extent.request;
-    let mut request = Request::new(Body::from(Incoming {
-        connection: Rc::clone(conn) as Rc<dyn crate::app::Connection>,
-        request: number,
-        head: block,
-        target: (line.method_end as u32 + 1, line.target_end as u32),
-    }));
-    *request.method_mut() = head.method;
-    *request.uri_mut() = head.uri;
-    *request.version_mut() = head.version;
-    *request.headers_mut() = head.headers;
-    Ok(request)
-}
-
 /// After a whole answer: what is left of the request is read away, and what is not to wait is sent.
+#[inline(never)]
 fn settle<T: Transport>(conn: &Rc<Conn<T>>, alive: bool) -> After {
     if !alive || !conn.could_drain() {
         return After::Close { refused: false };
@@ -211,43 +294,49 @@ fn settle<T: Transport>(conn: &Rc<Conn<T>>, alive: bool) -> After {
     let more_has_come = conn.input().is_ok_and(|input| input.body_left() == Some(0) && !input.is_empty());
     let gathered = conn.output().map_or(0, |output| output.buffer.len());
     // If another request has come already its answer is sent together with this one, unless it is long enough as it is.
-    if (!more_has_come || gathered > GATHER) && conn.flush().is_err() {
+    if more_has_come && gathered <= GATHER {
+        conn.flush_when_waiting();
+    } else if conn.flush().is_err() {
         return After::Torn;
     }
     if conn.drain() { After::Alive } else { After::Close { refused: false } }
 }
 
 /// Hands the response to the output, and its body.
-fn respond<T: Transport>(conn: &Rc<Conn<T>>, asked: &Asked, response: Response) -> Result<Answered, Broken> {
-    let (parts, body) = response.into_parts();
-    if parts.status.is_informational() {
-        let reason = format!("the handler returned the interim status {}", parts.status.as_u16());
+#[inline(never)]
+fn respond<T: Transport>(
+    conn: &Rc<Conn<T>>,
+    asked: &Asked,
+    response: &mut Response,
+) -> Result<Answered, Broken> {
+    let status = response.status();
+    let kind = std::mem::take(response.body_mut()).into_kind();
+    if status.is_informational() {
+        let reason = format!("the handler returned the interim status {}", status.as_u16());
         return Err(Broken::Application(StatusCode::INTERNAL_SERVER_ERROR, reason));
     }
-    let (stated, closes) = application_fields(&parts);
-    let bodiless = asked.method == Method::HEAD || parts.status == StatusCode::NOT_MODIFIED;
-    let length = match body.length() {
+    let (stated, closes) = application_fields(response.headers());
+    let bodiless = asked.method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
+    let length = match kind.length() {
         _ if stated.is_some() => stated,
         // Made for an answer without body, these say nothing of what GET would have got.
         Some(0) if bodiless => None,
-        _ if parts.status == StatusCode::NOT_MODIFIED => None,
+        _ if status == StatusCode::NOT_MODIFIED => None,
         length => length,
     };
     let may_live = asked.keep_alive && !closes && !conn.server.is_stopping();
-    let (framing, alive) = response_body(&asked.method, asked.version, parts.status, length, may_live);
-    let kind = body.into_kind();
+    let (framing, alive) = response_body(&asked.method, asked.version, status, length, may_live);
     // Whoever writes its body may read the request's meanwhile; for the others it is known what will be left over.
     let alive = alive
         && (matches!(kind, Kind::Stream { .. } | Kind::Reader { .. } | Kind::Incoming(_))
             || conn.could_drain());
-    put_head(conn, asked.version, &parts, framing, alive)?;
+    put_head(conn, asked.version, status, response.headers(), framing, alive)?;
 
     let mut out = BodyOut::new(conn, framing);
     match framing {
         ResponseBody::Absent | ResponseBody::AbsentOf(_) => {}
-        _ => send_body(conn, &mut out, kind, parts.status)?,
+        _ => send_body(conn, &mut out, kind, status)?,
     }
-    let Parts { status, headers, .. } = parts;
     if out.missing() > 0 {
         return Err(Broken::Short(status, out.missing()));
     }
@@ -259,15 +348,22 @@ fn respond<T: Transport>(conn: &Rc<Conn<T>>, asked: &Asked, response: Response) 
             described(&asked.head)
         );
     }
+    let headers = std::mem::take(response.headers_mut());
+    let headers = if asked.started.is_some() {
+        Some(Box::new(headers))
+    } else {
+        keep_header_map(headers);
+        None
+    };
     Ok(Answered { status, headers, alive: alive && !out.is_overlong() })
 }
 
 /// What the application's own fields say of the length, and whether they ask for the end of the connection. The fields
 /// themselves never reach the wire: the server makes its own.
-fn application_fields(parts: &Parts) -> (Option<u64>, bool) {
+fn application_fields(headers: &HeaderMap) -> (Option<u64>, bool) {
     let mut stated = None;
     let mut closes = false;
-    for (name, value) in &parts.headers {
+    for (name, value) in headers {
         if name == header::CONTENT_LENGTH {
             let digits = value.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
             stated = digits.and_then(|text| text.parse().ok());
@@ -282,7 +378,8 @@ fn application_fields(parts: &Parts) -> (Option<u64>, bool) {
 fn put_head<T: Transport>(
     conn: &Conn<T>,
     version: Version,
-    parts: &Parts,
+    status: StatusCode,
+    headers: &HeaderMap,
     framing: ResponseBody,
     alive: bool,
 ) -> Result<(), Broken> {
@@ -291,8 +388,8 @@ fn put_head<T: Transport>(
     conn.answering.set(true);
     DATE.with_borrow_mut(|date| {
         let head = ResponseHead {
-            status: parts.status,
-            headers: &parts.headers,
+            status,
+            headers,
             body: framing,
             connection: match (alive, version) {
                 (false, _) => Connection::Close,
@@ -381,7 +478,7 @@ fn send_file<T: Transport>(
 /// Refuses what is no request, or none that may be served: small, plain, final.
 fn refuse<T: Transport>(conn: &Rc<Conn<T>>, head: Option<&Bytes>, status: StatusCode, reason: &'static str) {
     log::info!("{}: refused with {}: {reason}", conn.peer, status.as_u16());
-    let started = conn.settings.access_log.is_some().then(|| (SystemTime::now(), Instant::now()));
+    let started = start(conn);
     // RFC 9110, 9.3.2: no content in answer to HEAD, not even to a bad one.
     let head_only = head.is_some_and(|head| head.starts_with(b"HEAD "));
     answer_plainly(conn, status, reason, head_only);
@@ -403,19 +500,16 @@ fn refuse<T: Transport>(conn: &Rc<Conn<T>>, head: Option<&Bytes>, status: Status
 fn answer_plainly<T: Transport>(conn: &Conn<T>, status: StatusCode, reason: &str, head_only: bool) {
     let name = status.canonical_reason().unwrap_or("Error");
     let text = if reason.is_empty() { format!("{name}\n") } else { format!("{name}: {reason}\n") };
-    let mut response = ::http::Response::new(());
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));
-    let (parts, ()) = response.into_parts();
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));
     let framing = ResponseBody::Length(text.len() as u64);
-    if put_head(conn, Version::HTTP_11, &parts, framing, false).is_ok() && !head_only {
+    if put_head(conn, Version::HTTP_11, status, &headers, framing, false).is_ok() && !head_only {
         // A failure shows when the output is flushed.
         let _ = BodyOut::new(conn, framing).whole(text.as_bytes());
     }
 }
 
+#[inline(never)]
 fn log_access<T: Transport>(conn: &Conn<T>, asked: &Asked, status: StatusCode, headers: &HeaderMap) {
     let (Some(access_log), Some((started, since))) = (&conn.settings.access_log, asked.started) else {
         return;

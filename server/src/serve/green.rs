@@ -105,45 +105,67 @@ impl Green {
         // A setting of the handle, which can't fail for a time that is not zero.
         let _ = socket.set_write_timeout(Some(self.settings.write_timeout));
         let (server, place) = (Rc::clone(self), self.live.register(socket.clone()));
+        let mut caller =
+            Box::new(Caller { server, socket, peer, served_any: false, slot: None, _place: place });
         slot.spawn_with(move |slot| {
-            Caller { server, slot, _place: place, socket, peer, served_any: false }.serve();
+            caller.slot = Some(slot);
+            caller.serve();
         });
     }
 }
 
-/// A connection while no green thread is with it: all that is kept of one that only waits for its next request.
+/// What belongs to a connection besides what serving it needs: all that is kept while it only waits for its next request.
+///
+/// Boxed, so that it takes no room in the frames under the handler.
 struct Caller {
     server: Rc<Green>,
-    slot: Slot,
-    _place: Registered<GreenSocket>,
     socket: GreenSocket,
     peer: Addr,
     served_any: bool,
+    /// Its place in the pool, once it has been given it.
+    slot: Option<Slot>,
+    _place: Registered<GreenSocket>,
 }
 
 impl Caller {
     /// Serves it in this green thread until it ends or has been waiting for a while.
-    fn serve(self) {
-        let Caller { server, slot, _place, socket, peer, served_any } = self;
-        let Green { settings, handle, app, .. } = &*server;
-        let conn = Conn::new(socket.clone(), peer, Arc::clone(settings), handle.clone());
-        conn.served_any.set(served_any);
-        let Some(wait) = live(&conn, &**app) else { return };
+    fn serve(mut self: Box<Caller>) {
+        let conn = self.enter();
+        if let Some(wait) = live(&conn, &*self.server.app)
+            && self.left(conn)
+        {
+            self.wait(wait);
+        }
+    }
+
+    #[inline(never)]
+    fn enter(&mut self) -> Rc<Conn<GreenSocket>> {
+        let Caller { server, socket, peer, served_any, .. } = self;
+        let peer = std::mem::replace(peer, Addr::Unix(None));
+        let conn = Conn::new(socket.clone(), peer, Arc::clone(&server.settings), server.handle.clone());
+        conn.served_any.set(*served_any);
+        conn
+    }
+
+    /// Takes back what has to be kept.
+    #[inline(never)]
+    fn left(&mut self, conn: Rc<Conn<GreenSocket>>) -> bool {
         // Nobody else has it, or `live` had gone on waiting.
-        let Ok(Conn { peer, served_any, .. }) = Rc::try_unwrap(conn) else { return };
-        slot.vacate();
-        let caller = Caller {
-            slot,
-            _place,
-            peer,
-            served_any: served_any.get(),
-            socket: socket.clone(),
-            server: Rc::clone(&server),
-        };
+        let Some(Conn { peer, served_any, .. }) = Rc::into_inner(conn) else { return false };
+        self.peer = peer;
+        self.served_any = served_any.get();
+        true
+    }
+
+    /// Has the hub wait for the next request, without a green thread.
+    #[inline(never)]
+    fn wait(self: Box<Caller>, wait: Duration) {
+        self.slot.iter().for_each(Slot::vacate);
+        let socket = self.socket.clone();
         let watched = socket.spawn_when_readable(wait, move |in_time| {
             if in_time {
-                caller.slot.occupy();
-                caller.serve();
+                self.slot.iter().for_each(Slot::occupy);
+                self.serve();
             }
         });
         if let Err(error) = watched {
@@ -326,6 +348,15 @@ impl Transport for GreenSocket {
         either!(self, stream => (&mut &*stream).write(buf))
     }
 
+    fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
+        either!(self, stream => stream.try_write(buf))
+    }
+
+    fn when_waiting(f: impl FnOnce() + 'static) {
+        // It starts when the hub is next reached.
+        drop(greenlet::spawn(f));
+    }
+
     fn write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         either!(self, stream => (&mut &*stream).write_vectored(bufs))
     }
@@ -358,10 +389,15 @@ impl Transport for GreenSocket {
     }
 
     fn catch<R>(f: impl FnOnce() -> R) -> Result<R, String> {
-        greenlet::catch_panic(f).map_err(|panic| panic.to_string())
+        greenlet::catch_panic(f).map_err(in_words)
     }
 
     fn within<R>(limit: Duration, f: impl FnOnce() -> R) -> Option<R> {
         greenlet::timeout(limit, f).ok()
     }
+}
+
+#[cold]
+fn in_words(panic: greenlet::Panic) -> String {
+    panic.to_string()
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::spare;
 use crate::app::BodyError;
 use crate::http::chunked::{Decoder, Next};
 use crate::http::framing::RequestBody;
@@ -66,7 +67,7 @@ impl Input {
             return Ok(None);
         }
         let Some(extent) = self.scanner.scan(&self.buffer[self.at..], limits)? else { return Ok(None) };
-        let head = Bytes::copy_from_slice(&self.buffer[self.at..][extent.start..extent.end]);
+        let head = spare::head(&self.buffer[self.at..][extent.start..extent.end]);
         self.use_up(extent.end);
         Ok(Some((head, extent)))
     }
@@ -85,8 +86,10 @@ impl Input {
             self.came(came);
             return Ok(None);
         };
-        self.came(&came[extent.end..]);
-        Ok(Some((Bytes::copy_from_slice(&came[extent.start..extent.end]), extent)))
+        if extent.end < came.len() {
+            self.came(&came[extent.end..]);
+        }
+        Ok(Some((spare::head(&came[extent.start..extent.end]), extent)))
     }
 
     /// Keeps what has just come.

@@ -12,6 +12,7 @@ mod listen;
 mod output;
 mod server;
 mod settings;
+mod spare;
 mod stop;
 mod threads;
 mod transport;

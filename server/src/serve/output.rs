@@ -3,14 +3,13 @@
 use std::io::{self, IoSlice, Write};
 
 use super::conn::Conn;
+use super::spare;
 use super::transport::Transport;
 use crate::http::framing::ResponseBody;
 use crate::http::{CONTINUE, encode_chunk_size};
 
 /// How many bytes are gathered before they are sent unasked.
-pub(crate) const GATHER: usize = 16 * 1024;
-/// A buffer that has grown beyond this is not kept.
-const KEEP: usize = 64 * 1024;
+pub(crate) const GATHER: usize = 32 * 1024;
 
 /// The sending side of a connection.
 #[derive(Debug, Default)]
@@ -30,9 +29,22 @@ pub(crate) struct Output {
 impl Output {
     /// A response begins.
     pub(crate) fn begin(&mut self) {
+        if self.buffer.capacity() == 0 {
+            self.buffer = spare::output();
+        }
         self.start = Some(self.buffer.len());
         self.chunk.clear();
         self.body_sent = 0;
+    }
+
+    /// Gives the buffers back while nothing is to be sent.
+    pub(crate) fn rest(&mut self) {
+        if self.buffer.is_empty() {
+            spare::keep_output(std::mem::take(&mut self.buffer));
+        }
+        if self.chunk.capacity() > 0 {
+            self.chunk = Vec::new();
+        }
     }
 
     /// Takes the current response back, if nothing of it was sent.
@@ -59,13 +71,18 @@ impl Output {
         true
     }
 
+    /// Whether nothing is to be sent; not so after a failure, of which the next one to send shall hear.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.buffer.is_empty() && !self.failed
+    }
+
     /// Whether the client can't be reached any more.
     pub(crate) fn has_failed(&self) -> bool {
         self.failed
     }
 
     /// Sends the buffer and then `tail`. Suspends while the client takes nothing.
-    pub(crate) fn send<T: Transport>(&mut self, io: &T, tail: [&[u8]; 2]) -> io::Result<()> {
+    pub(crate) fn send<T: Transport>(&mut self, io: &T, tail: [&[u8]; 3]) -> io::Result<()> {
         let Output { buffer, start, failed, .. } = self;
         if *failed {
             return Err(io::ErrorKind::BrokenPipe.into());
@@ -73,8 +90,9 @@ impl Output {
         *start = None;
         // Until all is sent: an unwinding in between leaves bytes half sent, which must not be sent again.
         *failed = true;
-        let mut slices = [IoSlice::new(buffer), IoSlice::new(tail[0]), IoSlice::new(tail[1])];
-        let used = if !tail[1].is_empty() { 3 } else { 1 + usize::from(!tail[0].is_empty()) };
+        let pieces = [buffer, tail[0], tail[1], tail[2]];
+        let used = pieces.iter().rposition(|piece| !piece.is_empty()).map_or(0, |last| last + 1);
+        let mut slices = pieces.map(IoSlice::new);
         let mut left = &mut slices[..used];
         // Drops empty slices in front.
         IoSlice::advance_slices(&mut left, 0);
@@ -92,10 +110,22 @@ impl Output {
         }
         *failed = false;
         buffer.clear();
-        if buffer.capacity() > KEEP {
-            buffer.shrink_to(GATHER);
-        }
         Ok(())
+    }
+
+    /// Sends what there is room for of the answers before the current one, or of all if none has begun. Never suspends.
+    pub(crate) fn send_earlier<T: Transport>(&mut self, io: &T, answering: bool) {
+        let earlier = match self.start {
+            Some(start) if answering => start,
+            Some(_) | None => self.buffer.len(),
+        };
+        if self.failed || earlier == 0 {
+            return;
+        }
+        // A failure shows when the rest is sent.
+        let Ok(sent) = io.try_write(&self.buffer[..earlier]) else { return };
+        self.buffer.drain(..sent);
+        self.start = self.start.and_then(|start| start.checked_sub(sent)).filter(|_| answering);
     }
 
     /// Makes the gathered data a chunk, of which `more` is the end, and sends it if it is large.
@@ -105,13 +135,18 @@ impl Output {
             return Ok(());
         }
         encode_chunk_size(&mut self.buffer, size);
-        self.buffer.append(&mut self.chunk);
-        if more.len() > GATHER {
-            return self.send(io, [more, b"\r\n"]);
+        if size > GATHER {
+            // Sent from where it lies.
+            let mut chunk = std::mem::take(&mut self.chunk);
+            let sent = self.send(io, [&chunk, more, b"\r\n"]);
+            chunk.clear();
+            self.chunk = chunk;
+            return sent;
         }
+        self.buffer.append(&mut self.chunk);
         self.buffer.extend_from_slice(more);
         self.buffer.extend_from_slice(b"\r\n");
-        if self.buffer.len() > GATHER { self.send(io, [&[], &[]]) } else { Ok(()) }
+        if self.buffer.len() > GATHER { self.send(io, [&[]; 3]) } else { Ok(()) }
     }
 }
 
@@ -213,7 +248,7 @@ impl<T: Transport> Write for BodyOut<'_, T> {
         if output.buffer.len() + data.len() <= GATHER {
             output.buffer.extend_from_slice(data);
         } else {
-            output.send(io, [data, &[]])?;
+            output.send(io, [data, &[], &[]])?;
         }
         output.body_sent += data.len() as u64;
         Ok(data.len())
@@ -223,6 +258,6 @@ impl<T: Transport> Write for BodyOut<'_, T> {
         let io = self.conn.io();
         let mut output = self.conn.output()?;
         output.end_chunk(io, &[])?;
-        output.send(io, [&[], &[]])
+        output.send(io, [&[]; 3])
     }
 }

@@ -221,6 +221,13 @@ impl Transport for ThreadSocket {
         (&self.0.socket).write(buf)
     }
 
+    fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        self.0.socket.send_with_flags(buf, flags)
+    }
+
+    fn when_waiting(_f: impl FnOnce() + 'static) {}
+
     fn write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         (&self.0.socket).write_vectored(bufs)
     }

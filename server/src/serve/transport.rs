@@ -33,6 +33,12 @@ pub(crate) trait Transport: Clone + 'static {
     /// Writes at least one byte of `buf`, which is not empty.
     fn write(&self, buf: &[u8]) -> io::Result<usize>;
 
+    /// Writes what there is room for, and never waits.
+    fn try_write(&self, buf: &[u8]) -> io::Result<usize>;
+
+    /// Runs `f` when this green thread next waits for something. OS threads can't know when they will: they never do.
+    fn when_waiting(f: impl FnOnce() + 'static);
+
     /// Writes at least one byte of `bufs`, of which one is not empty.
     fn write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
 

@@ -174,7 +174,7 @@ func timerCancel() string {
 }
 
 func parked(count int) string {
-	before, start := resident(), time.Now()
+	before, start := resident(), cpu()
 	var asleep int64
 	for n := 0; n < count; n++ {
 		go func() {
@@ -185,7 +185,7 @@ func parked(count int) string {
 	for atomic.LoadInt64(&asleep) < int64(count) {
 		runtime.Gosched()
 	}
-	seconds := time.Since(start).Seconds()
+	seconds := (cpu() - start).Seconds()
 	return fmt.Sprintf("\"bytes\":%.3f,\"seconds\":%.3f", float64(resident()-before)/float64(count), seconds)
 }
 

@@ -2,11 +2,11 @@
 //!
 //! A program is called with the name of one benchmark (and, for `parked`, a number) and prints one line of JSON:
 //! `{"runtime":"…","figures":{"ns":12.3}}`. What each benchmark does is told in `benches/src/marks/ours.rs`. Time is
-//! processor time of the whole process, in user and in kernel mode, except where a figure is called `seconds`.
+//! processor time of the whole process, in user and in kernel mode.
 
 use std::fs;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Length of a message of the echo benchmarks, in bytes.
 pub const MESSAGE: usize = 64;
@@ -36,8 +36,16 @@ pub fn main(runtime: &str, benches: &[Bench]) -> ExitCode {
         return ExitCode::from(2);
     };
     let figures: Vec<_> = bench(count).iter().map(|(name, value)| format!("\"{name}\":{value:.3}")).collect();
-    println!("{{\"runtime\":\"{runtime}\",\"figures\":{{{}}}}}", figures.join(","));
+    println!("{{\"runtime\":\"{runtime}{}\",\"figures\":{{{}}}}}", version(runtime), figures.join(","));
     ExitCode::SUCCESS
+}
+
+/// A space and the version of the crate of this name; nothing if there is none.
+fn version(name: &str) -> String {
+    let lock = include_str!("../Cargo.lock");
+    let package = format!("name = \"{name}\"\nversion = \"");
+    let version = lock.split_once(&package).and_then(|(_, rest)| rest.split_once('"'));
+    version.map_or_else(String::new, |(version, _)| format!(" {version}"))
 }
 
 /// Processor time that this process has used, in seconds.
@@ -59,7 +67,7 @@ pub fn due(number: u64) -> Duration {
 
 /// Time and memory before many greenlets are parked.
 pub struct Footprint {
-    start: Instant,
+    start: f64,
     resident: u64,
 }
 
@@ -67,12 +75,12 @@ impl Footprint {
     /// Now.
     #[expect(clippy::new_without_default, reason = "it reads the clock")]
     pub fn new() -> Footprint {
-        Footprint { start: Instant::now(), resident: resident() }
+        Footprint { start: cpu(), resident: resident() }
     }
 
     /// What each of `count` took since.
     pub fn of_each(&self, count: usize) -> Figures {
-        let seconds = self.start.elapsed().as_secs_f64();
+        let seconds = cpu() - self.start;
         vec![("bytes", (resident() - self.resident) as f64 / count as f64), ("seconds", seconds)]
     }
 }
