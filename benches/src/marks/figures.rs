@@ -273,6 +273,7 @@ impl Results {
                 let bytes = ours.bytes?;
                 Some((format!("{bytes:.0} bytes"), format!("at most {most} bytes"), bytes <= most as f64))
             }
+            Mark::None => None,
             Mark::Lead => {
                 let p99 = |cell: &Cell| Some(cell.latency(|latency| latency.p99)?.median);
                 let p999 = |cell: &Cell| Some(cell.latency(|latency| latency.p999)?.median);

@@ -20,4 +20,4 @@ pub use peers::{PEERS, Peer, Site};
 pub use process::{Running, own_cpu};
 pub use record::{Difference, Record};
 pub use report::{json, markdown, splice, text};
-pub use rows::{Mark, PEAK, ROWS, Route, Row, Way};
+pub use rows::{Mark, PEAK, ROWS, Route, Row, SPREAD, Way};

@@ -88,6 +88,8 @@ pub enum Mark {
     Bytes(u64),
     /// Below all peers.
     Lead,
+    /// Nothing: it is shown for what it tells.
+    None,
 }
 
 /// One row of the table.
@@ -111,6 +113,9 @@ const fn row(name: &'static str, title: &'static str, route: Route, way: Way, ma
 
 /// The name of the row that finds the peak rate for [`Way::Latency`].
 pub const PEAK: &str = "plaintext";
+
+/// The name of the row whose connections don't go on in step: each wakes by itself.
+pub const SPREAD: &str = "sleep-spread";
 
 /// All rows.
 pub const ROWS: &[Row] = &[
@@ -148,6 +153,13 @@ pub const ROWS: &[Row] = &[
         Route::Sleep,
         Way::Keep { connections: 1000, depth: 1 },
         Mark::Bare { most: 1.15, lead: false },
+    ),
+    row(
+        SPREAD,
+        "the same, begun evenly over the 100 ms and not all at once",
+        Route::Sleep,
+        Way::Keep { connections: 1000, depth: 1 },
+        Mark::None,
     ),
     row(
         "body",
