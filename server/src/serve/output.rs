@@ -42,9 +42,8 @@ impl Output {
         if self.buffer.is_empty() {
             spare::keep_output(std::mem::take(&mut self.buffer));
         }
-        if self.chunk.capacity() > 0 {
-            self.chunk = Vec::new();
-        }
+        self.chunk.clear();
+        spare::keep_output(std::mem::take(&mut self.chunk));
     }
 
     /// Takes the current response back, if nothing of it was sent.
@@ -221,6 +220,9 @@ impl<T: Transport> Write for BodyOut<'_, T> {
         match self.framing {
             ResponseBody::Absent | ResponseBody::AbsentOf(_) => return Ok(data.len()),
             ResponseBody::Chunked => {
+                if output.chunk.capacity() == 0 {
+                    output.chunk = spare::output();
+                }
                 if output.chunk.len() + data.len() <= GATHER {
                     output.chunk.extend_from_slice(data);
                 } else {
