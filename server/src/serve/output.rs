@@ -81,7 +81,7 @@ impl Output {
     }
 
     /// Sends the buffer and then `tail`. Suspends while the client takes nothing.
-    pub(crate) fn send<T: Transport>(&mut self, io: &T, tail: [&[u8]; 2]) -> io::Result<()> {
+    pub(crate) fn send<T: Transport>(&mut self, io: &T, tail: [&[u8]; 3]) -> io::Result<()> {
         let Output { buffer, start, failed, .. } = self;
         if *failed {
             return Err(io::ErrorKind::BrokenPipe.into());
@@ -89,8 +89,10 @@ impl Output {
         *start = None;
         // Until all is sent: an unwinding in between leaves bytes half sent, which must not be sent again.
         *failed = true;
-        let mut slices = [IoSlice::new(buffer), IoSlice::new(tail[0]), IoSlice::new(tail[1])];
-        let used = if !tail[1].is_empty() { 3 } else { 1 + usize::from(!tail[0].is_empty()) };
+        let [first, second, third] = tail.map(IoSlice::new);
+        let mut slices = [IoSlice::new(buffer), first, second, third];
+        // Empty ones at the end are not worth a vectored write.
+        let used = tail.iter().rposition(|piece| !piece.is_empty()).map_or(1, |last| last + 2);
         let mut left = &mut slices[..used];
         // Drops empty slices in front.
         IoSlice::advance_slices(&mut left, 0);
@@ -133,13 +135,18 @@ impl Output {
             return Ok(());
         }
         encode_chunk_size(&mut self.buffer, size);
-        self.buffer.append(&mut self.chunk);
-        if more.len() > GATHER {
-            return self.send(io, [more, b"\r\n"]);
+        if self.buffer.len() + size > GATHER {
+            // It goes out now, from where it lies.
+            let mut chunk = std::mem::take(&mut self.chunk);
+            let sent = self.send(io, [&chunk, more, b"\r\n"]);
+            chunk.clear();
+            self.chunk = chunk;
+            return sent;
         }
+        self.buffer.append(&mut self.chunk);
         self.buffer.extend_from_slice(more);
         self.buffer.extend_from_slice(b"\r\n");
-        if self.buffer.len() > GATHER { self.send(io, [&[], &[]]) } else { Ok(()) }
+        Ok(())
     }
 }
 
@@ -244,7 +251,7 @@ impl<T: Transport> Write for BodyOut<'_, T> {
         if output.buffer.len() + data.len() <= GATHER {
             output.buffer.extend_from_slice(data);
         } else {
-            output.send(io, [data, &[]])?;
+            output.send(io, [data, &[], &[]])?;
         }
         output.body_sent += data.len() as u64;
         Ok(data.len())
@@ -254,6 +261,6 @@ impl<T: Transport> Write for BodyOut<'_, T> {
         let io = self.conn.io();
         let mut output = self.conn.output()?;
         output.end_chunk(io, &[])?;
-        output.send(io, [&[], &[]])
+        output.send(io, [&[], &[], &[]])
     }
 }
