@@ -9,7 +9,7 @@ use crate::http::framing::ResponseBody;
 use crate::http::{CONTINUE, encode_chunk_size};
 
 /// How many bytes are gathered before they are sent unasked.
-pub(crate) const GATHER: usize = 32 * 1024;
+pub(crate) const GATHER: usize = 16 * 1024;
 
 /// The sending side of a connection.
 #[derive(Debug, Default)]
@@ -42,9 +42,8 @@ impl Output {
         if self.buffer.is_empty() {
             spare::keep_output(std::mem::take(&mut self.buffer));
         }
-        if self.chunk.capacity() > 0 {
-            self.chunk = Vec::new();
-        }
+        self.chunk.clear();
+        spare::keep_output(std::mem::take(&mut self.chunk));
     }
 
     /// Takes the current response back, if nothing of it was sent.
@@ -90,9 +89,10 @@ impl Output {
         *start = None;
         // Until all is sent: an unwinding in between leaves bytes half sent, which must not be sent again.
         *failed = true;
-        let pieces = [buffer, tail[0], tail[1], tail[2]];
-        let used = pieces.iter().rposition(|piece| !piece.is_empty()).map_or(0, |last| last + 1);
-        let mut slices = pieces.map(IoSlice::new);
+        let [first, second, third] = tail.map(IoSlice::new);
+        let mut slices = [IoSlice::new(buffer), first, second, third];
+        // Empty ones at the end are not worth a vectored write.
+        let used = tail.iter().rposition(|piece| !piece.is_empty()).map_or(1, |last| last + 2);
         let mut left = &mut slices[..used];
         // Drops empty slices in front.
         IoSlice::advance_slices(&mut left, 0);
@@ -135,8 +135,8 @@ impl Output {
             return Ok(());
         }
         encode_chunk_size(&mut self.buffer, size);
-        if size > GATHER {
-            // Sent from where it lies.
+        if self.buffer.len() + size > GATHER {
+            // It goes out now, from where it lies.
             let mut chunk = std::mem::take(&mut self.chunk);
             let sent = self.send(io, [&chunk, more, b"\r\n"]);
             chunk.clear();
@@ -146,7 +146,7 @@ impl Output {
         self.buffer.append(&mut self.chunk);
         self.buffer.extend_from_slice(more);
         self.buffer.extend_from_slice(b"\r\n");
-        if self.buffer.len() > GATHER { self.send(io, [&[]; 3]) } else { Ok(()) }
+        Ok(())
     }
 }
 
@@ -227,6 +227,9 @@ impl<T: Transport> Write for BodyOut<'_, T> {
         match self.framing {
             ResponseBody::Absent | ResponseBody::AbsentOf(_) => return Ok(data.len()),
             ResponseBody::Chunked => {
+                if output.chunk.capacity() == 0 {
+                    output.chunk = spare::output();
+                }
                 if output.chunk.len() + data.len() <= GATHER {
                     output.chunk.extend_from_slice(data);
                 } else {
@@ -258,6 +261,6 @@ impl<T: Transport> Write for BodyOut<'_, T> {
         let io = self.conn.io();
         let mut output = self.conn.output()?;
         output.end_chunk(io, &[])?;
-        output.send(io, [&[]; 3])
+        output.send(io, [&[], &[], &[]])
     }
 }
