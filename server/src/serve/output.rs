@@ -9,7 +9,7 @@ use crate::http::framing::ResponseBody;
 use crate::http::{CONTINUE, encode_chunk_size};
 
 /// How many bytes are gathered before they are sent unasked.
-pub(crate) const GATHER: usize = 16 * 1024;
+pub(crate) const GATHER: usize = 32 * 1024;
 
 /// The sending side of a connection.
 #[derive(Debug, Default)]
