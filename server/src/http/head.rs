@@ -87,7 +87,8 @@ fn tokenize<'b>(
     count: usize,
     mut each: impl FnMut(&httparse::Header<'b>) -> Result<(), ParseError>,
 ) -> Result<(), ParseError> {
-    const FEW: usize = 24;
+    // No more, or the stack of each connection takes a second page here.
+    const FEW: usize = 8;
     let mut few = [httparse::EMPTY_HEADER; FEW];
     let mut many = Vec::new();
     let room = if count <= FEW {
