@@ -135,7 +135,8 @@ impl Report {
         })
     }
 
-    /// Whether our figure is what it ought to be; `None` where there is no mark or no figure of ours.
+    /// Whether our figure is what it ought to be; `None` where there is no mark, no figure of ours, or no peer that was
+    /// measured.
     pub fn met(&self, row: &Row) -> Option<bool> {
         let of = |ours| self.results(row).filter(move |(found, _)| found.ours == ours);
         let ours = of(true).find_map(|(_, result)| result.ok())?.median;
@@ -143,7 +144,8 @@ impl Report {
             Target::None => None,
             Target::AtMost(most) => Some(ours <= most),
             Target::BelowPeers => {
-                Some(of(false).filter_map(|(_, result)| result.ok()).all(|peer| ours < peer.median))
+                let best = of(false).filter_map(|(_, result)| result.ok()).map(|peer| peer.median);
+                best.reduce(f64::min).map(|best| ours < best)
             }
         }
     }
@@ -238,7 +240,7 @@ mod tests {
         let met = |peer| report(vec![found("us", true, Ok(&[2000.0])), peer]).met(echo());
         assert_eq!(met(peer(Ok(&[2001.0]))), Some(true));
         assert_eq!(met(peer(Ok(&[2000.0]))), Some(false));
-        assert_eq!(met(peer(Err(Failure::NoSuchBenchmark))), Some(true));
+        assert_eq!(met(peer(Err(Failure::NoSuchBenchmark))), None);
         assert_eq!(report(vec![peer(Ok(&[1.0]))]).met(echo()), None);
     }
 
@@ -247,6 +249,7 @@ mod tests {
         let report = report(vec![
             found("us", true, Ok(&[2000.0, 3000.0, 1500.0])),
             found("peer", false, Err(Failure::Failed("out of luck".into()))),
+            found("another", false, Ok(&[4000.0])),
         ]);
         let text = report.text();
         assert!(text.contains("below all peers: met"), "{text}");
