@@ -150,15 +150,14 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
-    use crate::{JoinError, spawn, yield_now};
+    use crate::{Greenlet, JoinError, spawn, yield_now};
 
     const LONG: Duration = Duration::from_secs(60);
 
-    #[test]
-    fn permits_go_to_waiters_in_the_order_in_which_they_came() {
-        let semaphore = Rc::new(Semaphore::new(0));
+    /// So many greenlets that wait for a permit, and the order in which they got theirs.
+    fn queue(semaphore: &Rc<Semaphore>, count: usize) -> (Vec<Greenlet<()>>, Rc<RefCell<Vec<usize>>>) {
         let order = Rc::new(RefCell::new(Vec::new()));
-        let waiters: Vec<_> = (0..5)
+        let waiters = (0..count)
             .map(|n| {
                 let (semaphore, order) = (semaphore.clone(), order.clone());
                 spawn(move || {
@@ -168,6 +167,13 @@ mod tests {
             })
             .collect();
         yield_now();
+        (waiters, order)
+    }
+
+    #[test]
+    fn permits_go_to_waiters_in_the_order_in_which_they_came() {
+        let semaphore = Rc::new(Semaphore::new(0));
+        let (waiters, order) = queue(&semaphore, 5);
         assert_eq!(semaphore.waiting(), 5);
         (0..5).for_each(|_| semaphore.give());
         crate::join_all(&waiters, LONG).unwrap();
@@ -217,17 +223,7 @@ mod tests {
     #[test]
     fn a_waiter_killed_in_the_middle_leaves_the_order_of_the_others() {
         let semaphore = Rc::new(Semaphore::new(0));
-        let order = Rc::new(RefCell::new(Vec::new()));
-        let waiters: Vec<_> = (0..3)
-            .map(|n| {
-                let (semaphore, order) = (semaphore.clone(), order.clone());
-                spawn(move || {
-                    semaphore.take(WaitsFor::Semaphore, None).unwrap();
-                    order.borrow_mut().push(n);
-                })
-            })
-            .collect();
-        yield_now();
+        let (waiters, order) = queue(&semaphore, 3);
         waiters[1].kill().unwrap();
         assert_eq!(semaphore.waiting(), 2);
         semaphore.give();
