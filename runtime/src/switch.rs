@@ -32,8 +32,9 @@ unsafe impl corosensei::stack::Stack for Stack {
 
 /// A closure on its own stack.
 pub(crate) struct Fiber {
-    coroutine: UnsafeCell<Option<Coroutine<(), (), (), Stack>>>,
-    yielder: Cell<*const Yielder<(), ()>>,
+    coroutine: UnsafeCell<Option<Coroutine<Door, (), (), Stack>>>,
+    /// The way out of the coroutine, which it leaves here whenever it is entered for the first time.
+    yielder: Cell<*const Yielder<Door, ()>>,
     bounds: Bounds,
     /// The stack pointer of the last [`suspend`](Self::suspend).
     left_at: Cell<usize>,
@@ -42,13 +43,23 @@ pub(crate) struct Fiber {
     _valgrind: ValgrindStackRegistration,
 }
 
+/// What each resume hands in: where the yielder is to be put.
+struct Door(*const Cell<*const Yielder<Door, ()>>);
+
 impl Fiber {
     /// A fiber that will run `entry` on `stack` at the first [`resume`](Self::resume). `entry` must not unwind;
     /// one that does ends the process.
-    pub(crate) fn new(stack: Stack, entry: Box<dyn FnOnce()>) -> Box<Fiber> {
+    #[inline]
+    pub(crate) fn new(stack: Stack, entry: impl FnOnce() + 'static) -> Fiber {
         let bounds = stack.bounds();
-        let mut fiber = Box::new(Fiber {
-            coroutine: UnsafeCell::new(None),
+        let coroutine = Coroutine::with_stack(stack, move |yielder: &Yielder<Door, ()>, door: Door| {
+            // SAFETY: this closure is entered by `resume(&self)`, which handed in the address of its own cell: the fiber
+            // is borrowed and alive now, and the cell is read and written by this thread only.
+            unsafe { (*door.0).set(ptr::from_ref(yielder)) };
+            entry();
+        });
+        Fiber {
+            coroutine: UnsafeCell::new(Some(coroutine)),
             yielder: Cell::new(ptr::null()),
             bounds,
             left_at: Cell::new(0),
@@ -57,16 +68,7 @@ impl Fiber {
                 bounds.guard().start as *mut u8,
                 bounds.pages().end - bounds.guard().start,
             ),
-        });
-        let slot: *const Cell<*const Yielder<(), ()>> = &raw const fiber.yielder;
-        *fiber.coroutine.get_mut() =
-            Some(Coroutine::with_stack(stack, move |yielder: &Yielder<(), ()>, ()| {
-                // SAFETY: this closure runs only inside `resume(&self)`, so the boxed fiber, whose address is
-                // stable, is alive; `yielder` is a `Cell`, read and written by this thread only.
-                unsafe { (*slot).set(ptr::from_ref(yielder)) };
-                entry();
-            }));
-        fiber
+        }
     }
 
     /// Runs the fiber until it suspends or ends; true when it has ended.
@@ -80,7 +82,7 @@ impl Fiber {
         // coroutine: `new` has exclusive access, `take_stack` checks `running` too, `suspend` does not touch it. `Fiber` is
         // `!Sync`, so no other thread is involved.
         let coroutine = unsafe { &mut *self.coroutine.get() };
-        let done = match coroutine.as_mut().expect("present until take_stack").resume(()) {
+        let done = match coroutine.as_mut().expect("present until take_stack").resume(Door(&raw const self.yielder)) {
             CoroutineResult::Yield(()) => false,
             CoroutineResult::Return(()) => true,
         };
@@ -107,7 +109,7 @@ impl Fiber {
         );
         // SAFETY: the fiber runs and the caller is on its stack (checked above), so `entry` has been called,
         // which set `yielder` first; the yielder lives at the bottom of that very stack until `entry` returns.
-        unsafe { (*self.yielder.get()).suspend(()) }
+        unsafe { (*self.yielder.get()).suspend(()) };
     }
 
     /// Gives back the memory of the stack below where the fiber stands. Does nothing while it runs and before it has

@@ -1,16 +1,13 @@
 //! Spawning.
 
-use std::cell::RefCell;
 use std::io;
 use std::panic::Location;
-use std::rc::Rc;
 use std::time::Duration;
 
-use super::core::End;
-use super::handle::{Greenlet, Outcome};
+use super::handle::Greenlet;
+use super::job::job;
 use crate::hub::Hub;
 use crate::stack;
-use crate::unwind::{self, Caught, Interrupt};
 
 /// Spawns a greenlet that runs `f` on this thread (`gevent.spawn`). It starts in the hub's next turn, that is when
 /// the caller next blocks, and not before.
@@ -130,44 +127,7 @@ where
     F: FnOnce() -> T + 'static,
     T: 'static,
 {
-    let outcome = Rc::new(RefCell::new(Outcome::Pending));
-    let entry = {
-        let outcome = outcome.clone();
-        Box::new(move || run_to_end(f, outcome))
-    };
-    let core = Hub::get().adopt(name, stack_size, place, after, entry);
-    Greenlet::new(core, outcome)
-}
-
-/// The whole life of a greenlet, from its first instruction to its last.
-fn run_to_end<F, T>(f: F, outcome: Rc<RefCell<Outcome<T>>>)
-where
-    F: FnOnce() -> T,
-{
-    let hub = Hub::get();
-    let end = match unwind::catch(f) {
-        Caught::Returned(value) => {
-            if Rc::strong_count(&outcome) > 1 {
-                outcome.replace(Outcome::Value(value));
-            } else {
-                // Nobody can ask for it: it goes here, in the greenlet.
-                unwind::report(unwind::catch(|| drop(value)));
-            }
-            End::Returned
-        }
-        Caught::Panicked(panic) => {
-            log::error!("{panic}");
-            outcome.replace(Outcome::Panicked(Box::new(panic)));
-            End::Panicked
-        }
-        Caught::Interrupted(Interrupt::Kill) => End::Killed,
-        Caught::Interrupted(Interrupt::Timeout(_)) => {
-            unreachable!("a timeout's scope is inside the greenlet it was made in")
-        }
-    };
-    let core = hub.current_or_main();
-    let _shield = core.shield();
-    unwind::report(unwind::catch(ctxlocal::clear));
-    drop(outcome);
-    core.finish(hub, end);
+    let job = job(f);
+    let core = Hub::get().adopt(name, stack_size, place, after, job.clone());
+    Greenlet::new(core, job)
 }

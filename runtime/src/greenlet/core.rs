@@ -7,6 +7,7 @@ use std::os::fd::RawFd;
 use std::panic::Location;
 use std::rc::Rc;
 
+use super::job::Job;
 use crate::hub::{Hub, TimerKey};
 use crate::switch::Fiber;
 use crate::sync::Waiters;
@@ -112,11 +113,11 @@ pub(crate) struct Core {
     pub(crate) stack_size: usize,
     pub(crate) state: Cell<State>,
     pub(crate) waits_for: Cell<WaitsFor>,
-    /// The closure, until it starts.
-    pub(crate) entry: Cell<Option<Box<dyn FnOnce()>>>,
+    /// What it is to do, until it starts.
+    pub(crate) job: Cell<Option<Rc<dyn Job>>>,
     pub(crate) start_timer: Cell<Option<TimerKey>>,
     /// Made when it starts.
-    pub(crate) fiber: OnceCell<Box<Fiber>>,
+    pub(crate) fiber: OnceCell<Fiber>,
     pub(crate) idle: Cell<Idle>,
     /// Its values while it does not run; while it does, those of the hub's thread.
     pub(crate) locals: RefCell<ctxlocal::Map>,
@@ -139,10 +140,10 @@ impl Core {
         name: Option<Box<str>>,
         stack_size: usize,
         spawned: &'static Location<'static>,
-        entry: Box<dyn FnOnce()>,
+        job: Rc<dyn Job>,
     ) -> Core {
         let core = Core::blank(id, slot, State::New, stack_size);
-        core.entry.set(Some(entry));
+        core.job.set(Some(job));
         if let Some(name) = name {
             let _ = core.name.set(name);
         }
@@ -165,7 +166,7 @@ impl Core {
             stack_size,
             state: Cell::new(state),
             waits_for: Cell::new(WaitsFor::Nothing),
-            entry: Cell::new(None),
+            job: Cell::new(None),
             start_timer: Cell::new(None),
             fiber: OnceCell::new(),
             idle: Cell::new(Idle::No),

@@ -1,6 +1,6 @@
 //! Handles to greenlets.
 
-use std::cell::{Ref, RefCell};
+use std::cell::Ref;
 use std::fmt;
 use std::ops::Deref;
 use std::panic::Location;
@@ -8,17 +8,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::core::{Core, End, State, WaitsFor};
-use crate::error::{JoinError, Panic, WaitError};
+use super::job::{Outcome, Yields};
+use crate::error::{JoinError, WaitError};
 use crate::hub::{Hub, Moment};
 use crate::sync::Waiting;
-
-/// What has become of a greenlet's closure.
-pub(crate) enum Outcome<T> {
-    Pending,
-    Value(T),
-    Panicked(Box<Panic>),
-    Taken,
-}
 
 /// A handle to a greenlet that returns a `T` (`gevent.Greenlet`).
 ///
@@ -26,12 +19,12 @@ pub(crate) enum Outcome<T> {
 /// `T`: name, id, [`kill`](GreenletRef::kill), [`is_dead`](GreenletRef::is_dead).
 pub struct Greenlet<T> {
     reference: GreenletRef,
-    outcome: Rc<RefCell<Outcome<T>>>,
+    job: Rc<dyn Yields<T>>,
 }
 
 impl<T> Greenlet<T> {
-    pub(crate) fn new(core: Rc<Core>, outcome: Rc<RefCell<Outcome<T>>>) -> Greenlet<T> {
-        Greenlet { reference: GreenletRef(core), outcome }
+    pub(super) fn new(core: Rc<Core>, job: Rc<dyn Yields<T>>) -> Greenlet<T> {
+        Greenlet { reference: GreenletRef(core), job }
     }
 
     /// Waits until the greenlet has ended and takes its value (`Greenlet.get`). Parks the caller.
@@ -59,27 +52,20 @@ impl<T> Greenlet<T> {
 
     fn join_until(&self, deadline: Option<Moment>) -> Result<T, JoinError> {
         self.wait_until(deadline)?;
-        match self.outcome.replace(Outcome::Taken) {
+        match self.job.take() {
             Outcome::Value(value) => Ok(value),
             Outcome::Panicked(panic) => Err(JoinError::Panicked(*panic)),
             Outcome::Taken => Err(JoinError::Taken),
-            Outcome::Pending => Err(match self.0.take_end() {
+            Outcome::Nothing => Err(match self.0.take_end() {
                 Some(End::NoStack(error)) => JoinError::NoStack(error),
-                _ => {
-                    self.outcome.replace(Outcome::Pending);
-                    JoinError::Killed
-                }
+                _ => JoinError::Killed,
             }),
         }
     }
 
     /// The value, if the greenlet has returned one and no join has taken it (`Greenlet.value`). Never waits.
     pub fn value(&self) -> Option<Ref<'_, T>> {
-        Ref::filter_map(self.outcome.borrow(), |outcome| match outcome {
-            Outcome::Value(value) => Some(value),
-            _ => None,
-        })
-        .ok()
+        self.job.value()
     }
 }
 
@@ -174,11 +160,11 @@ impl GreenletRef {
         match core.state.get() {
             State::Dead | State::Cancelled => {}
             State::New => {
-                let entry = hub.cancel_start(core);
+                let job = hub.cancel_start(core);
                 // Dead only once the closure is dropped, for a scope may wait for just that. Its destructors may
                 // do anything, even park or panic.
                 let _end = FinishOnDrop(hub, core);
-                drop(entry);
+                job.iter().for_each(|job| job.cancel());
             }
             _ if core.is_main() => {
                 log::warn!("the main greenlet '{}' cannot be killed", core.name());

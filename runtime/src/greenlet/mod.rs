@@ -5,9 +5,11 @@
 mod builder;
 mod core;
 mod handle;
+mod job;
 mod many;
 mod scope;
 
+pub(crate) use self::job::Job;
 pub(crate) use self::core::{Core, End, Idle, State, WaitsFor, Wake};
 pub use builder::{Builder, spawn, spawn_later};
 pub use handle::{Greenlet, GreenletRef, current};

@@ -35,7 +35,7 @@ pub(crate) use timers::TimerKey;
 
 use crate::Stats;
 use crate::error::WaitError;
-use crate::greenlet::{Core, State, WaitsFor};
+use crate::greenlet::{Core, Job, State, WaitsFor};
 use crate::stack::{self, Running, StackPool, ThreadAltStack};
 use crate::sys::Poll;
 use crate::unwind;
@@ -190,6 +190,7 @@ impl Hub {
     ///
     /// # Errors
     /// `NoHub` on the hub's own stack and at the thread's exit: nothing can be parked there.
+    #[inline(always)]
     pub(crate) fn current(&self) -> Result<Rc<Core>, WaitError> {
         self.current.get().ok_or(WaitError::NoHub)
     }
@@ -211,14 +212,14 @@ impl Hub {
         stack_size: usize,
         spawned: &'static Location<'static>,
         after: Option<Duration>,
-        entry: Box<dyn FnOnce()>,
+        job: Rc<dyn Job>,
     ) -> Rc<Core> {
         let id = self.next_id.get();
         self.next_id.set(id + 1);
         let core = {
             let mut greenlets = self.greenlets.borrow_mut();
             let vacant = greenlets.vacant_entry();
-            let core = Rc::new(Core::new(id, vacant.key(), name, stack_size, spawned, entry));
+            let core = Rc::new(Core::new(id, vacant.key(), name, stack_size, spawned, job));
             vacant.insert(core.clone());
             core
         };
@@ -235,14 +236,14 @@ impl Hub {
         core
     }
 
-    /// Ends a greenlet that has not started: it never will. Returns its closure, for the caller to drop.
-    pub(crate) fn cancel_start(&self, core: &Core) -> Option<Box<dyn FnOnce()>> {
+    /// Ends a greenlet that has not started: it never will. Returns its job, for the caller to cancel.
+    pub(crate) fn cancel_start(&self, core: &Core) -> Option<Rc<dyn Job>> {
         core.state.set(State::Cancelled);
         if let Some(key) = core.start_timer.take() {
             self.timers.borrow_mut().remove(key);
         }
         self.forget(core);
-        core.entry.take()
+        core.job.take()
     }
 
     fn forget(&self, core: &Core) {

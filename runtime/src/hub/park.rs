@@ -46,7 +46,7 @@ impl Hub {
     }
 
     /// Goes to the back of the ready queue.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn yield_now(&self) {
         if std::thread::panicking() {
             return;

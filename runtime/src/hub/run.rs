@@ -98,17 +98,17 @@ impl Hub {
         };
         match stack {
             Ok(stack) => {
-                if let Some(entry) = core.entry.take() {
-                    core.fiber.get_or_init(|| Fiber::new(stack, entry));
+                if let Some(job) = core.job.take() {
+                    core.fiber.get_or_init(|| Fiber::new(stack, move || job.run()));
                 }
                 true
             }
             Err(error) => {
                 log::error!("greenlet '{}' cannot start: {error}", core.name());
-                let entry = self.cancel_start(core);
+                let job = self.cancel_start(core);
                 // A user's values are dropped on the hub's stack only here, where there is no other; blocking
                 // calls in their destructors fail.
-                unwind::report(unwind::catch(|| drop(entry)));
+                unwind::report(unwind::catch(|| job.iter().for_each(|job| job.cancel())));
                 core.finish(self, End::NoStack(error));
                 false
             }
