@@ -121,8 +121,8 @@ pub(crate) struct Core {
     pub(crate) idle: Cell<Idle>,
     /// Its values while it does not run; while it does, those of the hub's thread.
     pub(crate) locals: RefCell<ctxlocal::Map>,
-    /// Who waits for its end. Few greenlets are waited for, so it is made at need.
-    joiners: OnceCell<Box<RefCell<Waiters>>>,
+    /// Who waits for its end.
+    pub(super) joiners: RefCell<Waiters>,
     end: RefCell<Option<End>>,
     /// Whether there is a kill or a timeout to see to: the one thing looked at when nothing is.
     due: Cell<bool>,
@@ -171,7 +171,7 @@ impl Core {
             fiber: OnceCell::new(),
             idle: Cell::new(Idle::No),
             locals: RefCell::new(ctxlocal::Map::new()),
-            joiners: OnceCell::new(),
+            joiners: RefCell::default(),
             end: RefCell::new(None),
             due: Cell::new(false),
             kill: Cell::new(Kill::No),
@@ -219,14 +219,7 @@ impl Core {
         self.report_swallowed_kill(&end);
         self.end.replace(Some(end));
         self.state.set(State::Dead);
-        if let Some(joiners) = self.joiners.get() {
-            Waiters::wake_all(joiners, hub);
-        }
-    }
-
-    /// Who waits for its end.
-    pub(crate) fn joiners(&self) -> &RefCell<Waiters> {
-        self.joiners.get_or_init(Box::default)
+        Waiters::wake_all(&self.joiners, hub);
     }
 
     pub(crate) fn has_panicked(&self) -> bool {

@@ -133,7 +133,7 @@ impl GreenletRef {
     pub(crate) fn wait_until(&self, deadline: Option<Moment>) -> Result<(), WaitError> {
         let core = &self.0;
         let waiting = || WaitsFor::Greenlet(core.id);
-        Waiting::until(core.joiners(), waiting(), deadline, || core.is_dead())
+        Waiting::until(&core.joiners, waiting(), deadline, || core.is_dead())
     }
 
     /// Kills the greenlet and waits until it has ended (`Greenlet.kill`).

@@ -134,7 +134,7 @@ impl<'scope> Scope<'scope, '_> {
             let core = &child.0;
             let killed = early.is_some() || !in_peace;
             let _shield = killed.then(|| Hub::get().current_or_main().shield());
-            let wait = || Waiting::until(core.joiners(), WaitsFor::Scope, None, || core.is_dead());
+            let wait = || Waiting::until(&core.joiners, WaitsFor::Scope, None, || core.is_dead());
             let end = match unwind::catch(wait) {
                 Caught::Returned(Ok(())) => continue,
                 Caught::Returned(Err(error)) => EarlyEnd::Stuck(error),

@@ -24,7 +24,7 @@ impl Hub {
     /// # Errors
     /// `Unwinding` when the thread is panicking (a switch would show the panic to other greenlets), `NoHub` on
     /// the hub's own stack, `LoopExit` for main when nobody can ever wake it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn park(&self, why: WaitsFor, deadline: Option<Moment>) -> Result<Wake, WaitError> {
         if std::thread::panicking() {
             return Err(WaitError::Unwinding);
