@@ -134,6 +134,7 @@ pub(crate) struct Core {
 }
 
 impl Core {
+    #[inline]
     pub(crate) fn new(
         id: u64,
         slot: usize,
@@ -142,21 +143,21 @@ impl Core {
         spawned: &'static Location<'static>,
         job: Rc<dyn Job>,
     ) -> Core {
-        let core = Core::blank(id, slot, State::New, stack_size);
-        core.job.set(Some(job));
-        if let Some(name) = name {
-            let _ = core.name.set(name);
+        Core {
+            name: name.map_or_else(OnceCell::new, OnceCell::from),
+            spawned: Some(spawned),
+            job: Cell::new(Some(job)),
+            ..Core::blank(id, slot, State::New, stack_size)
         }
-        Core { spawned: Some(spawned), ..core }
     }
 
     /// The greenlet that a thread's own program is.
     pub(crate) fn main(thread: Option<String>) -> Core {
-        let core = Core::blank(0, usize::MAX, State::Running, 0);
-        let _ = core.name.set(thread.unwrap_or_else(|| "main".to_owned()).into());
-        core
+        let name = thread.unwrap_or_else(|| "main".to_owned()).into_boxed_str();
+        Core { name: OnceCell::from(name), ..Core::blank(0, usize::MAX, State::Running, 0) }
     }
 
+    #[inline(always)]
     fn blank(id: u64, slot: usize, state: State, stack_size: usize) -> Core {
         Core {
             id,
