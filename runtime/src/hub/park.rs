@@ -33,6 +33,7 @@ impl Hub {
         core.raise_interrupts();
         let timer = deadline.map(|at| self.timers.borrow_mut().insert(at, Action::Wake(core.clone())));
         core.waits_for.set(why);
+        core.parked_at.set(self.tick.get());
         core.state.set(State::Parked);
         let result = self.switch_out(&core);
         core.waits_for.set(WaitsFor::Nothing);

@@ -67,10 +67,27 @@ impl Stack {
         self.bounds.size()
     }
 
-    /// Where it lies, to be kept when the stack itself is given to a coroutine.
+    /// Where it lies.
     #[inline]
     pub(crate) fn bounds(&self) -> Bounds {
         self.bounds
+    }
+
+    /// Gives the stack up to whoever keeps the bounds.
+    #[inline]
+    pub(crate) fn into_bounds(self) -> Bounds {
+        self.bounds
+    }
+
+    /// Owns a stack again.
+    ///
+    /// # Safety
+    ///
+    /// The bounds came from [`into_bounds`](Self::into_bounds), this is done once for each such call, and nothing that stood
+    /// on the stack meanwhile is there any more.
+    #[inline]
+    pub(crate) unsafe fn from_bounds(bounds: Bounds) -> Stack {
+        Stack { bounds }
     }
 }
 
