@@ -47,6 +47,7 @@ mod stack;
 mod switch;
 pub mod sync;
 mod sys;
+pub mod testing;
 mod threadpool;
 mod timeout;
 mod unwind;
@@ -59,7 +60,7 @@ pub use greenlet::{
 pub use pool::{Pool, Slot};
 pub use remote::HubHandle;
 pub use threadpool::unblock;
-pub use timeout::{Elapsed, sleep, timeout, yield_now};
+pub use timeout::{Elapsed, now, sleep, timeout, yield_now};
 pub use unwind::catch_panic;
 
 /// What one thread's hub holds at the moment; see [`stats`].

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::WaitError;
 use crate::greenlet::Core;
@@ -79,6 +79,23 @@ impl Drop for TimeoutScope {
         if !pending {
             self.core.leave_timeout(self.token);
         }
+    }
+}
+
+/// The time by this thread's hub: [`Instant::now`], but in a run of [`testing`](crate::testing) the run's virtual time.
+///
+/// Code that is to be tested in virtual time reads the time here, and takes differences: [`Instant::elapsed`] looks at
+/// the machine's clock.
+///
+/// ```
+/// let began = greenlet::now();
+/// greenlet::sleep(std::time::Duration::from_millis(1));
+/// assert!(greenlet::now() - began >= std::time::Duration::from_millis(1));
+/// ```
+pub fn now() -> Instant {
+    match Hub::existing() {
+        Some(hub) => hub.instant(),
+        None => Instant::now(),
     }
 }
 
