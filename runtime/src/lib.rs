@@ -69,6 +69,8 @@ pub use unwind::catch_panic;
 pub struct Stats {
     /// Greenlets that have not ended, main not counted.
     pub greenlets: usize,
+    /// Stacks in use: those of greenlets that have started and not ended.
+    pub stacks: usize,
     /// Timers that are pending: deadlines of waits, timeout scopes, late starts.
     pub timers: usize,
     /// Descriptors that are registered with the poller.

@@ -267,6 +267,7 @@ impl Hub {
     pub(crate) fn stats(&self) -> Stats {
         Stats {
             greenlets: self.greenlets.borrow().len(),
+            stacks: self.stacks.borrow().as_ref().map_or(0, StackPool::in_use),
             timers: self.timers.borrow().len(),
             descriptors: self.io.borrow().len(),
         }
