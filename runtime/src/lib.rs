@@ -47,6 +47,7 @@ mod stack;
 mod switch;
 pub mod sync;
 mod sys;
+pub mod testing;
 mod threadpool;
 mod timeout;
 mod unwind;
@@ -59,7 +60,7 @@ pub use greenlet::{
 pub use pool::{Pool, Slot};
 pub use remote::HubHandle;
 pub use threadpool::unblock;
-pub use timeout::{Elapsed, sleep, timeout, yield_now};
+pub use timeout::{Elapsed, Timeout, now, sleep, timeout, yield_now};
 pub use unwind::{catch_panic, shield};
 
 /// What one thread's hub holds at the moment; see [`stats`].
@@ -68,6 +69,8 @@ pub use unwind::{catch_panic, shield};
 pub struct Stats {
     /// Greenlets that have not ended, main not counted.
     pub greenlets: usize,
+    /// Stacks in use: those of greenlets that have started and not ended.
+    pub stacks: usize,
     /// Timers that are pending: deadlines of waits, timeout scopes, late starts.
     pub timers: usize,
     /// Descriptors that are registered with the poller.

@@ -12,12 +12,14 @@ mod clock;
 mod current;
 mod io;
 mod park;
+mod random;
 mod ready;
 mod remote;
 mod run;
+mod sim;
 mod timers;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::panic::Location;
 use std::rc::{Rc, Weak};
@@ -29,8 +31,10 @@ use slab::Slab;
 
 pub(crate) use clock::Moment;
 pub(crate) use io::{Direction, Registration};
+pub(crate) use ready::Trace;
 use remote::Remote;
 pub(crate) use remote::{Hold, Message, RemoteWaker};
+pub(crate) use sim::Run;
 pub(crate) use timers::TimerKey;
 
 use crate::Stats;
@@ -83,6 +87,8 @@ pub(crate) struct Hub {
     untidy: Cell<bool>,
     tidied_at: Cell<Moment>,
     tidy_cursor: Cell<usize>,
+    /// The run of `testing` that this hub is for.
+    sim: OnceCell<Box<Run>>,
     calls: Cell<u32>,
 }
 
@@ -160,6 +166,7 @@ impl Hub {
             untidy: Cell::new(false),
             tidied_at: Cell::new(now),
             tidy_cursor: Cell::new(0),
+            sim: OnceCell::new(),
             calls: Cell::new(0),
         }));
         HUB.set(Some(hub));
@@ -196,6 +203,11 @@ impl Hub {
     #[inline(always)]
     pub(crate) fn current(&self) -> Result<Rc<Core>, WaitError> {
         self.current.get().ok_or(WaitError::NoHub)
+    }
+
+    /// This thread's hub, if there is one.
+    pub(crate) fn existing() -> Option<&'static Hub> {
+        HUB.get()
     }
 
     /// The greenlet that runs on this thread, if there is a hub and it is not main. Makes no hub.
@@ -263,6 +275,7 @@ impl Hub {
     pub(crate) fn stats(&self) -> Stats {
         Stats {
             greenlets: self.greenlets.borrow().len(),
+            stacks: self.stacks.borrow().as_ref().map_or(0, StackPool::in_use),
             timers: self.timers.borrow().len(),
             descriptors: self.io.borrow().len(),
         }

@@ -19,6 +19,7 @@ mod resolver;
 mod scope;
 mod stacks;
 mod tcp;
+mod testing;
 mod timeouts;
 mod udp_and_unix;
 mod unblock;
