@@ -4,6 +4,9 @@ use super::ParseError;
 use super::framing::TransferEncoding;
 use super::target::is_host;
 
+/// Beyond the longest name that the `http` crate takes.
+const LONGEST_NAME: usize = 1 << 16;
+
 /// What the server must know of the fields, gathered while they pass by.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
@@ -17,20 +20,9 @@ pub(super) struct Facts {
     pub(super) expect_other: bool,
 }
 
-/// What to do with a field besides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Keep {
-    /// Hand it on.
-    Plain,
-    /// Hand it on, masked in `Debug` output.
-    Sensitive,
-    /// It repeats what an earlier one said (RFC 9112, 6.3, of equal `Content-Length`s).
-    Drop,
-}
-
 impl Facts {
     /// Takes note of one field. Its name and value were found by the tokenizer and are free of control characters.
-    pub(super) fn note(&mut self, name: &[u8], value: &[u8]) -> Result<Keep, ParseError> {
+    pub(super) fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), ParseError> {
         let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
         // The length alone tells most fields apart.
         match name.len() {
@@ -51,29 +43,64 @@ impl Facts {
                     }
                 }
             }
-            6 if is("cookie") => return Ok(Keep::Sensitive),
             10 if is("connection") => {
                 for option in list(value) {
                     self.close |= option.eq_ignore_ascii_case(b"close");
                     self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
                 }
             }
-            13 if is("authorization") => return Ok(Keep::Sensitive),
             14 if is("content-length") => {
                 let length = parse_length(value).ok_or(ParseError::ContentLength)?;
-                match self.content_length.replace(length) {
-                    None => {}
-                    Some(earlier) if earlier == length => return Ok(Keep::Drop),
-                    Some(_) => return Err(ParseError::ContentLength),
+                // One that repeats what an earlier one said is none too many (RFC 9112, 6.3).
+                if self.content_length.replace(length).is_some_and(|earlier| earlier != length) {
+                    return Err(ParseError::ContentLength);
                 }
             }
             17 if is("transfer-encoding") => {
                 self.transfer_encoding.get_or_insert_default().add_line(value)?;
             }
-            19 if is("proxy-authorization") => return Ok(Keep::Sensitive),
+            LONGEST_NAME.. => return Err(ParseError::FieldName),
             _ => {}
         }
-        Ok(Keep::Plain)
+        Ok(())
+    }
+}
+
+/// Whether the value of the field of this name, in lower case, is not for a log.
+pub(super) fn is_secret(name: &[u8]) -> bool {
+    matches!(name, b"cookie" | b"authorization" | b"proxy-authorization")
+}
+
+/// Walks the field lines of a head that was already parsed, and so is known to be well-formed.
+#[derive(Debug, Clone)]
+pub(crate) struct Lines<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Lines<'a> {
+    /// `head` reaches from the request line to the empty line.
+    pub(crate) fn new(head: &'a [u8]) -> Lines<'a> {
+        let mut lines = Lines { rest: head };
+        lines.line();
+        lines
+    }
+
+    fn line(&mut self) -> Option<&'a [u8]> {
+        let end = memchr::memchr(b'\n', self.rest)?;
+        let line = &self.rest[..end];
+        self.rest = &self.rest[end + 1..];
+        Some(line.strip_suffix(b"\r").unwrap_or(line))
+    }
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = (&'a str, &'a [u8]);
+
+    fn next(&mut self) -> Option<(&'a str, &'a [u8])> {
+        let line = self.line()?;
+        let colon = memchr::memchr(b':', line)?;
+        let name = std::str::from_utf8(&line[..colon]).ok()?;
+        Some((name, trim(&line[colon + 1..])))
     }
 }
 
@@ -107,6 +134,13 @@ pub(super) fn trim(mut value: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_keep_order_case_and_repeats_and_have_trimmed_values() {
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\nX-A:  1 \t\r\nx-a:\r\nX-A: 2:3\r\n\r\n";
+        let lines: Vec<_> = Lines::new(head).collect();
+        assert_eq!(lines, [("Host", &b"a"[..]), ("X-A", b"1"), ("x-a", b""), ("X-A", b"2:3")]);
+    }
 
     #[test]
     fn lengths() {

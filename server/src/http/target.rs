@@ -13,7 +13,15 @@ pub(super) fn check(method: &[u8], target: &[u8]) -> Result<(), ParseError> {
         b"*" => method == b"OPTIONS",
         _ => is_absolute_form(target),
     };
+    // The usual form needs no more; of the others what is handed on later must be a `Uri`.
+    let fits = fits && (target[0] == b'/' || ::http::Uri::try_from(target).is_ok());
     if fits { Ok(()) } else { Err(ParseError::TargetForm) }
+}
+
+/// How many bytes at the beginning of `bytes` may stand in a target.
+#[inline]
+pub(super) fn length(bytes: &[u8]) -> usize {
+    bytes.iter().position(|b| !is_target_byte(*b)).unwrap_or(bytes.len())
 }
 
 /// A byte of a token (RFC 9110, 5.6.2).
