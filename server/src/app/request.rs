@@ -379,7 +379,7 @@ impl<'a> Iterator for HeadersInOrder<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::{HeadReader, Limits};
+    use crate::http::{HeadReader, KnownFields, Limits};
 
     struct Nobody;
 
@@ -402,7 +402,10 @@ mod tests {
     }
 
     fn came(head: &str) -> Request {
-        let found = HeadReader::default().read(head.as_bytes(), &Limits::default()).unwrap().unwrap();
+        let found = HeadReader::default()
+            .read(head.as_bytes(), &Limits::default(), &mut KnownFields::default())
+            .unwrap()
+            .unwrap();
         let came = spare::came(head.as_bytes(), found.head.unwrap());
         Request::incoming(came, Rc::new(Nobody), 0)
     }

@@ -111,7 +111,7 @@ pub(crate) fn keep_header_map(mut map: HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::{HeadReader, Limits};
+    use crate::http::{HeadReader, KnownFields, Limits};
 
     #[test]
     fn bytes_are_used_again_once_nobody_holds_a_part_of_them() {
@@ -132,7 +132,10 @@ mod tests {
     #[test]
     fn a_head_is_used_again_once_nobody_has_it() {
         let head = |bytes: &[u8]| {
-            let found = HeadReader::default().read(bytes, &Limits::default()).unwrap().unwrap();
+            let found = HeadReader::default()
+                .read(bytes, &Limits::default(), &mut KnownFields::default())
+                .unwrap()
+                .unwrap();
             came(bytes, found.head.unwrap())
         };
         let first = head(b"GET /first HTTP/1.0\r\n\r\n");

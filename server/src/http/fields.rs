@@ -1,15 +1,20 @@
 //! The header fields that the server itself obeys.
 
-use super::ParseError;
 use super::framing::TransferEncoding;
 use super::target::is_host;
+use super::{Limits, ParseError};
 
 /// Beyond the longest name that the `http` crate takes.
 const LONGEST_NAME: usize = 1 << 16;
 
 /// What the server must know of the fields, gathered while they pass by.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Facts {
+    /// How many fields there are, and the length of the longest with its CRLF.
+    pub(super) count: usize,
+    pub(super) longest: usize,
+    /// Whether there is a value that is not for a log.
+    pub(super) secret: bool,
     pub(super) host: bool,
     pub(super) content_length: Option<u64>,
     pub(super) transfer_encoding: Option<TransferEncoding>,
@@ -21,6 +26,12 @@ pub(super) struct Facts {
 }
 
 impl Facts {
+    /// Whether there are no more and no longer fields than `limits` allow.
+    #[inline]
+    pub(super) fn within(&self, limits: &Limits) -> bool {
+        self.count <= limits.fields() && self.longest <= limits.field_size()
+    }
+
     /// Takes note of one field. Its name and value were found by the tokenizer and are free of control characters.
     pub(super) fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), ParseError> {
         let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
@@ -35,6 +46,7 @@ impl Facts {
                 }
                 self.host = true;
             }
+            6 if is("cookie") => self.secret = true,
             6 if is("expect") => {
                 for expectation in list(value) {
                     match expectation.eq_ignore_ascii_case(b"100-continue") {
@@ -49,6 +61,7 @@ impl Facts {
                     self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
                 }
             }
+            13 if is("authorization") => self.secret = true,
             14 if is("content-length") => {
                 let length = parse_length(value).ok_or(ParseError::ContentLength)?;
                 // One that repeats what an earlier one said is none too many (RFC 9112, 6.3).
@@ -59,6 +72,7 @@ impl Facts {
             17 if is("transfer-encoding") => {
                 self.transfer_encoding.get_or_insert_default().add_line(value)?;
             }
+            19 if is("proxy-authorization") => self.secret = true,
             LONGEST_NAME.. => return Err(ParseError::FieldName),
             _ => {}
         }

@@ -9,7 +9,7 @@ use httparse::{EMPTY_HEADER, Status};
 use super::fields::{Facts, Lines, is_secret};
 use super::framing::{RequestBody, request_body};
 use super::limits::HARD_HEAD;
-use super::{Limits, ParseError, RequestLine, Scanner};
+use super::{KnownFields, Limits, ParseError, RequestLine, Scanner};
 
 /// A request head, without its bytes: those stay with the caller.
 #[derive(Debug, Clone)]
@@ -84,13 +84,18 @@ impl HeadReader {
     /// # Errors
     /// No head can be made out; the connection can't be used for reading any more.
     #[inline]
-    pub fn read(&mut self, buffer: &[u8], limits: &Limits) -> Result<Option<Found>, ParseError> {
+    pub fn read(
+        &mut self,
+        buffer: &[u8],
+        limits: &Limits,
+        known: &mut KnownFields,
+    ) -> Result<Option<Found>, ParseError> {
         if !self.is_started()
-            && let Ok(head) = read_head(buffer, limits)
+            && let Ok(head) = read_head(buffer, limits, known)
         {
             return Ok(Some(Found { extent: 0..head.end, head: Ok(head) }));
         }
-        self.read_slowly(buffer, limits)
+        self.read_slowly(buffer, limits, known)
     }
 
     /// Whether any byte of a head was seen that is not complete yet.
@@ -100,9 +105,14 @@ impl HeadReader {
 
     #[cold]
     #[inline(never)]
-    fn read_slowly(&mut self, buffer: &[u8], limits: &Limits) -> Result<Option<Found>, ParseError> {
+    fn read_slowly(
+        &mut self,
+        buffer: &[u8],
+        limits: &Limits,
+        known: &mut KnownFields,
+    ) -> Result<Option<Found>, ParseError> {
         let Some(extent) = self.scanner.scan(buffer, limits)? else { return Ok(None) };
-        let head = read_head(&buffer[extent.clone()], limits);
+        let head = read_head(&buffer[extent.clone()], limits, known);
         Ok(Some(Found { extent, head }))
     }
 }
@@ -111,14 +121,18 @@ impl HeadReader {
 ///
 /// # Errors
 /// It has a fault or is not all there. Which fault is told right only of a head that the `Scanner` let pass.
-fn read_head(bytes: &[u8], limits: &Limits) -> Result<Head, ParseError> {
+#[inline]
+fn read_head(bytes: &[u8], limits: &Limits, known: &mut KnownFields) -> Result<Head, ParseError> {
     let line = RequestLine::at_start(bytes).ok_or(ParseError::RequestLine)?;
     if line.end > limits.line() {
         return Err(ParseError::RequestLineTooLong);
     }
     let fields = bytes[line.end..].strip_prefix(b"\r\n").ok_or(ParseError::BareLf)?;
-    let mut facts = Facts::default();
-    let end = line.end + 2 + read_fields(fields, limits, &mut facts)?;
+    let (length, facts) = match known.find(fields, limits) {
+        Some((length, facts)) => (length, *facts),
+        None => read_fields(fields, limits, known)?,
+    };
+    let end = line.end + 2 + length;
     if end - 2 > HARD_HEAD {
         return Err(ParseError::FieldTooLarge);
     }
@@ -143,11 +157,12 @@ fn read_head(bytes: &[u8], limits: &Limits) -> Result<Head, ParseError> {
     })
 }
 
-/// Reads the field lines and the empty line that `bytes` begin with; gives their length.
-fn read_fields(bytes: &[u8], limits: &Limits, facts: &mut Facts) -> Result<usize, ParseError> {
+/// Reads the field lines and the empty line that `bytes` begin with; gives their length and what they say.
+#[inline(never)]
+fn read_fields(bytes: &[u8], limits: &Limits, known: &mut KnownFields) -> Result<(usize, Facts), ParseError> {
     // No more at a time, or the stack of each connection takes a second page here.
     const FEW: usize = 8;
-    let (mut at, mut count) = (0, 0);
+    let (mut at, mut facts) = (0, Facts::default());
     loop {
         let mut few = [EMPTY_HEADER; FEW];
         let (fields, is_end) = match httparse::parse_headers(&bytes[at..], &mut few) {
@@ -163,17 +178,19 @@ fn read_fields(bytes: &[u8], limits: &Limits, facts: &mut Facts) -> Result<usize
             // White space behind a value is the tokenizer's to skip, but not how the line ends.
             let end = place(bytes, field.value) + field.value.len();
             let next = end + line_end(&bytes[end..]).ok_or(ParseError::BareLf)?;
-            if next - at > limits.field_size() {
-                return Err(ParseError::FieldTooLarge);
-            }
+            facts.longest = facts.longest.max(next - at);
             at = next;
         }
-        count += fields.len();
-        if count > limits.fields() {
+        facts.count += fields.len();
+        if !facts.within(limits) {
             return Err(ParseError::TooManyFields);
         }
         if is_end {
-            return if bytes[at..].starts_with(b"\r\n") { Ok(at + 2) } else { Err(ParseError::BareLf) };
+            if !bytes[at..].starts_with(b"\r\n") {
+                return Err(ParseError::BareLf);
+            }
+            known.remember(&bytes[..at + 2], &facts);
+            return Ok((at + 2, facts));
         }
     }
 }
@@ -224,11 +241,12 @@ mod tests {
     fn read(input: &[u8], cuts: impl IntoIterator<Item = usize>) -> Outcome {
         let limits =
             Limits { request_line: 61, request_fields: 6, request_field_size: 60, request_body: 1000 };
-        let (mut reader, mut at, mut requests) = (HeadReader::default(), 0, Vec::new());
+        let (mut reader, mut known) = (HeadReader::default(), KnownFields::default());
+        let (mut at, mut requests) = (0, Vec::new());
         for cut in cuts.into_iter().chain([input.len()]) {
             loop {
                 let shown = &input[at..cut.max(at)];
-                match reader.read(shown, &limits) {
+                match reader.read(shown, &limits, &mut known) {
                     Ok(None) => break,
                     Err(error) => return (requests, Some(error)),
                     Ok(Some(found)) => {
@@ -603,12 +621,35 @@ mod tests {
         (0..90).for_each(|n| text.push_str(&format!("X-Many: {n}\r\n")));
         text.push_str("\r\n");
         let limits = Limits::default();
-        let head = HeadReader::default().read(text.as_bytes(), &limits).unwrap().unwrap().head.unwrap();
+        let mut known = KnownFields::default();
+        let found = HeadReader::default().read(text.as_bytes(), &limits, &mut known).unwrap().unwrap();
+        let head = found.head.unwrap();
         let mut headers = HeaderMap::new();
         head.headers(&Bytes::from(text), &mut headers);
         let many: Vec<_> = headers.get_all("x-many").iter().map(|v| v.to_str().unwrap().to_owned()).collect();
         assert_eq!(many, (0..90).map(|n| n.to_string()).collect::<Vec<_>>());
         assert!(!format!("{headers:?}").contains("secret"));
+    }
+
+    #[test]
+    fn fields_that_are_known_are_judged_as_before() {
+        let text = b"GET /1 HTTP/1.1\r\nHost: a\r\nX: yz\r\n\r\n".as_slice();
+        let old = b"PUT /2 HTTP/1.0\r\nHost: a\r\nX: yz\r\n\r\n".as_slice();
+        let mut known = KnownFields::default();
+        let mut read = |text: &[u8], limits: &Limits| {
+            HeadReader::default().read(text, limits, &mut known).map(|found| found.map(|found| found.head))
+        };
+        let any = Limits::default();
+        assert!(read(text, &any).unwrap().unwrap().unwrap().keep_alive);
+        assert!(!read(old, &any).unwrap().unwrap().unwrap().keep_alive);
+        for end in 1..text.len() {
+            assert!(read(&text[..end], &any).unwrap().is_none(), "{end}");
+        }
+        // Another server of this thread may be stricter.
+        let few = Limits { request_fields: 1, ..Limits::default() };
+        assert_eq!(read(text, &few).unwrap_err(), ParseError::TooManyFields);
+        let short = Limits { request_field_size: 8, ..Limits::default() };
+        assert_eq!(read(text, &short).unwrap_err(), ParseError::FieldTooLarge);
     }
 
     #[test]

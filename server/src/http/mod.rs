@@ -12,6 +12,7 @@ mod error;
 mod fields;
 pub mod framing;
 mod head;
+mod known;
 mod limits;
 mod line;
 mod scan;
@@ -22,6 +23,7 @@ pub use encode::{CONTINUE, Connection, ResponseHead, encode_chunk_size, encode_h
 pub use error::ParseError;
 pub(crate) use fields::Lines;
 pub use head::{Found, Head, HeadReader};
+pub use known::KnownFields;
 pub use limits::Limits;
 pub use line::RequestLine;
 use scan::Scanner;

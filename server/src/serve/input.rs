@@ -1,15 +1,20 @@
 //! The bytes that came from the client, and how far the current request's body was read. No I/O of its own.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::app::{BodyError, Came, came};
 use crate::http::chunked::{Decoder, Next};
 use crate::http::framing::RequestBody;
-use crate::http::{Found, HeadReader, Limits, ParseError};
+use crate::http::{Found, HeadReader, KnownFields, Limits, ParseError};
 
 /// An empty buffer that has grown beyond this is not kept.
 const KEEP: usize = 16 * 1024;
+
+thread_local! {
+    static KNOWN: RefCell<KnownFields> = RefCell::default();
+}
 
 /// The receiving side of a connection.
 #[derive(Debug)]
@@ -82,7 +87,8 @@ impl Input {
             return Ok(None);
         }
         let bytes = &self.buffer[self.at..];
-        let Some(found) = self.reader.read(bytes, limits)? else { return Ok(None) };
+        let found = KNOWN.with_borrow_mut(|known| self.reader.read(bytes, limits, known))?;
+        let Some(found) = found else { return Ok(None) };
         let end = found.extent.end;
         let came = take(bytes, found)?;
         self.use_up(end);
@@ -96,7 +102,8 @@ impl Input {
             self.came(bytes);
             return self.find_head(limits);
         }
-        let Some(found) = self.reader.read(bytes, limits)? else {
+        let found = KNOWN.with_borrow_mut(|known| self.reader.read(bytes, limits, known))?;
+        let Some(found) = found else {
             self.came(bytes);
             return Ok(None);
         };
