@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::fmt;
+use std::ops::Range;
 use std::rc::Rc;
 
 use ::http::{Extensions, HeaderMap, HeaderValue, Method, Uri, Version, header, request};
@@ -86,17 +87,20 @@ impl Request {
 
     /// The path, as [`Uri::path`] has it: still percent-encoded, empty for `CONNECT`, `*` for `OPTIONS *`.
     pub fn path(&self) -> &str {
-        match self.origin_form() {
-            Some(target) => &target[..query_mark(target).unwrap_or(target.len())],
-            None => self.uri().path(),
+        match &self.head {
+            Source::Came(came) if came.is_origin_form() => came.part(came.target().start..came.path_end()),
+            _ => self.uri().path(),
         }
     }
 
     /// What stands behind the target's `?`, if there is one: still percent-encoded.
     pub fn query(&self) -> Option<&str> {
-        match self.origin_form() {
-            Some(target) => query_mark(target).map(|mark| &target[mark + 1..]),
-            None => self.uri().query(),
+        match &self.head {
+            Source::Came(came) if came.is_origin_form() => {
+                let (mark, end) = (came.path_end(), came.target().end);
+                (mark < end).then(|| came.part(mark + 1..end))
+            }
+            _ => self.uri().query(),
         }
     }
 
@@ -190,7 +194,7 @@ impl Request {
     /// request made by hand that of its `Uri`.
     pub fn raw_target(&self) -> Cow<'_, str> {
         match self.came() {
-            Some(came) => String::from_utf8_lossy(&came.bytes[came.head.target()]),
+            Some(came) => String::from_utf8_lossy(&came.bytes()[came.target()]),
             None => Cow::Owned(self.uri().to_string()),
         }
     }
@@ -205,16 +209,9 @@ impl Request {
     /// those of its map.
     pub fn headers_in_order(&self) -> HeadersInOrder<'_> {
         HeadersInOrder(match self.came() {
-            Some(came) => Fields::Came(Lines::new(&came.bytes)),
+            Some(came) => Fields::Came(Lines::new(came.bytes())),
             None => Fields::Map(self.headers().iter()),
         })
-    }
-
-    /// The target, if it is the path and perhaps a query, and was not changed.
-    fn origin_form(&self) -> Option<&str> {
-        let Source::Came(came) = &self.head else { return None };
-        let target = std::str::from_utf8(&came.bytes[came.head.target()]).ok()?;
-        target.starts_with('/').then_some(target)
     }
 
     fn came(&self) -> Option<&Came> {
@@ -273,13 +270,10 @@ impl fmt::Debug for Request {
     }
 }
 
-fn query_mark(target: &str) -> Option<usize> {
-    target.bytes().position(|byte| byte == b'?')
-}
-
 /// A request's head as it came, and what was made of it on demand.
 pub(crate) struct Came {
-    bytes: Vec<u8>,
+    /// The head's bytes, behind `LEAD` others.
+    room: Vec<u8>,
     head: Head,
     /// The bytes again, in a form of which `uri` and `headers` have parts.
     shared: OnceCell<Bytes>,
@@ -289,10 +283,17 @@ pub(crate) struct Came {
     extensions: Extensions,
 }
 
+/// So much puts the target of a `GET` at a multiple of sixteen: that it is UTF-8 is then seen words at a time.
+const LEAD: usize = 12;
+
 impl Came {
-    pub(super) fn new(bytes: Vec<u8>, head: Head) -> Came {
+    /// With room for `capacity` bytes at least.
+    pub(super) fn new(capacity: usize, bytes: &[u8], head: Head) -> Came {
+        let mut room = Vec::with_capacity(LEAD + capacity.max(bytes.len()));
+        room.extend_from_slice(&[0; LEAD]);
+        room.extend_from_slice(bytes);
         Came {
-            bytes,
+            room,
             head,
             shared: OnceCell::new(),
             uri: OnceCell::new(),
@@ -302,9 +303,10 @@ impl Came {
     }
 
     /// Its memory, for another head.
+    #[inline]
     pub(super) fn renew(&mut self, bytes: &[u8], head: Head) {
-        self.bytes.clear();
-        self.bytes.extend_from_slice(bytes);
+        self.room.truncate(LEAD);
+        self.room.extend_from_slice(bytes);
         self.head = head;
     }
 
@@ -321,7 +323,7 @@ impl Came {
 
     /// From the method to the empty line inclusive.
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.room[LEAD..]
     }
 
     /// What it says.
@@ -331,11 +333,30 @@ impl Came {
 
     /// How many bytes it can take without asking for memory.
     pub(super) fn capacity(&self) -> usize {
-        self.bytes.capacity()
+        self.room.capacity()
+    }
+
+    fn target(&self) -> Range<usize> {
+        self.head.target()
+    }
+
+    /// Where the target's `?` is, or its end.
+    fn path_end(&self) -> usize {
+        self.head.line.path_end as usize
+    }
+
+    /// Whether the target is a path and perhaps a query.
+    fn is_origin_form(&self) -> bool {
+        self.bytes()[self.target().start] == b'/'
+    }
+
+    /// A part of the target, which is ASCII.
+    fn part(&self, part: Range<usize>) -> &str {
+        std::str::from_utf8(&self.bytes()[part]).unwrap_or_default()
     }
 
     fn shared(&self) -> &Bytes {
-        self.shared.get_or_init(|| spare::bytes(&self.bytes))
+        self.shared.get_or_init(|| spare::bytes(self.bytes()))
     }
 
     fn uri(&self) -> &Uri {
@@ -351,7 +372,7 @@ impl Came {
     }
 
     fn header(&self, name: &str) -> Option<&[u8]> {
-        Lines::new(&self.bytes).find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        Lines::new(self.bytes()).find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 }
 

@@ -36,6 +36,7 @@ fn keep<P>(kept: &'static LocalKey<Kept<P>>, piece: P) {
 }
 
 /// A head that has come: a copy of `bytes`, and what they say.
+#[inline]
 pub(crate) fn came(bytes: &[u8], head: Head) -> Rc<Came> {
     if let Some(mut spare) = CAME.with_borrow_mut(Vec::pop)
         && let Some(came) = Rc::get_mut(&mut spare)
@@ -49,9 +50,7 @@ pub(crate) fn came(bytes: &[u8], head: Head) -> Rc<Came> {
 #[cold]
 #[inline(never)]
 fn new_came(bytes: &[u8], head: Head) -> Rc<Came> {
-    let mut room = Vec::with_capacity(HEAD.max(bytes.len()));
-    room.extend_from_slice(bytes);
-    Rc::new(Came::new(room, head))
+    Rc::new(Came::new(HEAD, bytes, head))
 }
 
 /// Takes a head back, if nobody else has it any more.

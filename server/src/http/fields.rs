@@ -1,14 +1,16 @@
 //! The header fields that the server itself obeys.
 
-use super::framing::TransferEncoding;
+use super::framing::{RequestBody, TransferEncoding, request_body};
 use super::target::is_host;
+use ::http::Version;
+
 use super::{Limits, ParseError};
 
 /// Beyond the longest name that the `http` crate takes.
 const LONGEST_NAME: usize = 1 << 16;
 
 /// What the server must know of the fields, gathered while they pass by.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Facts {
     /// How many fields there are, and the length of the longest with its CRLF.
     pub(super) count: usize,
@@ -25,11 +27,64 @@ pub(super) struct Facts {
     pub(super) expect_other: bool,
 }
 
-impl Facts {
-    /// Whether there are no more and no longer fields than `limits` allow.
+/// What a request's fields come to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    pub(super) body: RequestBody,
+    pub(super) keep_alive: bool,
+    pub(super) expect_continue: bool,
+}
+
+impl Terms {
+    /// Those of most requests.
+    pub(super) const PLAIN: Terms =
+        Terms { body: RequestBody::Length(0), keep_alive: true, expect_continue: false };
+
+    /// Whether the body may be as long as it will be, so far as that is known.
     #[inline]
     pub(super) fn within(&self, limits: &Limits) -> bool {
-        self.count <= limits.fields() && self.longest <= limits.field_size()
+        match self.body {
+            RequestBody::Length(length) => limits.body_allows(length),
+            RequestBody::Chunked => true,
+        }
+    }
+}
+
+impl Facts {
+    /// Of no fields at all.
+    pub(super) const NONE: Facts = Facts {
+        count: 0,
+        longest: 0,
+        secret: false,
+        host: false,
+        content_length: None,
+        transfer_encoding: None,
+        close: false,
+        keep_alive: false,
+        expect_continue: false,
+        expect_other: false,
+    };
+
+    /// What they come to in a request of HTTP/1.0, if it is `old`, or 1.1.
+    ///
+    /// # Errors
+    /// The first rule that is broken, in the order: framing, `Host`, `Expect`.
+    pub(super) fn terms(&self, old: bool, limits: &Limits) -> Result<Terms, ParseError> {
+        let version = if old { Version::HTTP_10 } else { Version::HTTP_11 };
+        let body = request_body(version, self.content_length, self.transfer_encoding, limits)?;
+        if !self.host && !old {
+            return Err(ParseError::HostMissing);
+        }
+        if self.expect_other {
+            return Err(ParseError::Expectation);
+        }
+        Ok(Terms {
+            body,
+            keep_alive: !self.close && (!old || self.keep_alive),
+            // An HTTP/1.0 client does not know what 100 means (RFC 9110, 10.1.1), and without a body there is nothing to wait
+            // for.
+            expect_continue: self.expect_continue && !old && body != RequestBody::Length(0),
+        })
     }
 
     /// Takes note of one field. Its name and value were found by the tokenizer and are free of control characters.

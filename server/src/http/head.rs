@@ -6,8 +6,8 @@ use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 use bytes::Bytes;
 use httparse::{EMPTY_HEADER, Status};
 
-use super::fields::{Facts, Lines, is_secret};
-use super::framing::{RequestBody, request_body};
+use super::fields::{Facts, Lines, Terms, is_secret};
+use super::framing::RequestBody;
 use super::limits::HARD_HEAD;
 use super::{KnownFields, Limits, ParseError, RequestLine, Scanner};
 
@@ -26,14 +26,12 @@ pub struct Head {
     pub expect_continue: bool,
     /// Where the request line's parts are.
     pub line: RequestLine,
-    /// The head's length, its empty line included.
-    pub end: usize,
 }
 
 impl Head {
     /// Where the request target is in the head's bytes. It has one of the four forms (RFC 9112, 3.2) and is ASCII.
     pub fn target(&self) -> Range<usize> {
-        self.line.method_end + 1..self.line.target_end
+        self.line.method_end as usize + 1..self.line.target_end as usize
     }
 
     /// The target, as a slice of `bytes`, which are those the head was read from.
@@ -83,19 +81,28 @@ impl HeadReader {
     ///
     /// # Errors
     /// No head can be made out; the connection can't be used for reading any more.
-    #[inline]
     pub fn read(
         &mut self,
         buffer: &[u8],
         limits: &Limits,
         known: &mut KnownFields,
     ) -> Result<Option<Found>, ParseError> {
-        if !self.is_started()
-            && let Ok(head) = read_head(buffer, limits, known)
-        {
-            return Ok(Some(Found { extent: 0..head.end, head: Ok(head) }));
+        match self.read_whole(buffer, limits, known) {
+            Some((head, end)) => Ok(Some(Found { extent: 0..end, head: Ok(head) })),
+            None => self.read_slowly(buffer, limits, known),
         }
-        self.read_slowly(buffer, limits, known)
+    }
+
+    /// The first half of `read`: the head that `buffer` begins with and its length, if it is there as a whole and without a
+    /// fault.
+    #[inline(always)]
+    pub(crate) fn read_whole(
+        &self,
+        buffer: &[u8],
+        limits: &Limits,
+        known: &mut KnownFields,
+    ) -> Option<(Head, usize)> {
+        if self.is_started() { None } else { read_head(buffer, limits, known).ok() }
     }
 
     /// Whether any byte of a head was seen that is not complete yet.
@@ -103,66 +110,63 @@ impl HeadReader {
         self.scanner.is_started()
     }
 
+    /// The other half of `read`: whatever is not that.
     #[cold]
     #[inline(never)]
-    fn read_slowly(
+    pub(crate) fn read_slowly(
         &mut self,
         buffer: &[u8],
         limits: &Limits,
         known: &mut KnownFields,
     ) -> Result<Option<Found>, ParseError> {
         let Some(extent) = self.scanner.scan(buffer, limits)? else { return Ok(None) };
-        let head = read_head(&buffer[extent.clone()], limits, known);
+        let head = read_head(&buffer[extent.clone()], limits, known).map(|(head, _)| head);
         Ok(Some(Found { extent, head }))
     }
 }
 
-/// Reads the head that `bytes` begin with, and which is there as a whole.
+/// Reads the head that `bytes` begin with, and which is there as a whole; gives its length, too.
 ///
 /// # Errors
 /// It has a fault or is not all there. Which fault is told right only of a head that the `Scanner` let pass.
-#[inline]
-fn read_head(bytes: &[u8], limits: &Limits, known: &mut KnownFields) -> Result<Head, ParseError> {
+#[inline(always)]
+fn read_head(bytes: &[u8], limits: &Limits, known: &mut KnownFields) -> Result<(Head, usize), ParseError> {
     let line = RequestLine::at_start(bytes).ok_or(ParseError::RequestLine)?;
-    if line.end > limits.line() {
+    let line_end = line.end as usize;
+    if line_end > limits.line() {
         return Err(ParseError::RequestLineTooLong);
     }
-    let fields = bytes[line.end..].strip_prefix(b"\r\n").ok_or(ParseError::BareLf)?;
-    let (length, facts) = match known.find(fields, limits) {
-        Some((length, facts)) => (length, *facts),
-        None => read_fields(fields, limits, known)?,
+    let fields = bytes[line_end..].strip_prefix(b"\r\n").ok_or(ParseError::BareLf)?;
+    let (length, terms) = match known.find(fields, limits) {
+        Some((length, terms)) if !line.old => (length, *terms),
+        _ => read_fields(fields, line.old, limits, known)?,
     };
-    let end = line.end + 2 + length;
+    let end = line_end + 2 + length;
     if end - 2 > HARD_HEAD {
         return Err(ParseError::FieldTooLarge);
     }
-
-    let version = if line.old { Version::HTTP_10 } else { Version::HTTP_11 };
-    let body = request_body(version, facts.content_length, facts.transfer_encoding, limits)?;
-    if !facts.host && !line.old {
-        return Err(ParseError::HostMissing);
-    }
-    if facts.expect_other {
-        return Err(ParseError::Expectation);
-    }
-    Ok(Head {
+    let head = Head {
         method: line.method(bytes)?,
-        version,
-        body,
-        keep_alive: !facts.close && (!line.old || facts.keep_alive),
-        // An HTTP/1.0 client does not know what 100 means (RFC 9110, 10.1.1), and without a body there is nothing to wait for.
-        expect_continue: facts.expect_continue && !line.old && body != RequestBody::Length(0),
+        version: if line.old { Version::HTTP_10 } else { Version::HTTP_11 },
+        body: terms.body,
+        keep_alive: terms.keep_alive,
+        expect_continue: terms.expect_continue,
         line,
-        end,
-    })
+    };
+    Ok((head, end))
 }
 
-/// Reads the field lines and the empty line that `bytes` begin with; gives their length and what they say.
+/// Reads the field lines and the empty line that `bytes` begin with; gives their length and what they come to.
 #[inline(never)]
-fn read_fields(bytes: &[u8], limits: &Limits, known: &mut KnownFields) -> Result<(usize, Facts), ParseError> {
+fn read_fields(
+    bytes: &[u8],
+    old: bool,
+    limits: &Limits,
+    known: &mut KnownFields,
+) -> Result<(usize, Terms), ParseError> {
     // No more at a time, or the stack of each connection takes a second page here.
     const FEW: usize = 8;
-    let (mut at, mut facts) = (0, Facts::default());
+    let (mut at, mut facts) = (0, Facts::NONE);
     loop {
         let mut few = [EMPTY_HEADER; FEW];
         let (fields, is_end) = match httparse::parse_headers(&bytes[at..], &mut few) {
@@ -177,20 +181,23 @@ fn read_fields(bytes: &[u8], limits: &Limits, known: &mut KnownFields) -> Result
             facts.note(field.name.as_bytes(), field.value)?;
             // White space behind a value is the tokenizer's to skip, but not how the line ends.
             let end = place(bytes, field.value) + field.value.len();
-            let next = end + line_end(&bytes[end..]).ok_or(ParseError::BareLf)?;
+            let next = end + value_end(&bytes[end..]).ok_or(ParseError::BareLf)?;
             facts.longest = facts.longest.max(next - at);
             at = next;
         }
         facts.count += fields.len();
-        if !facts.within(limits) {
+        if !limits.fields_allow(facts.count, facts.longest) {
             return Err(ParseError::TooManyFields);
         }
         if is_end {
             if !bytes[at..].starts_with(b"\r\n") {
                 return Err(ParseError::BareLf);
             }
-            known.remember(&bytes[..at + 2], &facts);
-            return Ok((at + 2, facts));
+            let terms = facts.terms(old, limits)?;
+            if !old {
+                known.remember(&bytes[..at + 2], &facts, terms);
+            }
+            return Ok((at + 2, terms));
         }
     }
 }
@@ -202,7 +209,7 @@ fn place(bytes: &[u8], part: &[u8]) -> usize {
 
 /// The length of what may stand behind a value, and its CRLF.
 #[inline]
-fn line_end(rest: &[u8]) -> Option<usize> {
+fn value_end(rest: &[u8]) -> Option<usize> {
     if rest.starts_with(b"\r\n") {
         return Some(2);
     }
@@ -650,6 +657,10 @@ mod tests {
         assert_eq!(read(text, &few).unwrap_err(), ParseError::TooManyFields);
         let short = Limits { request_field_size: 8, ..Limits::default() };
         assert_eq!(read(text, &short).unwrap_err(), ParseError::FieldTooLarge);
+        let post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n";
+        assert_eq!(read(post, &any).unwrap().unwrap().unwrap().body, RequestBody::Length(9));
+        let small = Limits { request_body: 8, ..Limits::default() };
+        assert_eq!(read(post, &small).unwrap().unwrap().unwrap_err(), ParseError::BodyTooLarge);
     }
 
     #[test]

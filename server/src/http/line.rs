@@ -8,43 +8,48 @@ use super::{ParseError, target};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestLine {
     /// The method ends here; the target starts one further.
-    pub method_end: usize,
+    pub method_end: u32,
+    /// The target's first `?` is here, or its end if there is none.
+    pub path_end: u32,
     /// The target ends here.
-    pub target_end: usize,
+    pub target_end: u32,
     /// The line ends here, before CRLF.
-    pub end: usize,
+    pub end: u32,
     /// Whether the version is 1.0; otherwise it is 1.1 or a later 1.x, which is treated as 1.1.
     pub old: bool,
 }
 
 const GET: &[u8] = b"GET ";
+const LONGEST: usize = 1 << 17;
 const VERSION: &[u8; 8] = b"HTTP/1.1";
 
 impl RequestLine {
     /// The line at the beginning of `bytes`, if all of it is as it must be. What follows it is not looked at.
     #[inline]
     pub(super) fn at_start(bytes: &[u8]) -> Option<RequestLine> {
-        let method_end = match bytes.starts_with(GET) {
-            true => GET.len() - 1,
-            false => method_end(bytes)?,
-        };
-        let target = bytes.get(method_end + 1..)?;
-        let target_len = target::length(target);
-        let target_end = method_end + 1 + target_len;
-        let end = target_end + 1 + VERSION.len();
-        let (space, version) = bytes.get(target_end..end)?.split_first()?;
-        let old = match version {
-            _ if version == VERSION => false,
+        // No line may be as long, and what follows needs no counting.
+        let bytes = bytes.get(..LONGEST).unwrap_or(bytes);
+        let is_get = bytes.starts_with(GET);
+        let method_end = if is_get { GET.len() - 1 } else { method_end(bytes)? };
+        let (path_end, target_end) = target::extent(bytes, method_end + 1);
+        let (space, version) = bytes[target_end..].split_first()?;
+        let old = match version.first_chunk()? {
+            VERSION => false,
             [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor] if minor.is_ascii_digit() => *minor == b'0',
             _ => return None,
         };
-        let target = &target[..target_len];
         // The usual form, before all others are gone through.
-        let fits = match target {
-            [b'/', ..] if bytes.starts_with(GET) => true,
-            _ => target::check(&bytes[..method_end], target).is_ok(),
+        let fits = match &bytes[method_end + 1..target_end] {
+            [b'/', ..] if is_get => true,
+            target => target::check(&bytes[..method_end], target).is_ok(),
         };
-        (*space == b' ' && fits).then_some(RequestLine { method_end, target_end, end, old })
+        (*space == b' ' && fits).then_some(RequestLine {
+            method_end: method_end as u32,
+            path_end: path_end as u32,
+            target_end: target_end as u32,
+            end: (target_end + 1 + VERSION.len()) as u32,
+            old,
+        })
     }
 
     /// The method of the request in `bytes`, which begin with this line.
@@ -52,14 +57,14 @@ impl RequestLine {
     pub(super) fn method(&self, bytes: &[u8]) -> Result<Method, ParseError> {
         match bytes.starts_with(GET) {
             true => Ok(Method::GET),
-            false => Method::from_bytes(&bytes[..self.method_end]).map_err(|_| ParseError::Method),
+            false => Method::from_bytes(&bytes[..self.method_end as usize]).map_err(|_| ParseError::Method),
         }
     }
 
     /// Reads a whole line, without its CRLF.
     pub(super) fn read(line: &[u8]) -> Result<RequestLine, ParseError> {
         match Self::at_start(line) {
-            Some(found) if found.end == line.len() => Ok(found),
+            Some(found) if found.end as usize == line.len() => Ok(found),
             _ => Err(fault(line)),
         }
     }

@@ -18,10 +18,20 @@ pub(super) fn check(method: &[u8], target: &[u8]) -> Result<(), ParseError> {
     if fits { Ok(()) } else { Err(ParseError::TargetForm) }
 }
 
-/// How many bytes at the beginning of `bytes` may stand in a target.
+/// Where the target that begins at `start` has its first `?`, if it has one, and where it ends.
 #[inline]
-pub(super) fn length(bytes: &[u8]) -> usize {
-    bytes.iter().position(|b| !is_target_byte(*b)).unwrap_or(bytes.len())
+pub(super) fn extent(bytes: &[u8], start: usize) -> (usize, usize) {
+    let run = |mut at: usize, table: &[bool; 256]| {
+        while bytes.get(at).is_some_and(|byte| table[*byte as usize]) {
+            at += 1;
+        }
+        at
+    };
+    let path_end = run(start, &PATH);
+    match bytes.get(path_end) {
+        Some(b'?') => (path_end, run(path_end, &TARGET)),
+        _ => (path_end, path_end),
+    }
 }
 
 /// A byte of a token (RFC 9110, 5.6.2).
@@ -99,6 +109,7 @@ fn is_target_byte(byte: u8) -> bool {
     TARGET[byte as usize]
 }
 
+static PATH: [bool; 256] = table(b"!$%&'()*+,-./:;=@[\\]^_`{|}~");
 static TARGET: [bool; 256] = table(b"!$%&'()*+,-./:;=?@[\\]^_`{|}~");
 
 static TOKEN: [bool; 256] = table(b"!#$%&'*+-.^_`|~");

@@ -13,7 +13,7 @@ use crate::http::{Found, HeadReader, KnownFields, Limits, ParseError};
 const KEEP: usize = 16 * 1024;
 
 thread_local! {
-    static KNOWN: RefCell<KnownFields> = RefCell::default();
+    static KNOWN: RefCell<KnownFields> = const { RefCell::new(KnownFields::new()) };
 }
 
 /// The receiving side of a connection.
@@ -86,13 +86,12 @@ impl Input {
         if self.is_empty() {
             return Ok(None);
         }
-        let bytes = &self.buffer[self.at..];
-        let found = KNOWN.with_borrow_mut(|known| self.reader.read(bytes, limits, known))?;
-        let Some(found) = found else { return Ok(None) };
-        let end = found.extent.end;
-        let came = take(bytes, found)?;
+        let Some((came, end)) = find(&mut self.reader, &self.buffer[self.at..], limits)? else {
+            return Ok(None);
+        };
         self.use_up(end);
-        Ok(Some(self.begin(came)))
+        self.begin_body(&came);
+        Ok(Some(came))
     }
 
     /// Takes in what has just come, and finds the next head; its request begins. `None`: more input is needed.
@@ -102,15 +101,15 @@ impl Input {
             self.came(bytes);
             return self.find_head(limits);
         }
-        let found = KNOWN.with_borrow_mut(|known| self.reader.read(bytes, limits, known))?;
-        let Some(found) = found else {
+        let Some((came, end)) = find(&mut self.reader, bytes, limits)? else {
             self.came(bytes);
             return Ok(None);
         };
-        if found.extent.end < bytes.len() {
-            self.came(&bytes[found.extent.end..]);
+        if end < bytes.len() {
+            self.came(&bytes[end..]);
         }
-        Ok(Some(self.begin(take(bytes, found)?)))
+        self.begin_body(&came);
+        Ok(Some(came))
     }
 
     /// Keeps what has just come.
@@ -127,19 +126,14 @@ impl Input {
         *self = Input::new();
     }
 
-    /// Its request begins: what comes next is its body.
-    fn begin(&mut self, came: Rc<Came>) -> Rc<Came> {
+    /// A request begins: what comes next is its body.
+    fn begin_body(&mut self, came: &Came) {
         let head = came.head();
-        self.begin_body(head.body, head.expect_continue);
-        came
-    }
-
-    fn begin_body(&mut self, framing: RequestBody, expects_continue: bool) {
-        self.body = match framing {
+        self.body = match head.body {
             RequestBody::Length(length) => Body::Length(length),
             RequestBody::Chunked => Body::Chunked(Decoder::new()),
         };
-        self.expects_continue = expects_continue;
+        self.expects_continue = head.expect_continue;
         self.waited = Duration::ZERO;
     }
 
@@ -229,11 +223,32 @@ impl Input {
     }
 }
 
-/// Keeps a head that was found in `bytes`.
-fn take(bytes: &[u8], found: Found) -> Result<Rc<Came>, Refused> {
-    let bytes = &bytes[found.extent];
-    match found.head {
-        Ok(head) => Ok(came(bytes, head)),
+/// Finds the head that `bytes` begin with, and its length with all that stands before it.
+#[inline(always)]
+fn find(
+    reader: &mut HeadReader,
+    bytes: &[u8],
+    limits: &Limits,
+) -> Result<Option<(Rc<Came>, usize)>, Refused> {
+    match KNOWN.with_borrow_mut(|known| reader.read_whole(bytes, limits, known)) {
+        Some((head, end)) => Ok(Some((came(&bytes[..end], head), end))),
+        None => find_slowly(reader, bytes, limits),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn find_slowly(
+    reader: &mut HeadReader,
+    bytes: &[u8],
+    limits: &Limits,
+) -> Result<Option<(Rc<Came>, usize)>, Refused> {
+    let found = KNOWN.with_borrow_mut(|known| reader.read_slowly(bytes, limits, known))?;
+    let Some(Found { extent, head }) = found else { return Ok(None) };
+    let end = extent.end;
+    let bytes = &bytes[extent];
+    match head {
+        Ok(head) => Ok(Some((came(bytes, head), end))),
         Err(why) => Err(Refused { why, head: Some(bytes.into()) }),
     }
 }
@@ -266,7 +281,7 @@ mod tests {
     fn a_body_may_be_read_past_an_empty_buffer_up_to_its_end_only() {
         let limits = Limits::default();
         let mut input = Input::new();
-        input.begin_body(RequestBody::Length(10), false);
+        input.body = Body::Length(10);
         assert_eq!(input.read_body(&mut [0; 4], &limits), Ok(Step::NeedInput(10)));
         input.read_past(4, &limits).unwrap();
         assert_eq!(input.read_body(&mut [0; 4], &limits), Ok(Step::NeedInput(6)));
@@ -276,7 +291,7 @@ mod tests {
     fn a_chunked_body_beyond_the_limit_fails_and_stays_failed() {
         let limits = Limits { request_body: 4, ..Limits::default() };
         let mut input = Input::new();
-        input.begin_body(RequestBody::Chunked, false);
+        input.body = Body::Chunked(Decoder::new());
         feed(&mut input, b"3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n");
         assert_eq!(input.read_body(&mut [0; 9], &limits), Ok(Step::Read(3)));
         assert_eq!(input.read_body(&mut [0; 9], &limits), Err(BodyError::TooLarge));
