@@ -426,7 +426,7 @@ mod tests {
     fn requests_that_are_refused() {
         use ParseError::*;
         const H: &str = "GET / HTTP/1.1\r\nHost: a\r\n";
-        let rows: [(&str, String, ParseError, u16); 69] = [
+        let rows: [(&str, String, ParseError, u16); 70] = [
             (
                 "RFC 9112 2.2: bare LF after the request line",
                 "GET / HTTP/1.1\nHost: a\r\n\r\n".into(),
@@ -480,6 +480,12 @@ mod tests {
             ("9112 3.2: no form", "GET foo HTTP/1.1\r\nHost: a\r\n\r\n".into(), TargetForm, 400),
             ("9112 3.2: fragment", "GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n".into(), TargetByte, 400),
             ("9112 3.2: raw UTF-8", "GET /\u{e9} HTTP/1.1\r\nHost: a\r\n\r\n".into(), TargetByte, 400),
+            (
+                "9112 3.2: a byte for the query only",
+                "GET /a` HTTP/1.1\r\nHost: a\r\n\r\n".into(),
+                TargetForm,
+                400,
+            ),
             ("9112 3.2: control character", "GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n".into(), TargetByte, 400),
             (
                 "9112 3.2.4: asterisk is for OPTIONS",

@@ -43,7 +43,7 @@ impl KnownFields {
     }
 
     /// The length of the block that `bytes` begin with, and its terms, if it was remembered.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, bytes: &[u8], limits: &Limits) -> Option<(usize, &Terms)> {
         let block = self.blocks.iter().find(|block| {
             let length = block.lines.len();

@@ -25,7 +25,7 @@ const VERSION: &[u8; 8] = b"HTTP/1.1";
 
 impl RequestLine {
     /// The line at the beginning of `bytes`, if all of it is as it must be. What follows it is not looked at.
-    #[inline]
+    #[inline(always)]
     pub(super) fn at_start(bytes: &[u8]) -> Option<RequestLine> {
         // No line may be as long, and what follows needs no counting.
         let bytes = bytes.get(..LONGEST).unwrap_or(bytes);
@@ -40,7 +40,7 @@ impl RequestLine {
         };
         // The usual form, before all others are gone through.
         let fits = match &bytes[method_end + 1..target_end] {
-            [b'/', ..] if is_get => true,
+            [b'/', ..] if is_get || &bytes[..method_end] != b"CONNECT" => true,
             target => target::check(&bytes[..method_end], target).is_ok(),
         };
         (*space == b' ' && fits).then_some(RequestLine {
@@ -62,6 +62,7 @@ impl RequestLine {
     }
 
     /// Reads a whole line, without its CRLF.
+    #[inline(never)]
     pub(super) fn read(line: &[u8]) -> Result<RequestLine, ParseError> {
         match Self::at_start(line) {
             Some(found) if found.end as usize == line.len() => Ok(found),

@@ -103,6 +103,16 @@ impl<T: Transport> Conn<T> {
         if output.is_empty() { Ok(()) } else { output.send(&self.io, [&[], &[], &[]]) }
     }
 
+    /// Sends what lies in the output, and gives its buffers back.
+    fn rest(&self) -> io::Result<()> {
+        let mut output = self.output()?;
+        if !output.is_empty() {
+            output.send(&self.io, [&[], &[], &[]])?;
+        }
+        output.rest();
+        Ok(())
+    }
+
     /// Gives way to others after a while of work without having to wait.
     pub(crate) fn take_turn(&self) {
         self.busy.set(self.busy.get() + 1);
@@ -146,8 +156,7 @@ impl<T: Transport> Conn<T> {
                 Ok(None) => {}
                 Err(refused) => return Err(refused.into()),
             }
-            self.flush().map_err(|_| NoRequest::Ended)?;
-            self.output().map_err(|_| NoRequest::Ended)?.rest();
+            self.rest().map_err(|_| NoRequest::Ended)?;
             found = if input.is_empty() {
                 self.read_idle(&mut input, leave)?
             } else {
