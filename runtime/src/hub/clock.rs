@@ -1,6 +1,8 @@
 //! The hub's clock: the one place from which the runtime learns the time.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::sys;
 
 /// A point in time, in nanoseconds since the hub began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,7 +16,9 @@ impl Moment {
 
     /// So much later; `None` when that is further off than can be told.
     pub(crate) fn plus(self, after: Duration) -> Option<Moment> {
-        self.0.checked_add(u64::try_from(after.as_nanos()).ok()?).map(Moment)
+        // In 64 bits, which hold 584 years; `as_nanos` would compute in 128.
+        let after = after.as_secs().checked_mul(1_000_000_000)?.checked_add(after.subsec_nanos().into())?;
+        self.0.checked_add(after).map(Moment)
     }
 
     #[cfg(test)]
@@ -28,21 +32,20 @@ impl Moment {
     }
 }
 
-/// Reads the monotonic clock, by way of [`Instant`].
+/// Reads the monotonic clock.
 #[derive(Debug)]
 pub(crate) struct Clock {
-    epoch: Instant,
+    epoch: u64,
 }
 
 impl Clock {
     pub(crate) fn new() -> Clock {
-        Clock { epoch: Instant::now() }
+        Clock { epoch: sys::nanos() }
     }
 
+    #[inline]
     pub(crate) fn now(&self) -> Moment {
-        let since = self.epoch.elapsed();
-        // 584 years fit; `as_nanos` would compute in 128 bits.
-        Moment(since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos()))
+        Moment(sys::nanos().saturating_sub(self.epoch))
     }
 
     /// The moment `after` from now; `None` when that is further off than can be told (584 years), which means

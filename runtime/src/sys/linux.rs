@@ -146,6 +146,17 @@ impl Poll {
     }
 }
 
+/// Nanoseconds on the monotonic clock since some moment in the past, never fewer than before. What std's `Instant` is
+/// made of, without its arithmetic: 25 ns a call, not 32.
+#[inline]
+pub(crate) fn nanos() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call writes to `time` alone. It cannot fail: every Linux has this clock.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    // Neither part is ever negative, and 64 bits hold 584 years.
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 fn readiness(key: usize, events: u32) -> Readiness {
     Readiness {
         key,
