@@ -21,6 +21,11 @@ impl Moment {
         self.0.checked_add(after).map(Moment)
     }
 
+    /// Whole milliseconds since the hub began.
+    pub(crate) fn millis(self) -> u64 {
+        self.0 / 1_000_000
+    }
+
     #[cfg(test)]
     pub(crate) fn from_nanos(nanos: u64) -> Moment {
         Moment(nanos)
