@@ -1,7 +1,7 @@
 //! An HTTP/1.1 server that gives each connection a green thread, so that handlers are plain blocking functions.
 //!
-//! An application is any `Fn(Request) -> impl IntoResponse`. [`Request`] and [`Response`] are the `http` crate's types
-//! with our [`Body`], which reads with [`std::io::Read`] and streams with [`std::io::Write`].
+//! An application is any `Fn(Request) -> impl IntoResponse`. [`Request`] is the `http` crate's type with our [`Body`], which
+//! reads with [`std::io::Read`] and streams with [`std::io::Write`]; [`Response`] has that crate's methods and headers.
 //!
 //! ```
 //! use greenserve::{Body, IntoResponse, Request, Response, StatusCode};

@@ -15,7 +15,9 @@ use super::conn::{Conn, NoRequest};
 use super::output::{BodyOut, GATHER};
 use super::spare;
 use super::transport::Transport;
-use crate::app::{Body, Handler, Incoming, Kind, Request, Response, header_map, keep_header_map};
+use crate::app::{
+    Body, ContentType, Handler, Headers, Incoming, Kind, Request, Response, header_map, keep_header_map,
+};
 use crate::http::framing::{ResponseBody, response_body};
 use crate::http::{Connection, DateCache, Extent, ParseError, ResponseHead, encode_head, parse_head_into};
 
@@ -315,7 +317,10 @@ fn respond<T: Transport>(
         let reason = format!("the handler returned the interim status {}", status.as_u16());
         return Err(Broken::Application(StatusCode::INTERNAL_SERVER_ERROR, reason));
     }
-    let (stated, closes) = application_fields(response.headers());
+    let (stated, closes) = match response.known_headers() {
+        Headers::Only(_) => (None, false),
+        Headers::Map(headers) => application_fields(headers),
+    };
     let bodiless = asked.method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
     let length = match kind.length() {
         _ if stated.is_some() => stated,
@@ -330,7 +335,7 @@ fn respond<T: Transport>(
     let alive = alive
         && (matches!(kind, Kind::Stream { .. } | Kind::Reader { .. } | Kind::Incoming(_))
             || conn.could_drain());
-    put_head(conn, asked.version, status, response.headers(), framing, alive)?;
+    put_head(conn, asked.version, status, response.known_headers(), framing, alive)?;
 
     let mut out = BodyOut::new(conn, framing);
     match framing {
@@ -348,12 +353,14 @@ fn respond<T: Transport>(
             described(&asked.head)
         );
     }
-    let headers = std::mem::take(response.headers_mut());
-    let headers = if asked.started.is_some() {
-        Some(Box::new(headers))
-    } else {
-        keep_header_map(headers);
-        None
+    let headers = match asked.started {
+        Some(_) => Some(Box::new(std::mem::take(response.headers_mut()))),
+        None => {
+            if let Some(headers) = response.take_map() {
+                keep_header_map(headers);
+            }
+            None
+        }
     };
     Ok(Answered { status, headers, alive: alive && !out.is_overlong() })
 }
@@ -379,17 +386,22 @@ fn put_head<T: Transport>(
     conn: &Conn<T>,
     version: Version,
     status: StatusCode,
-    headers: &HeaderMap,
+    headers: Headers<'_>,
     framing: ResponseBody,
     alive: bool,
 ) -> Result<(), Broken> {
     let mut output = conn.output().map_err(Broken::ClientGone)?;
     output.begin();
     conn.answering.set(true);
+    let (headers, content_type) = match headers {
+        Headers::Only(content_type) => (None, content_type.map(ContentType::as_str)),
+        Headers::Map(headers) => (Some(headers), None),
+    };
     DATE.with_borrow_mut(|date| {
         let head = ResponseHead {
             status,
             headers,
+            content_type,
             body: framing,
             connection: match (alive, version) {
                 (false, _) => Connection::Close,
@@ -500,10 +512,9 @@ fn refuse<T: Transport>(conn: &Rc<Conn<T>>, head: Option<&Bytes>, status: Status
 fn answer_plainly<T: Transport>(conn: &Conn<T>, status: StatusCode, reason: &str, head_only: bool) {
     let name = status.canonical_reason().unwrap_or("Error");
     let text = if reason.is_empty() { format!("{name}\n") } else { format!("{name}: {reason}\n") };
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));
+    let headers = Headers::Only(Some(ContentType::Text));
     let framing = ResponseBody::Length(text.len() as u64);
-    if put_head(conn, Version::HTTP_11, status, &headers, framing, false).is_ok() && !head_only {
+    if put_head(conn, Version::HTTP_11, status, headers, framing, false).is_ok() && !head_only {
         // A failure shows when the output is flushed.
         let _ = BodyOut::new(conn, framing).whole(text.as_bytes());
     }
