@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::access::Exchange;
 use super::conn::{Conn, NoRequest};
-use super::output::{BodyOut, GATHER};
+use super::output::{BodyOut, GATHER, Output};
 use super::spare;
 use super::transport::Transport;
 use crate::app::{
@@ -22,7 +22,7 @@ use crate::http::framing::{ResponseBody, response_body};
 use crate::http::{Connection, DateCache, Extent, ParseError, ResponseHead, encode_head, parse_head_into};
 
 /// A piece of a reader's or a file's content.
-const PIECE: usize = 16 * 1024;
+const PIECE: usize = 32 * 1024;
 /// At most so much of a file is sent in one go.
 const FILE_PIECE: u64 = 1 << 20;
 /// Up to this size a file is read and sent together with its head.
@@ -290,18 +290,18 @@ fn after_failure<T: Transport>(
 /// After a whole answer: what is left of the request is read away, and what is not to wait is sent.
 #[inline(never)]
 fn settle<T: Transport>(conn: &Rc<Conn<T>>, alive: bool) -> After {
-    if !alive || !conn.could_drain() {
+    let (whole, more) =
+        conn.input().map_or((false, false), |input| (input.body_left() == Some(0), !input.is_empty()));
+    if !alive || !(whole || conn.could_drain()) {
         return After::Close { refused: false };
     }
-    let more_has_come = conn.input().is_ok_and(|input| input.body_left() == Some(0) && !input.is_empty());
-    let gathered = conn.output().map_or(0, |output| output.buffer.len());
     // If another request has come already its answer is sent together with this one, unless it is long enough as it is.
-    if more_has_come && gathered <= GATHER {
+    if whole && more && conn.output().is_ok_and(|output| output.len() <= GATHER) {
         conn.flush_when_waiting();
     } else if conn.flush().is_err() {
         return After::Torn;
     }
-    if conn.drain() { After::Alive } else { After::Close { refused: false } }
+    if whole || conn.drain() { After::Alive } else { After::Close { refused: false } }
 }
 
 /// Hands the response to the output, and its body.
@@ -335,24 +335,24 @@ fn respond<T: Transport>(
     let alive = alive
         && (matches!(kind, Kind::Stream { .. } | Kind::Reader { .. } | Kind::Incoming(_))
             || conn.could_drain());
-    put_head(conn, asked.version, status, response.known_headers(), framing, alive)?;
-
-    let mut out = BodyOut::new(conn, framing);
-    match framing {
-        ResponseBody::Absent | ResponseBody::AbsentOf(_) => {}
-        _ => send_body(conn, &mut out, kind, status)?,
-    }
-    if out.missing() > 0 {
-        return Err(Broken::Short(status, out.missing()));
-    }
-    out.finish().map_err(Broken::ClientGone)?;
-    if out.is_overlong() {
-        log::error!(
-            "{}: {}: the response body is longer than its stated length and was cut there",
-            conn.peer,
-            described(&asked.head)
-        );
-    }
+    let connection = match (alive, asked.version) {
+        (false, _) => Connection::Close,
+        (true, Version::HTTP_10) => Connection::KeepAlive,
+        (true, _) => Connection::Implied,
+    };
+    let mut output = conn.output().map_err(Broken::ClientGone)?;
+    put_head(conn, &mut output, status, response.known_headers(), framing, connection);
+    let overlong = match (framing, kind) {
+        (ResponseBody::Absent | ResponseBody::AbsentOf(_), _) => false,
+        (ResponseBody::Length(length), Kind::Bytes(bytes)) if length == bytes.len() as u64 => {
+            output.put(conn.io(), &bytes).map_err(Broken::ClientGone)?;
+            false
+        }
+        (_, kind) => {
+            drop(output);
+            put_body(conn, asked, framing, kind, status)?
+        }
+    };
     let headers = match asked.started {
         Some(_) => Some(Box::new(std::mem::take(response.headers_mut()))),
         None => {
@@ -362,7 +362,7 @@ fn respond<T: Transport>(
             None
         }
     };
-    Ok(Answered { status, headers, alive: alive && !out.is_overlong() })
+    Ok(Answered { status, headers, alive: alive && !overlong })
 }
 
 /// What the application's own fields say of the length, and whether they ask for the end of the connection. The fields
@@ -384,40 +384,52 @@ fn application_fields(headers: &HeaderMap) -> (Option<u64>, bool) {
 
 fn put_head<T: Transport>(
     conn: &Conn<T>,
-    version: Version,
+    output: &mut Output,
     status: StatusCode,
     headers: Headers<'_>,
-    framing: ResponseBody,
-    alive: bool,
-) -> Result<(), Broken> {
-    let mut output = conn.output().map_err(Broken::ClientGone)?;
-    output.begin();
-    conn.answering.set(true);
+    body: ResponseBody,
+    connection: Connection,
+) {
     let (headers, content_type) = match headers {
         Headers::Only(content_type) => (None, content_type.map(ContentType::as_str)),
         Headers::Map(headers) => (Some(headers), None),
     };
+    conn.answering.set(true);
+    let out = output.begin();
     DATE.with_borrow_mut(|date| {
-        let head = ResponseHead {
-            status,
-            headers,
-            content_type,
-            body: framing,
-            connection: match (alive, version) {
-                (false, _) => Connection::Close,
-                (true, Version::HTTP_10) => Connection::KeepAlive,
-                (true, _) => Connection::Implied,
-            },
-            date: date.at(SystemTime::now()),
-            server: conn.settings.server_name.as_ref(),
-        };
-        encode_head(&mut output.buffer, &head);
+        let date = date.at(SystemTime::now());
+        let server = conn.settings.server_name.as_ref();
+        encode_head(out, &ResponseHead { status, headers, content_type, body, connection, date, server });
     });
-    Ok(())
 }
 
 thread_local! {
     static DATE: RefCell<DateCache> = RefCell::new(DateCache::new());
+}
+
+/// Hands over a body that has to be made or measured. Gives whether it was longer than stated, and cut.
+#[inline(never)]
+fn put_body<T: Transport>(
+    conn: &Rc<Conn<T>>,
+    asked: &Asked,
+    framing: ResponseBody,
+    kind: Kind,
+    status: StatusCode,
+) -> Result<bool, Broken> {
+    let mut out = BodyOut::new(conn, framing);
+    send_body(conn, &mut out, kind, status)?;
+    if out.missing() > 0 {
+        return Err(Broken::Short(status, out.missing()));
+    }
+    out.finish().map_err(Broken::ClientGone)?;
+    if out.is_overlong() {
+        log::error!(
+            "{}: {}: the response body is longer than its stated length and was cut there",
+            conn.peer,
+            described(&asked.head)
+        );
+    }
+    Ok(out.is_overlong())
 }
 
 fn send_body<T: Transport>(
@@ -514,9 +526,11 @@ fn answer_plainly<T: Transport>(conn: &Conn<T>, status: StatusCode, reason: &str
     let text = if reason.is_empty() { format!("{name}\n") } else { format!("{name}: {reason}\n") };
     let headers = Headers::Only(Some(ContentType::Text));
     let framing = ResponseBody::Length(text.len() as u64);
-    if put_head(conn, Version::HTTP_11, status, headers, framing, false).is_ok() && !head_only {
+    let Ok(mut output) = conn.output() else { return };
+    put_head(conn, &mut output, status, headers, framing, Connection::Close);
+    if !head_only {
         // A failure shows when the output is flushed.
-        let _ = BodyOut::new(conn, framing).whole(text.as_bytes());
+        let _ = output.put(conn.io(), text.as_bytes());
     }
 }
 
