@@ -14,9 +14,8 @@ pub(crate) const GATHER: usize = 32 * 1024;
 /// A piece of this size is not gathered but goes out from where it lies.
 const LARGE: usize = 16 * 1024;
 
-/// What stands before a chunk's data while its size is not known yet, and the most that such digits can tell.
+/// Stands before a chunk's data as long as its size is not known; most sizes need as much room.
 const CHUNK_SIZE: &[u8] = b"0000\r\n";
-const CHUNK_MOST: usize = 0xffff;
 
 /// The sending side of a connection.
 #[derive(Debug, Default)]
@@ -174,50 +173,41 @@ impl Output {
         Ok(())
     }
 
-    /// Takes a piece of a chunked body, which is not empty. Small ones make up a chunk together.
+    /// Takes a piece of a chunked body, which is not empty. Pieces make up a chunk until something is sent.
     fn put_chunked<T: Transport>(&mut self, io: &T, data: &[u8]) -> io::Result<()> {
-        if data.len() < LARGE {
-            if self.buffer.len() + data.len() > GATHER {
-                self.end_chunk();
-                self.send(io)?;
-            }
-            let chunk = match self.chunk {
-                Some(chunk) if self.chunk_size(chunk) + data.len() <= CHUNK_MOST => chunk,
-                _ => {
-                    self.end_chunk();
-                    let chunk = self.buffer.len();
-                    self.buffer.extend_from_slice(CHUNK_SIZE);
-                    chunk
-                }
-            };
-            self.chunk = Some(chunk);
-            self.buffer.extend_from_slice(data);
-        } else {
-            self.end_chunk();
-            encode_chunk_size(&mut self.buffer, data.len());
+        let large = data.len() >= LARGE;
+        if !large && self.buffer.len() + data.len() > GATHER {
+            self.end_chunk(&[]);
+            self.send(io)?;
+        }
+        if self.chunk.is_none() {
+            self.chunk = Some(self.buffer.len());
+            self.buffer.extend_from_slice(CHUNK_SIZE);
+        }
+        if large {
+            self.end_chunk(data);
             self.send_with(io, data, b"\r\n")?;
+        } else {
+            self.buffer.extend_from_slice(data);
         }
         self.body_sent += data.len() as u64;
         Ok(())
     }
 
-    fn chunk_size(&self, chunk: usize) -> usize {
-        self.buffer.len() - chunk - CHUNK_SIZE.len()
-    }
-
-    /// Makes what was gathered of a chunk a whole one.
-    fn end_chunk(&mut self) {
+    /// Makes what was gathered of a chunk a whole one. If there is `more` of it, that and the line end are yet to be sent.
+    fn end_chunk(&mut self, more: &[u8]) {
         let Some(chunk) = self.chunk.take() else { return };
-        let size = self.chunk_size(chunk);
-        // The size line is written behind all else and then put right before the data; what it did not need is closed up.
         let end = self.buffer.len();
-        encode_chunk_size(&mut self.buffer, size);
-        let width = self.buffer.len() - end;
-        let gap = CHUNK_SIZE.len() - width;
-        self.buffer.copy_within(end.., chunk + gap);
+        encode_chunk_size(&mut self.buffer, end - chunk - CHUNK_SIZE.len() + more.len());
+        // To where it belongs.
+        let mut line = [0; 2 * size_of::<usize>() + 2];
+        let line = &mut line[..self.buffer.len() - end];
+        line.copy_from_slice(&self.buffer[end..]);
         self.buffer.truncate(end);
-        self.buffer.drain(chunk..chunk + gap);
-        self.buffer.extend_from_slice(b"\r\n");
+        self.buffer.splice(chunk..chunk + CHUNK_SIZE.len(), line.iter().copied());
+        if more.is_empty() {
+            self.buffer.extend_from_slice(b"\r\n");
+        }
     }
 }
 
@@ -276,7 +266,7 @@ impl<'c, T: Transport> BodyOut<'c, T> {
     pub(crate) fn finish(&mut self) -> io::Result<()> {
         if self.framing == ResponseBody::Chunked {
             let mut output = self.conn.output()?;
-            output.end_chunk();
+            output.end_chunk(&[]);
             output.buffer.extend_from_slice(b"0\r\n\r\n");
         }
         Ok(())
@@ -315,7 +305,7 @@ impl<T: Transport> Write for BodyOut<'_, T> {
     fn flush(&mut self) -> io::Result<()> {
         let io = self.conn.io();
         let mut output = self.conn.output()?;
-        output.end_chunk();
+        output.end_chunk(&[]);
         output.send(io)
     }
 }
