@@ -5,6 +5,7 @@ use std::fmt;
 
 use ::http::{HeaderMap, HeaderValue, StatusCode, header};
 
+use super::body::Kind;
 use super::{Body, header_map};
 
 /// A response as a handler gives it: status, headers and [`Body`]. Most handlers return something simpler that is
@@ -40,20 +41,21 @@ pub(crate) enum ContentType {
 }
 
 impl ContentType {
-    /// The value of `Content-Type`.
-    pub(crate) const fn as_str(self) -> &'static str {
+    /// The whole header line.
+    pub(crate) fn line(self) -> &'static [u8] {
         match self {
-            ContentType::Text => "text/plain; charset=utf-8",
-            ContentType::Bytes => "application/octet-stream",
+            ContentType::Text => b"content-type: text/plain; charset=utf-8\r\n",
+            ContentType::Bytes => b"content-type: application/octet-stream\r\n",
         }
     }
 }
 
 // Made when compiling, since making one checks each byte.
-const TEXT: HeaderValue = HeaderValue::from_static(ContentType::Text.as_str());
-const BYTES: HeaderValue = HeaderValue::from_static(ContentType::Bytes.as_str());
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// The headers of a response.
+#[derive(Clone, Copy)]
 pub(crate) enum Headers<'a> {
     /// No others than this one.
     Only(Option<ContentType>),
@@ -107,9 +109,10 @@ impl Response {
         self.body
     }
 
-    /// The headers, without a map made for them.
-    pub(crate) fn known_headers(&self) -> Headers<'_> {
-        self.headers.get().map_or(Headers::Only(self.content_type), Headers::Map)
+    /// All there is, each in its place and without a map made for the headers.
+    pub(crate) fn parts(&mut self) -> (StatusCode, Headers<'_>, &mut Kind) {
+        let headers = self.headers.get().map_or(Headers::Only(self.content_type), Headers::Map);
+        (self.status, headers, self.body.kind_mut())
     }
 
     /// Takes the headers out, if there is a map of them.
@@ -169,15 +172,23 @@ mod tests {
     #[test]
     fn headers_are_there_as_soon_as_somebody_looks() {
         let mut response = Response::typed(ContentType::Text, "a".into());
-        assert!(matches!(response.known_headers(), Headers::Only(Some(ContentType::Text))));
+        assert!(matches!(response.parts().1, Headers::Only(Some(ContentType::Text))));
         assert_eq!(response.headers()["content-type"], "text/plain; charset=utf-8");
         response.headers_mut().remove("content-type");
-        assert!(matches!(response.known_headers(), Headers::Map(map) if map.is_empty()));
+        assert!(matches!(response.parts().1, Headers::Map(map) if map.is_empty()));
         assert!(response.headers().is_empty());
         let mut bytes = Response::typed(ContentType::Bytes, "a".into());
         bytes.headers_mut().insert("x-a", HeaderValue::from_static("1"));
         assert_eq!(bytes.headers()["content-type"], "application/octet-stream");
         assert_eq!(bytes.headers().len(), 2);
+    }
+
+    #[test]
+    fn the_line_says_what_the_header_says() {
+        for (content_type, value) in [(ContentType::Text, TEXT), (ContentType::Bytes, BYTES)] {
+            let expected = format!("content-type: {}\r\n", value.to_str().unwrap());
+            assert_eq!(content_type.line(), expected.as_bytes());
+        }
     }
 
     #[test]

@@ -15,8 +15,8 @@ pub struct ResponseHead<'a> {
     /// The application's fields. Those that concern the connection or the framing are left out: the server alone speaks of
     /// these (`Connection`, `Keep-Alive`, `Proxy-Connection`, `TE`, `Trailer`, `Transfer-Encoding`, `Content-Length`).
     pub headers: Option<&'a HeaderMap>,
-    /// The value of `Content-Type`, if there are no `headers`.
-    pub content_type: Option<&'static str>,
+    /// A header line with its end that is there instead of `headers`: of what the server knows to be well-formed.
+    pub line: &'static [u8],
     /// How the body is delimited.
     pub body: ResponseBody,
     /// What to say of the connection's future.
@@ -51,25 +51,17 @@ pub fn encode_head(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
     }
     let mut has_date = false;
     let mut has_server = false;
-    match (head.headers, head.content_type) {
-        (Some(headers), _) => {
-            for (name, value) in headers {
-                if is_ours(name) {
-                    continue;
-                }
-                has_date |= name == header::DATE;
-                has_server |= name == header::SERVER;
-                field(out, name.as_str().as_bytes(), value.as_bytes());
-            }
-        }
-        (None, Some(content_type)) => field(out, b"content-type", content_type.as_bytes()),
-        (None, None) => {}
+    match head.headers {
+        Some(headers) => (has_date, has_server) = fields(out, headers),
+        None => out.extend_from_slice(head.line),
     }
     match head.body {
         ResponseBody::Absent | ResponseBody::UntilClose => {}
         ResponseBody::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         ResponseBody::Length(length) | ResponseBody::AbsentOf(length) => {
-            field(out, b"content-length", itoa::Buffer::new().format(length).as_bytes());
+            out.extend_from_slice(b"content-length: ");
+            out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+            out.extend_from_slice(b"\r\n");
         }
     }
     match head.connection {
@@ -98,7 +90,21 @@ pub fn encode_chunk_size(out: &mut Vec<u8>, size: usize) {
     out.extend_from_slice(b"\r\n");
 }
 
-#[inline]
+/// Appends the application's fields. Gives whether there are `Date` and `Server` among them.
+#[inline(never)]
+fn fields(out: &mut Vec<u8>, headers: &HeaderMap) -> (bool, bool) {
+    let (mut has_date, mut has_server) = (false, false);
+    for (name, value) in headers {
+        if is_ours(name) {
+            continue;
+        }
+        has_date |= name == header::DATE;
+        has_server |= name == header::SERVER;
+        field(out, name.as_str().as_bytes(), value.as_bytes());
+    }
+    (has_date, has_server)
+}
+
 fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
@@ -134,7 +140,7 @@ mod tests {
         let head = ResponseHead {
             status: StatusCode::from_u16(status).unwrap(),
             headers: Some(&map),
-            content_type: Some("unseen/beside-headers"),
+            line: b"unseen: beside headers\r\n",
             body,
             connection,
             date: DATE,
@@ -162,11 +168,11 @@ mod tests {
     }
 
     #[test]
-    fn without_headers_there_is_the_content_type_alone() {
+    fn without_headers_there_is_the_line_alone() {
         let head = ResponseHead {
             status: StatusCode::OK,
             headers: None,
-            content_type: Some("text/plain"),
+            line: b"content-type: text/plain\r\n",
             body: ResponseBody::Length(0),
             connection: Connection::Implied,
             date: DATE,

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::access::Exchange;
 use super::conn::{Conn, NoRequest};
-use super::output::{BodyOut, GATHER, Output};
+use super::output::{BodyOut, GATHER, LARGE, Output};
 use super::spare;
 use super::transport::Transport;
 use crate::app::{
@@ -21,8 +21,8 @@ use crate::app::{
 use crate::http::framing::{ResponseBody, response_body};
 use crate::http::{Connection, DateCache, Extent, ParseError, ResponseHead, encode_head, parse_head_into};
 
-/// A piece of a reader's or a file's content.
-const PIECE: usize = 32 * 1024;
+/// A piece of a reader's or a file's content: if it is full it need not be copied again.
+const PIECE: usize = LARGE;
 /// At most so much of a file is sent in one go.
 const FILE_PIECE: u64 = 1 << 20;
 /// Up to this size a file is read and sent together with its head.
@@ -311,13 +311,11 @@ fn respond<T: Transport>(
     asked: &Asked,
     response: &mut Response,
 ) -> Result<Answered, Broken> {
-    let status = response.status();
-    let kind = std::mem::take(response.body_mut()).into_kind();
+    let (status, headers, kind) = response.parts();
     if status.is_informational() {
-        let reason = format!("the handler returned the interim status {}", status.as_u16());
-        return Err(Broken::Application(StatusCode::INTERNAL_SERVER_ERROR, reason));
+        return Err(interim(status));
     }
-    let (stated, closes) = match response.known_headers() {
+    let (stated, closes) = match headers {
         Headers::Only(_) => (None, false),
         Headers::Map(headers) => application_fields(headers),
     };
@@ -341,16 +339,16 @@ fn respond<T: Transport>(
         (true, _) => Connection::Implied,
     };
     let mut output = conn.output().map_err(Broken::ClientGone)?;
-    put_head(conn, &mut output, status, response.known_headers(), framing, connection);
+    put_head(conn, &mut output, status, headers, framing, connection);
     let overlong = match (framing, kind) {
         (ResponseBody::Absent | ResponseBody::AbsentOf(_), _) => false,
         (ResponseBody::Length(length), Kind::Bytes(bytes)) if length == bytes.len() as u64 => {
-            output.put(conn.io(), &bytes).map_err(Broken::ClientGone)?;
+            output.put_whole(conn.io(), bytes).map_err(Broken::ClientGone)?;
             false
         }
         (_, kind) => {
             drop(output);
-            put_body(conn, asked, framing, kind, status)?
+            put_body(conn, asked, framing, std::mem::take(kind), status)?
         }
     };
     let headers = match asked.started {
@@ -365,8 +363,16 @@ fn respond<T: Transport>(
     Ok(Answered { status, headers, alive: alive && !overlong })
 }
 
+#[cold]
+#[inline(never)]
+fn interim(status: StatusCode) -> Broken {
+    let reason = format!("the handler returned the interim status {}", status.as_u16());
+    Broken::Application(StatusCode::INTERNAL_SERVER_ERROR, reason)
+}
+
 /// What the application's own fields say of the length, and whether they ask for the end of the connection. The fields
 /// themselves never reach the wire: the server makes its own.
+#[inline(never)]
 fn application_fields(headers: &HeaderMap) -> (Option<u64>, bool) {
     let mut stated = None;
     let mut closes = false;
@@ -390,16 +396,16 @@ fn put_head<T: Transport>(
     body: ResponseBody,
     connection: Connection,
 ) {
-    let (headers, content_type) = match headers {
-        Headers::Only(content_type) => (None, content_type.map(ContentType::as_str)),
-        Headers::Map(headers) => (Some(headers), None),
+    let (headers, line) = match headers {
+        Headers::Only(content_type) => (None, content_type.map_or(&b""[..], ContentType::line)),
+        Headers::Map(headers) => (Some(headers), &b""[..]),
     };
     conn.answering.set(true);
     let out = output.begin();
     DATE.with_borrow_mut(|date| {
         let date = date.at(SystemTime::now());
         let server = conn.settings.server_name.as_ref();
-        encode_head(out, &ResponseHead { status, headers, content_type, body, connection, date, server });
+        encode_head(out, &ResponseHead { status, headers, line, body, connection, date, server });
     });
 }
 
@@ -462,7 +468,8 @@ fn send_body<T: Transport>(
 
 /// Copies until the reader ends.
 fn copy(from: &mut Body, to: &mut impl Write) -> io::Result<()> {
-    let mut piece = vec![0; PIECE];
+    let length = from.length().and_then(|length| usize::try_from(length).ok());
+    let mut piece = vec![0; length.map_or(PIECE, |length| length.clamp(1, PIECE))];
     loop {
         match from.read(&mut piece) {
             Ok(0) => return Ok(()),
@@ -530,7 +537,7 @@ fn answer_plainly<T: Transport>(conn: &Conn<T>, status: StatusCode, reason: &str
     put_head(conn, &mut output, status, headers, framing, Connection::Close);
     if !head_only {
         // A failure shows when the output is flushed.
-        let _ = output.put(conn.io(), text.as_bytes());
+        let _ = output.put_whole(conn.io(), text.as_bytes());
     }
 }
 

@@ -9,10 +9,13 @@ use crate::http::framing::ResponseBody;
 use crate::http::{CONTINUE, encode_chunk_size};
 
 /// How many bytes are gathered before they are sent unasked.
-pub(crate) const GATHER: usize = 32 * 1024;
+pub(crate) const GATHER: usize = 128 * 1024;
 
-/// A piece of this size is not gathered but goes out from where it lies.
-const LARGE: usize = 16 * 1024;
+/// A piece of a stream of this size is not gathered but goes out from where it lies.
+pub(crate) const LARGE: usize = 64 * 1024;
+
+/// A whole body goes out so from this size on: it needs no system call of its own for that.
+const LARGE_WHOLE: usize = 16 * 1024;
 
 /// Stands before a chunk's data as long as its size is not known; most sizes need as much room.
 const CHUNK_SIZE: &[u8] = b"0000\r\n";
@@ -158,9 +161,20 @@ impl Output {
         self.start = self.start.and_then(|start| start.checked_sub(sent)).filter(|_| answering);
     }
 
-    /// Takes a piece of the body as it is: gathers it, or sends it with what was gathered.
+    /// Takes a whole body, right after its head.
     #[inline]
-    pub(crate) fn put<T: Transport>(&mut self, io: &T, data: &[u8]) -> io::Result<()> {
+    pub(crate) fn put_whole<T: Transport>(&mut self, io: &T, data: &[u8]) -> io::Result<()> {
+        if data.len() < LARGE_WHOLE {
+            self.buffer.extend_from_slice(data);
+        } else {
+            self.send_with(io, data, &[])?;
+        }
+        self.body_sent += data.len() as u64;
+        Ok(())
+    }
+
+    /// Takes a piece of the body as it is: gathers it, or sends it with what was gathered.
+    fn put<T: Transport>(&mut self, io: &T, data: &[u8]) -> io::Result<()> {
         if data.len() < LARGE {
             if self.buffer.len() + data.len() > GATHER {
                 self.send(io)?;

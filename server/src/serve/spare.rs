@@ -11,7 +11,7 @@ const KEPT: usize = 8;
 const LARGEST_HEAD: usize = 4 * 1024;
 const HEAD: usize = 512;
 /// Outputs that have grown beyond this are not kept.
-const LARGEST_OUTPUT: usize = 64 * 1024;
+const LARGEST_OUTPUT: usize = 256 * 1024;
 
 thread_local! {
     static HEADS: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
