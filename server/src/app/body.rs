@@ -151,8 +151,8 @@ impl Body {
         }
     }
 
-    pub(crate) fn into_kind(self) -> Kind {
-        self.kind
+    pub(crate) fn kind_mut(&mut self) -> &mut Kind {
+        &mut self.kind
     }
 
     pub(crate) fn as_incoming(&self) -> Option<&Incoming> {
