@@ -323,3 +323,26 @@ impl<T: Transport> Write for BodyOut<'_, T> {
         output.send(io)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunks_size_takes_the_room_it_needs_wherever_the_chunk_begins() {
+        for (gathered, more) in
+            [(1, 0), (15, 0), (16, 0), (0xfff, 0), (0x1000, 0), (0x1_0000, 0), (3, 0x10_0000)]
+        {
+            let mut output = Output::default();
+            output.begin().extend_from_slice(b"HEAD");
+            output.chunk = Some(4);
+            output.buffer.extend_from_slice(CHUNK_SIZE);
+            output.buffer.resize(4 + CHUNK_SIZE.len() + gathered, b'x');
+            output.end_chunk(&vec![b'y'; more]);
+            let end = if more == 0 { "\r\n" } else { "" };
+            let expected = format!("HEAD{:x}\r\n{}{end}", gathered + more, "x".repeat(gathered));
+            assert_eq!(String::from_utf8(output.buffer).unwrap(), expected);
+            assert_eq!(output.chunk, None);
+        }
+    }
+}
