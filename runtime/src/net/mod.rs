@@ -8,6 +8,8 @@
 //! What may not enter here: the loop, and protocols above the socket.
 
 mod addr;
+mod connect;
+mod poll;
 mod resolve;
 mod source;
 mod tcp;
@@ -15,6 +17,8 @@ mod udp;
 mod unix;
 
 pub use addr::ToSocketAddrs;
+pub use connect::{ConnectError, Connector, create_connection};
+pub use poll::{PollFd, Selected, cancel_wait, poll, select, wait_read, wait_write};
 pub use resolve::{Resolver, resolve, set_resolver};
 pub use tcp::{Incoming, TcpListener, TcpStream};
 pub use udp::UdpSocket;

@@ -3,7 +3,9 @@
 //! Each test has a thread of its own and so a hub of its own; `in_time` makes a hang a failure.
 
 mod blocking;
+mod connect;
 mod cross_thread;
+mod descriptors;
 mod edges;
 mod fairness;
 mod greenlets;
