@@ -19,7 +19,9 @@ mod unix;
 pub use addr::ToSocketAddrs;
 pub use connect::{ConnectError, Connector, create_connection};
 pub use poll::{PollFd, Selected, cancel_wait, poll, select, wait_read, wait_write};
-pub use resolve::{Resolver, resolve, set_resolver};
+pub use resolve::{
+    Resolver, SystemResolver, resolve, resolve_timeout, reverse, reverse_timeout, set_resolver,
+};
 pub use tcp::{Incoming, TcpListener, TcpStream};
 pub use udp::UdpSocket;
 pub use unix::{UnixDatagram, UnixIncoming, UnixListener, UnixStream};

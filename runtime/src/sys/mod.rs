@@ -15,6 +15,9 @@ mod portable;
 #[cfg(any(not(target_os = "linux"), greenlet_portable))]
 pub(crate) use portable::{Poll, PollSet};
 
+mod names;
+pub(crate) use names::name_of;
+
 use std::sync::Arc;
 
 use polling::Poller;
