@@ -97,8 +97,8 @@ impl Connector {
     /// Connects from this address (gevent's `source_address`); port 0 is any. Addresses of the other family are left
     /// out.
     #[must_use]
-    pub fn source_address(mut self, address: impl Into<Option<SocketAddr>>) -> Connector {
-        self.source_address = address.into();
+    pub fn source_address(mut self, address: SocketAddr) -> Connector {
+        self.source_address = Some(address);
         self
     }
 

@@ -9,6 +9,7 @@
 
 mod addr;
 mod connect;
+mod pass;
 mod poll;
 mod resolve;
 mod source;
@@ -18,6 +19,7 @@ mod unix;
 
 pub use addr::ToSocketAddrs;
 pub use connect::{ConnectError, Connector, create_connection};
+pub use pass::UCred;
 pub use poll::{PollFd, Selected, cancel_wait, poll, select, wait_read, wait_write};
 pub use resolve::{
     Resolver, SystemResolver, resolve, resolve_timeout, reverse, reverse_timeout, set_resolver,

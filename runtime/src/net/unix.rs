@@ -17,7 +17,7 @@ use crate::hub::Direction;
 const BACKLOG: i32 = 4096;
 
 /// A stream between two processes of one machine, with the API of [`std::os::unix::net::UnixStream`].
-pub struct UnixStream(Source);
+pub struct UnixStream(pub(super) Source);
 
 impl UnixStream {
     /// Connects to the socket at a path. Parks the caller while the listener's backlog is full.
@@ -118,7 +118,7 @@ impl Iterator for UnixIncoming<'_> {
 }
 
 /// A datagram socket between processes of one machine, with the API of [`std::os::unix::net::UnixDatagram`].
-pub struct UnixDatagram(Source);
+pub struct UnixDatagram(pub(super) Source);
 
 impl UnixDatagram {
     /// Binds to a path, which must not exist.

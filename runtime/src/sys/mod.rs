@@ -16,7 +16,9 @@ mod portable;
 pub(crate) use portable::{Poll, PollSet};
 
 mod names;
+mod peer;
 pub(crate) use names::name_of;
+pub(crate) use peer::peer_cred;
 
 use std::sync::Arc;
 

@@ -145,8 +145,7 @@ fn the_source_address_is_the_clients() {
     in_time(|| {
         let (listener, address) = listener();
         let v6: SocketAddr = "[::1]:9".parse().unwrap();
-        let connector =
-            Connector::new().timeout(FOREVER).source_address("127.0.0.9:0".parse::<SocketAddr>().unwrap());
+        let connector = Connector::new().timeout(FOREVER).source_address("127.0.0.9:0".parse().unwrap());
         let stream = connector.connect(&[v6, address][..]).unwrap();
         assert_eq!(stream.local_addr().unwrap().ip().to_string(), "127.0.0.9");
         assert_eq!(listener.accept().unwrap().1, stream.local_addr().unwrap());

@@ -14,6 +14,7 @@ mod locals;
 mod logs;
 mod loop_exit;
 mod overflow;
+mod passed_descriptors;
 mod pool;
 mod remote_wakes;
 mod resolver;
