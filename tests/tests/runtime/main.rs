@@ -22,6 +22,7 @@ mod scope;
 mod stacks;
 mod tcp;
 mod timeouts;
+mod tls;
 mod udp_and_unix;
 mod unblock;
 
