@@ -238,7 +238,8 @@ impl Attempts<'_> {
                     continue;
                 }
             }
-            let delay = self.hub.deadline(self.connector.attempt_delay).filter(|_| !self.waiting.is_empty());
+            let delay = || self.hub.deadline(self.connector.attempt_delay);
+            let delay = if self.waiting.is_empty() { None } else { delay() };
             let until = [deadline, delay].into_iter().flatten().min();
             if let Some(stream) = self.first(until)? {
                 return Ok(stream);

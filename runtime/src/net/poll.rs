@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::rc::Rc;
@@ -298,14 +299,18 @@ impl Wait {
 
     /// Takes the place of the one greenlet that may wait for this side.
     fn enter(&mut self, fd: RawFd, writing: bool) -> io::Result<()> {
-        WAITERS.with_borrow_mut(|waiters| {
-            if let Some(other) = waiters.get(&(fd, writing)) {
-                return Err(busy(fd, writing, self.shared.greenlet.name(), other.greenlet.name()));
+        let entered = WAITERS.try_with(|waiters| match waiters.borrow_mut().entry((fd, writing)) {
+            Entry::Occupied(other) => {
+                Err(busy(fd, writing, self.shared.greenlet.name(), other.get().greenlet.name()))
             }
-            waiters.insert((fd, writing), self.shared.clone());
-            self.places.push((fd, writing));
-            Ok(())
-        })
+            Entry::Vacant(place) => {
+                place.insert(self.shared.clone());
+                Ok(())
+            }
+        });
+        entered.map_err(|_| WaitError::NoHub)??;
+        self.places.push((fd, writing));
+        Ok(())
     }
 
     /// Parks until the set may have something.

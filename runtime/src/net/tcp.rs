@@ -323,6 +323,20 @@ macro_rules! listener_close {
             pub fn close(&self) {
                 self.0.close();
             }
+
+            /// How long `accept` may wait; `None` (the default) is without end.
+            pub fn accept_timeout(&self) -> Option<Duration> {
+                self.0.timeout(Direction::Read)
+            }
+
+            /// Sets how long `accept` may wait before it fails with `TimedOut` (Python's `settimeout`). A setting of this
+            /// handle, without a system call.
+            ///
+            /// # Errors
+            /// `InvalidInput` for a timeout of zero.
+            pub fn set_accept_timeout(&self, timeout: impl Into<Option<Duration>>) -> io::Result<()> {
+                self.0.set_timeout(Direction::Read, timeout.into())
+            }
         }
     };
 }

@@ -25,7 +25,15 @@ impl UnixStream {
     /// # Errors
     /// What connect(2) says.
     pub fn connect(path: impl AsRef<Path>) -> io::Result<UnixStream> {
-        UnixStream::connect_to(&SockAddr::unix(path)?)
+        UnixStream::connect_to(&SockAddr::unix(path)?, None)
+    }
+
+    /// As [`connect`](Self::connect), within a time.
+    ///
+    /// # Errors
+    /// `TimedOut`; as [`connect`](Self::connect).
+    pub fn connect_timeout(path: impl AsRef<Path>, timeout: Duration) -> io::Result<UnixStream> {
+        UnixStream::connect_to(&SockAddr::unix(path)?, Some(timeout))
     }
 
     /// Connects to an address, which may be abstract.
@@ -33,12 +41,12 @@ impl UnixStream {
     /// # Errors
     /// What connect(2) says.
     pub fn connect_addr(address: &SocketAddr) -> io::Result<UnixStream> {
-        UnixStream::connect_to(&sock_addr(address)?)
+        UnixStream::connect_to(&sock_addr(address)?, None)
     }
 
-    fn connect_to(address: &SockAddr) -> io::Result<UnixStream> {
+    fn connect_to(address: &SockAddr, timeout: Option<Duration>) -> io::Result<UnixStream> {
         let source = socket(Type::STREAM)?;
-        source.connect(address, None)?;
+        source.connect(address, timeout)?;
         Ok(UnixStream(source))
     }
 

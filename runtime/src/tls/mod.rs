@@ -24,6 +24,22 @@
 //! stream.read_to_end(&mut response)?;
 //! # Ok::<(), std::io::Error>(())
 //! ```
+//!
+//! # From gevent
+//!
+//! | `gevent.ssl` | here | difference |
+//! |---|---|---|
+//! | `SSLContext`, `create_default_context` | [`client_config`], [`client_config_trusting`], [`server_config`] | rustls's configurations; no SSL, no TLS below 1.2; names are always checked |
+//! | `SSLContext.load_cert_chain` | [`server_config`] | a client's own certificate is set in rustls's `ClientConfig` |
+//! | `SSLContext.set_alpn_protocols`, `sni_callback` | `alpn_protocols`, `cert_resolver` of rustls's configurations | |
+//! | `wrap_socket`, `do_handshake` | [`TlsStream::connect`], [`TlsStream::accept`] | there is no stream before the handshake is done, which has a timeout of its own |
+//! | `SSLSocket` | [`TlsStream`] | read by one greenlet while others write |
+//! | `SSLSocket.settimeout` | `get_ref().set_read_timeout`, `set_write_timeout` | [`TlsStream::get_ref`] is the socket |
+//! | `SSLSocket.unwrap` | [`TlsStream::shutdown`], then read to the end | the plain socket does not come back |
+//! | `suppress_ragged_eofs` | none | a connection that is cut is always an error (`UnexpectedEof`) |
+//! | `getpeercert`, `cipher`, `version`, `selected_alpn_protocol` | [`TlsStream::peer_certificates`], [`TlsStream::cipher_suite`], [`TlsStream::protocol_version`], [`TlsStream::alpn_protocol`] | certificates as DER, not taken apart |
+//! | `get_server_certificate` | [`TlsStream::peer_certificates`] | after a handshake that trusts it |
+//! | `session`, `pending`, `get_channel_binding`, `renegotiate` | none | rustls resumes sessions by itself (`ClientConfig::resumption`); the others have no use here or are gone from TLS 1.3 |
 
 mod config;
 mod stream;
