@@ -54,9 +54,9 @@ pub fn wait_write(fd: &(impl AsFd + ?Sized), timeout: impl Into<Option<Duration>
     wait_one(PollFd::new(fd).write(), timeout.into())
 }
 
-/// Ends every wait of this thread's greenlets that names `fd` and was begun by [`wait_read`], [`wait_write`], [`poll`]
-/// or [`select`]: they fail with `NotConnected` (gevent's `cancel_wait`). Call it before a descriptor is closed that
-/// others may wait for; the `close` of this module's sockets does it by itself.
+/// Ends every wait of this thread's greenlets to read or to write `fd` that was begun by [`wait_read`], [`wait_write`],
+/// [`poll`] or [`select`]: they fail with `NotConnected` (gevent's `cancel_wait`). Call it before a descriptor is closed
+/// that others may wait for; the `close` of this module's sockets does it by itself.
 pub fn cancel_wait(fd: &(impl AsFd + ?Sized)) {
     cancel(fd.as_fd().as_raw_fd());
 }

@@ -114,7 +114,7 @@ fn the_error_names_every_attempt() {
 fn when_the_time_is_over_the_error_says_who_was_silent_and_nothing_is_left() {
     in_time(|| {
         let (hole, (_socket, refused)) = (BlackHole::new(), refused());
-        let error = create_connection(&[refused, hole.address][..], SHORT).unwrap_err();
+        let error = create_connection(&[refused, hole.address][..], Duration::from_millis(300)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         let text = error.to_string();
         assert!(text.contains(&format!("{}: timed out", hole.address)) && text.contains("refused"), "{text}");
