@@ -3,7 +3,9 @@
 //! Each test has a thread of its own and so a hub of its own; `in_time` makes a hang a failure.
 
 mod blocking;
+mod connect;
 mod cross_thread;
+mod descriptors;
 mod edges;
 mod fairness;
 mod greenlets;
@@ -14,6 +16,7 @@ mod locals;
 mod logs;
 mod loop_exit;
 mod overflow;
+mod passed_descriptors;
 mod pool;
 mod remote_wakes;
 mod resolver;
@@ -22,6 +25,7 @@ mod stacks;
 mod tcp;
 mod testing;
 mod timeouts;
+mod tls;
 mod udp_and_unix;
 mod unblock;
 
