@@ -56,7 +56,7 @@ pub use greenlet::{
     Builder, Greenlet, GreenletRef, Scope, ScopedGreenlet, current, join_all, kill_all, scope, spawn,
     spawn_later,
 };
-pub use pool::{Pool, Slot};
+pub use pool::{Group, Imap, ImapUnordered, Pool, Resource, ResourceError, ResourcePool, Slot};
 pub use remote::HubHandle;
 pub use threadpool::unblock;
 pub use timeout::{Elapsed, sleep, timeout, yield_now};
