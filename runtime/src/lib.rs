@@ -43,6 +43,7 @@ mod hub;
 pub mod net;
 mod pool;
 mod remote;
+pub mod server;
 mod stack;
 mod switch;
 pub mod sync;
@@ -58,7 +59,7 @@ pub use greenlet::{
 };
 pub use pool::{Group, Imap, ImapUnordered, Pool, Resource, ResourceError, ResourcePool, Slot};
 pub use remote::HubHandle;
-pub use threadpool::unblock;
+pub use threadpool::{Job, ThreadPool, ThreadPoolBuilder, unblock};
 pub use timeout::{Elapsed, sleep, timeout, yield_now};
 pub use unwind::catch_panic;
 

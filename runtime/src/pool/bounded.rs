@@ -4,6 +4,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::group::Group;
 use super::map::{Crew, Imap, ImapUnordered, apply, map};
 use super::members::{Members, deadline};
 use crate::error::{JoinError, WaitError};
@@ -328,6 +329,21 @@ impl Slot {
         T: 'static,
     {
         self.spawn_with(move |slot| slot.pool.members.watch(f))
+    }
+
+    /// As [`spawn`](Self::spawn), of a greenlet that belongs to `group` too.
+    pub(crate) fn spawn_in<F, T>(self, group: &Group, f: F) -> Greenlet<T>
+    where
+        F: FnOnce() -> T + 'static,
+        T: 'static,
+    {
+        let (pool, index) = (self.pool.clone(), self.index);
+        let greenlet = group.spawn(move || {
+            let _slot = self;
+            f()
+        });
+        pool.members.set(index, Some((*greenlet).clone()));
+        greenlet
     }
 
     /// Makes the greenlet that runs the slot's, so that [`Pool::kill`] reaches it.
