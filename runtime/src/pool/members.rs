@@ -41,9 +41,12 @@ impl Members {
     /// Gives a place up; returns whether the last is free now. The caller wakes the joiners then.
     #[inline]
     pub(super) fn leave(&self, index: usize) -> bool {
-        let mut places = self.places.borrow_mut();
-        let _member = places.remove(index);
-        places.len() == self.discarded.get()
+        let (member, left) = {
+            let mut places = self.places.borrow_mut();
+            (places.remove(index), places.len())
+        };
+        drop(member);
+        left == self.discarded.get()
     }
 
     pub(super) fn wake_joiners(&self) {
