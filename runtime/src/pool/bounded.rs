@@ -67,8 +67,9 @@ impl Pool {
         }
     }
 
-    /// Gives a greenlet that was spawned elsewhere a slot, which it keeps until it ends (`Pool.add`). Parks the caller
-    /// while the pool is full. One that is dead, or in the pool already, is left alone.
+    /// Gives a greenlet that was made elsewhere a slot, which it keeps until it has ended (`Pool.add`); it may not have been
+    /// [started](GreenletRef::start) yet (`Pool.start`). Parks the caller while the pool is full. One that is dead, or in the
+    /// pool already, is left alone.
     ///
     /// # Errors
     /// Why the wait failed.
@@ -76,9 +77,10 @@ impl Pool {
         if greenlet.is_dead() || self.contains(greenlet) {
             return Ok(());
         }
-        let (slot, greenlet) = (self.reserve(None)?, greenlet.clone());
+        let slot = self.reserve(None)?;
         slot.pool.members.set(slot.index, Some(greenlet.clone()));
-        spawn(move || slot.pool.members.watch_other(&greenlet));
+        // The link owns the slot.
+        greenlet.add_link(Box::new(move |ended| slot.pool.members.note_end(&ended)));
         Ok(())
     }
 

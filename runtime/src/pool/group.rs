@@ -50,16 +50,16 @@ impl Group {
         self.enter(move || group.0.members.watch(f))
     }
 
-    /// Takes in a greenlet that was spawned elsewhere, until it ends (`Group.add`). One that is dead, or in the group
-    /// already, is left alone. Never parks. It costs a greenlet that waits for the end of the other.
+    /// Takes in a greenlet that was made elsewhere, until it has ended (`Group.add`); it may not have been
+    /// [started](GreenletRef::start) yet (`Group.start`). One that is dead, or in the group already, is left alone. Never parks.
     pub fn add(&self, greenlet: &GreenletRef) {
         if greenlet.is_dead() || self.contains(greenlet) {
             return;
         }
         let place = Place::new(self);
         self.0.members.set(place.index, Some(greenlet.clone()));
-        let greenlet = greenlet.clone();
-        spawn(move || place.group.members.watch_other(&greenlet));
+        // The link owns the place.
+        greenlet.add_link(Box::new(move |ended| place.group.members.note_end(&ended)));
     }
 
     /// Stops keeping track of a greenlet, which lives on (`Group.discard`). Who waits for the group does not wait for it

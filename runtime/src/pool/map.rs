@@ -14,7 +14,7 @@ use crate::error::{JoinError, WaitError};
 use crate::greenlet::{GreenletRef, WaitsFor, current, spawn};
 use crate::hub::{Hub, Moment};
 use crate::sync::{Waiters, Waiting};
-use crate::unwind::catch_panic;
+use crate::unwind::{self, Caught, catch_panic};
 
 /// Where the workers come from.
 pub(super) trait Crew: Clone + 'static {
@@ -270,9 +270,15 @@ impl<R> Job<R> {
         Job { state: state.clone(), number, result: Err(JoinError::Killed) }
     }
 
-    fn run(self, f: impl FnOnce() -> R) {
-        let result = apply(f);
-        self.end(result);
+    fn run(mut self, f: impl FnOnce() -> R) {
+        self.result = match unwind::catch(f) {
+            Caught::Returned(value) => Ok(value),
+            Caught::Panicked(panic) => Err(JoinError::Panicked(panic)),
+            Caught::Interrupted(interrupt) => {
+                self.result = Err(interrupt.into());
+                unwind::raise(interrupt)
+            }
+        };
     }
 
     fn end(mut self, result: Outcome<R>) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use slab::Slab;
 
 use crate::error::{JoinError, Panic, WaitError};
-use crate::greenlet::{GreenletRef, WaitsFor, current};
+use crate::greenlet::{End, GreenletRef, WaitsFor, current};
 use crate::hub::{Hub, Moment};
 use crate::sync::{Waiters, Waiting};
 use crate::unwind::catch_panic;
@@ -109,10 +109,9 @@ impl Members {
         self.failure.borrow_mut().get_or_insert(panic);
     }
 
-    /// Waits for the end of a greenlet that was spawned elsewhere, and notes its panic.
-    pub(super) fn watch_other(&self, greenlet: &GreenletRef) {
-        let _ = greenlet.wait(None);
-        if greenlet.0.has_panicked() {
+    /// Notes the panic of a greenlet that was spawned elsewhere and has ended.
+    pub(super) fn note_end(&self, greenlet: &GreenletRef) {
+        if greenlet.0.end.get() == Some(End::Panicked) {
             let told = Box::new("its own handle has the message".to_owned());
             self.note_failure(Panic::new(told, None, greenlet.name().to_owned()));
         }

@@ -14,7 +14,7 @@ use crate::unwind::{self, Caught};
 ///
 /// It may be sent to other threads: whoever has it may wait for the result, in a greenlet of any hub. Dropping it leaves the
 /// job running; its result is dropped then, on the pool's thread if the job has not ended before.
-pub struct Job<T>(Arc<Packet<T>>);
+pub struct ThreadJob<T>(Arc<Packet<T>>);
 
 struct Packet<T> {
     state: Mutex<State<T>>,
@@ -27,7 +27,7 @@ struct State<T> {
     joiners: Line,
 }
 
-impl<T> Job<T> {
+impl<T> ThreadJob<T> {
     /// Waits until the job is done and takes its value (`AsyncResult.get`). Parks the caller.
     ///
     /// # Errors
@@ -58,14 +58,14 @@ impl<T> Job<T> {
     }
 }
 
-impl<T> fmt::Debug for Job<T> {
+impl<T> fmt::Debug for ThreadJob<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Job").field("finished", &self.is_finished()).finish()
+        f.debug_struct("ThreadJob").field("finished", &self.is_finished()).finish()
     }
 }
 
 /// Makes a job of `f`: what a thread is to run, and the handle to it.
-pub(super) fn new<F, T>(f: F) -> (Box<dyn FnOnce() + Send>, Job<T>)
+pub(super) fn new<F, T>(f: F) -> (Box<dyn FnOnce() + Send>, ThreadJob<T>)
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
@@ -74,7 +74,7 @@ where
         Arc::new(Packet { state: Mutex::new(State { ended: false, result: None, joiners: Line::new() }) });
     let end = End { packet: packet.clone(), result: Err(JoinError::ShutDown) };
     let task = Box::new(move || end.after(f));
-    (task, Job(packet))
+    (task, ThreadJob(packet))
 }
 
 /// The task's side. However it goes, those who wait learn of it.
@@ -89,7 +89,7 @@ impl<T> End<T> {
             Caught::Returned(value) => Ok(value),
             Caught::Panicked(panic) => Err(JoinError::Panicked(panic)),
             // Raised by the job in its own thread's hub.
-            Caught::Interrupted(_) => Err(JoinError::Killed),
+            Caught::Interrupted(interrupt) => Err(interrupt.into()),
         };
     }
 }

@@ -10,7 +10,7 @@ mod pool;
 
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
-pub use job::Job;
+pub use job::ThreadJob;
 pub use pool::{ThreadPool, ThreadPoolBuilder};
 
 use crate::error::JoinError;

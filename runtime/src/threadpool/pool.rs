@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::job::{self, Job};
+use super::job::{self, ThreadJob};
 use super::line::{Line, wait};
 use super::lock;
 use crate::error::{JoinError, WaitError};
@@ -95,7 +95,7 @@ impl ThreadPool {
     ///
     /// # Errors
     /// `ShutDown`; `Wait` with why the wait for room failed. `f` is dropped then.
-    pub fn spawn<F, T>(&self, f: F) -> Result<Job<T>, JoinError>
+    pub fn spawn<F, T>(&self, f: F) -> Result<ThreadJob<T>, JoinError>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
@@ -128,7 +128,7 @@ impl ThreadPool {
     ///
     /// # Errors
     /// `f`.
-    pub fn try_spawn<F, T>(&self, f: F) -> Result<Job<T>, F>
+    pub fn try_spawn<F, T>(&self, f: F) -> Result<ThreadJob<T>, F>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,

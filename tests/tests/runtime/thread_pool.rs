@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use greenlet::{
-    Job, JoinError, ThreadPool, WaitError, join_all, sleep, spawn, stats, timeout, unblock, yield_now,
+    JoinError, ThreadJob, ThreadPool, WaitError, join_all, sleep, spawn, stats, timeout, unblock, yield_now,
 };
 use greenserve_tests::{PATIENCE, eventually, in_time};
 
@@ -238,7 +238,7 @@ fn a_job_may_be_joined_from_another_thread_and_by_several_greenlets() {
     in_time(|| {
         let pool = ThreadPool::new(1);
         let (open, work) = gate();
-        let job: Arc<Job<u32>> = Arc::new(pool.spawn(move || (work(), 8).1).unwrap());
+        let job: Arc<ThreadJob<u32>> = Arc::new(pool.spawn(move || (work(), 8).1).unwrap());
         let elsewhere = thread::spawn({
             let job = Arc::clone(&job);
             move || job.join().ok()
