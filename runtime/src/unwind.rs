@@ -23,7 +23,7 @@ impl From<Interrupt> for JoinError {
     fn from(interrupt: Interrupt) -> JoinError {
         match interrupt {
             Interrupt::Kill => JoinError::Killed,
-            Interrupt::Timeout(_) => JoinError::Elapsed,
+            Interrupt::Leave(_) => JoinError::Elapsed,
         }
     }
 }

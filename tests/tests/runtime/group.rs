@@ -4,7 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use greenlet::sync::Event;
-use greenlet::{Group, JoinError, Pool, WaitError, sleep, spawn, stats, timeout, yield_now};
+use greenlet::{
+    Greenlet, Group, JoinError, Pool, WaitError, sleep, spawn, stats, testing, timeout, yield_now,
+};
 use greenserve_tests::in_time;
 
 use crate::{DropFlag, FOREVER, SHORT};
@@ -419,6 +421,66 @@ fn a_wait_for_the_next_result_has_a_deadline_and_can_be_repeated() {
         gate.set();
         assert!(results.next_timeout(FOREVER).unwrap().unwrap());
         assert!(results.next_timeout(FOREVER).unwrap().is_none());
+    });
+}
+
+#[test]
+fn an_added_greenlet_may_be_started_later_or_never() {
+    in_time(|| {
+        let (group, pool) = (Group::new(), Pool::new(1));
+        let (late, never) = (Greenlet::new(|| 5), Greenlet::new(|| ()));
+        group.add(&late);
+        pool.add(&late).unwrap();
+        group.add(&never);
+        late.start();
+        assert_eq!(late.join().unwrap(), 5);
+        pool.join(FOREVER).unwrap();
+        assert_eq!(group.len(), 1);
+        group.kill().unwrap();
+        assert!(never.is_dead() && group.is_empty());
+    });
+}
+
+#[test]
+fn in_any_order_of_events_imap_yields_each_item_once_and_keeps_its_bounds() {
+    in_time(|| {
+        testing::each_seed(0..40, || {
+            let seed = testing::seed();
+            let (size, room) = (1 + seed as usize % 4, 1 + seed as usize % 5);
+            let pool = Pool::new(size);
+            let (under_way, most) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+            let items = (0..30u64).inspect({
+                let (under_way, most) = (Rc::clone(&under_way), Rc::clone(&most));
+                move |_| {
+                    under_way.set(under_way.get() + 1);
+                    most.set(most.get().max(under_way.get()));
+                }
+            });
+            let work = move |n: u64| {
+                sleep(SHORT * ((n * 7 + seed) % 5) as u32);
+                assert_ne!(n % 7, 3, "on purpose");
+                n
+            };
+            let took = |result: Result<u64, JoinError>| {
+                under_way.set(under_way.get() - 1);
+                result.ok()
+            };
+            let mut got: Vec<_> = if seed % 2 == 0 {
+                pool.imap(items, work).maxsize(room).map(took).collect()
+            } else {
+                pool.imap_unordered(items, work).maxsize(room).map(took).collect()
+            };
+            let wanted = (0..30).map(|n| (n % 7 != 3).then_some(n));
+            if seed % 2 == 0 {
+                assert!(wanted.eq(got), "in the order of the items");
+            } else {
+                let mut wanted: Vec<_> = wanted.collect();
+                (got.sort(), wanted.sort());
+                assert_eq!(got, wanted);
+            }
+            // One more than the bound: the consumer has taken it and not counted yet.
+            assert!(most.get() <= room + 1 && pool.is_empty());
+        });
     });
 }
 

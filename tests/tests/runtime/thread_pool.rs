@@ -280,6 +280,43 @@ fn greenlets_of_several_hubs_share_a_pool() {
 }
 
 #[test]
+fn kills_and_timeouts_on_several_hubs_lose_no_turn() {
+    in_time(|| {
+        let pool = ThreadPool::builder(2).queue(1).build();
+        let hubs: Vec<_> = (0..3u64)
+            .map(|hub| {
+                let pool = pool.clone();
+                thread::spawn(move || {
+                    let waiters: Vec<_> = (0..60)
+                        .map(|n| {
+                            let pool = pool.clone();
+                            spawn(move || {
+                                let wait = Duration::from_micros(50 * ((n * 7 + hub) % 11));
+                                let work =
+                                    || pool.apply(|| thread::sleep(Duration::from_micros(100))).unwrap();
+                                match n % 3 {
+                                    0 => work(),
+                                    _ => drop(timeout(wait, work)),
+                                }
+                            })
+                        })
+                        .collect();
+                    for victim in waiters.iter().step_by(4) {
+                        yield_now();
+                        victim.kill_soon();
+                    }
+                    // Nobody waits in vain.
+                    join_all(&waiters, PATIENCE).is_ok() && stats().timers == 0
+                })
+            })
+            .collect();
+        assert!(unblock(move || hubs.into_iter().all(|hub| hub.join().unwrap())));
+        pool.join(PATIENCE).unwrap();
+        assert!(pool.try_spawn(|| ()).is_ok(), "nobody is left in the line");
+    });
+}
+
+#[test]
 fn shutdown_takes_no_more_does_what_is_queued_and_ends_the_threads() {
     in_time(|| {
         let pool = ThreadPool::builder(1).queue(2).build();
