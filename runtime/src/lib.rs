@@ -20,7 +20,7 @@
 //! # How it runs
 //!
 //! - **One hub per thread.** Greenlets never move between threads; handles and sockets stay on theirs. What is
-//!   made for it crosses: [`unblock`], [`HubHandle`].
+//!   made for it crosses: [`unblock`], [`ThreadPool`], [`HubHandle`].
 //! - **Switching is cooperative.** A greenlet runs until it blocks, [yields](yield_now) or ends. Between two
 //!   blocking calls nobody else of the thread runs, so data shared by greenlets (`Rc`, `RefCell`) needs no lock;
 //!   only don't hold a `RefCell` borrow or a `std` lock across a blocking call.

@@ -158,7 +158,8 @@ impl Pool {
     /// (`Pool.imap`). Begins by itself, and goes on while the caller is busy elsewhere.
     ///
     /// Items are taken as there is room for them: at most twice the pool's size is at work or waits to be yielded, see
-    /// [`Imap::maxsize`]. `items` runs in a greenlet of its own.
+    /// [`Imap::maxsize`]. `items` runs in a greenlet of its own. A caller that is itself a greenlet of the pool keeps its slot
+    /// meanwhile: in a pool of one it would wait for ever.
     ///
     /// ```
     /// let pool = greenlet::Pool::new(2);

@@ -20,7 +20,8 @@ use crate::unwind;
 /// Jobs are begun in the order in which they came. Those that no thread is free for wait in a queue; when that is full,
 /// [`spawn`](Self::spawn) parks, first come, first served.
 ///
-/// A job cannot be interrupted: if who waits for it is killed or times out, it runs to its end and its result is dropped on
+/// A job that waits for another job of the same pool may wait for ever, when all threads do so; [`apply`](Self::apply) knows
+/// its own threads and runs in place there. A job cannot be interrupted: if who waits for it is killed or times out, it runs to its end and its result is dropped on
 /// the pool's thread.
 ///
 /// Dropping the last clone takes no more work and waits for nothing: what is queued is still run, then the threads end. When
