@@ -9,4 +9,6 @@ pub mod blast;
 pub mod compare;
 pub mod load;
 pub mod marks;
+mod plot;
+pub mod report;
 pub mod runtime_marks;
