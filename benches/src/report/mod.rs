@@ -5,6 +5,7 @@
 //! [`splice`] and [`explain`] keep `benches/RESULTS.md`: what programs write, between what people write. Nothing in here
 //! measures, and nothing in here knows how it was measured: that is recorded too.
 
+mod charts;
 mod document;
 mod page;
 mod recorded;

@@ -25,6 +25,7 @@ const QUICK_CONNECTIONS: &[usize] = &[1, 64, 1000];
 pub(crate) const SECONDS_OF_POINT: f64 = 0.5;
 /// Time that is given for each connection to be accepted.
 const TO_ACCEPT: Duration = Duration::from_micros(50);
+const TO_ACCEPT_SLOWLY: Duration = Duration::from_micros(200);
 
 /// A server that goes on running from row to row, and what its answers look like.
 pub(crate) struct Server {
@@ -192,6 +193,7 @@ impl<'a> Bench<'a> {
         connections: usize,
     ) -> io::Result<Sample> {
         let seconds = self.options.seconds.min(SECONDS_OF_POINT);
+        let to_accept = if peer.slow { TO_ACCEPT_SLOWLY } else { TO_ACCEPT };
         let server = self.server(peer, row)?;
         let blast = Blast {
             address: server.running.address,
@@ -201,7 +203,7 @@ impl<'a> Bench<'a> {
             pace: Pace::Closed { depth: 1 },
             spread: Duration::ZERO,
             // each has to be accepted first
-            warmup: Duration::from_secs_f64(seconds / 3.0) + TO_ACCEPT * connections as u32,
+            warmup: Duration::from_secs_f64(seconds / 3.0) + to_accept * connections as u32,
             duration: Duration::from_secs_f64(seconds),
         };
         let (outcome, sample) = fire(&blast, &server.running)?;
