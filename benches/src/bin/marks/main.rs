@@ -24,7 +24,7 @@ use bench::{Bench, ROUNDS_OF_SLOW, SECONDS_OF_POINT, SHARE_OF_PEAK};
 /// Measure greenserve beside its peers, against the marks that it has to reach.
 ///
 /// Installs the peers first (benches/peers/setup; crates.io, PyPI and the distribution's packages are asked for what is
-/// missing). Traffic goes over loopback. Takes about ten minutes; see --quick.
+/// missing). Traffic goes over loopback. Takes ten to twelve minutes; see --quick.
 #[derive(Debug, Parser)]
 #[command(name = "marks")]
 struct Options {
@@ -44,7 +44,7 @@ struct Options {
     #[arg(long, value_name = "SECONDS", default_value_t = 0.8, value_parser = positive)]
     seconds: f64,
 
-    /// Fewer and shorter rounds, no Python, not the row with the most connections: for a first look, in less than three minutes
+    /// Fewer and shorter rounds, no Python, not the row with the most connections: for a first look, in about two minutes
     #[arg(long)]
     quick: bool,
 
@@ -100,7 +100,7 @@ fn marks(mut options: Options) -> io::Result<()> {
     }
     if options.quick {
         options.rounds = options.rounds.min(2);
-        options.seconds = options.seconds.min(0.3);
+        options.seconds = options.seconds.min(0.2);
     }
     let target = target_directory()?;
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
