@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::time::Duration;
 
-use super::waiters::{Waiters, Waiting};
+use super::waiters::{Turn, Waiters, Waiting};
 use crate::error::WaitError;
 use crate::greenlet::WaitsFor;
 use crate::hub::{Hub, Moment};
@@ -70,16 +70,8 @@ impl Event {
         if self.is_set() {
             return Ok(());
         }
-        let hub = Hub::get();
-        let waiting = Waiting::enter(&self.waiters, hub)?;
-        while !waiting.was_called() {
-            if hub.park(WaitsFor::Event, deadline)? == crate::greenlet::Wake::Deadline
-                && !waiting.was_called()
-            {
-                return Err(WaitError::TimedOut);
-            }
-        }
-        Ok(())
+        // It stands for all: one that is killed has nothing to pass on.
+        Waiting::turn(&self.waiters, WaitsFor::Event, deadline, || ()).map(Turn::take)
     }
 }
 

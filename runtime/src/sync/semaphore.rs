@@ -4,9 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::time::Duration;
 
-use super::waiters::{Waiters, Waiting};
+use super::waiters::{Turn, Waiters, Waiting};
 use crate::error::WaitError;
-use crate::greenlet::{WaitsFor, Wake};
+use crate::greenlet::WaitsFor;
 use crate::hub::{Hub, Moment};
 
 /// A number of permits, given out first come, first served (`gevent.lock.Semaphore`).
@@ -68,19 +68,7 @@ impl Semaphore {
     /// Waits for a permit that [`try_take`](Self::try_take) did not get.
     #[inline]
     pub(super) fn wait(&self, why: WaitsFor, deadline: Option<Moment>) -> Result<(), WaitError> {
-        let hub = Hub::get();
-        let turn =
-            Turn { semaphore: self, waiting: Waiting::enter(&self.waiters, hub)?, taken: Cell::new(false) };
-        loop {
-            let wake = hub.park(why, deadline)?;
-            if turn.waiting.was_called() {
-                turn.taken.set(true);
-                return Ok(());
-            }
-            if wake == Wake::Deadline {
-                return Err(WaitError::TimedOut);
-            }
-        }
+        Waiting::turn(&self.waiters, why, deadline, || self.give()).map(Turn::take)
     }
 
     /// Gives a permit to the longest waiting, or back.
@@ -111,21 +99,6 @@ impl fmt::Debug for Semaphore {
             .field("available", &self.free.get())
             .field("waiting", &self.waiting())
             .finish()
-    }
-}
-
-/// A wait for a permit. If it ends by unwinding after the permit was handed over, the permit goes on.
-struct Turn<'a> {
-    semaphore: &'a Semaphore,
-    waiting: Waiting<'a>,
-    taken: Cell<bool>,
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        if !self.taken.get() && self.waiting.was_called() {
-            self.semaphore.give();
-        }
     }
 }
 
