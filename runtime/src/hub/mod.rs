@@ -113,6 +113,11 @@ impl Hub {
         }
     }
 
+    /// This thread's hub, if there is one.
+    pub(crate) fn existing() -> Option<&'static Hub> {
+        HUB.get()
+    }
+
     /// This thread's hub, made if there is none.
     ///
     /// # Panics

@@ -20,6 +20,7 @@ mod queue;
 mod rlock;
 mod rwlock;
 mod semaphore;
+pub mod shared;
 mod task_queue;
 mod waiters;
 
