@@ -293,7 +293,7 @@ impl<T> Queue<T> {
         T: Clone,
     {
         match &self.space {
-            Space::Rendezvous(offers) => offers.first(),
+            Space::Rendezvous(offers) if !self.closed.get() => offers.first(),
             _ => None,
         }
     }
@@ -313,10 +313,10 @@ impl<T> Queue<T> {
         Ok(value)
     }
 
-    /// Takes a value from one who waits with it.
+    /// Takes a value from one who waits with it. Once closed, all are on their way out with theirs.
     fn take_offer(&self) -> Option<T> {
         match &self.space {
-            Space::Rendezvous(offers) => offers.take(),
+            Space::Rendezvous(offers) if !self.closed.get() => offers.take(),
             _ => None,
         }
     }

@@ -2,20 +2,25 @@
 //!
 //! Each test has a thread of its own and so a hub of its own; `in_time` makes a hang a failure.
 
+mod async_result;
 mod blocking;
+mod channels;
 mod cross_thread;
 mod edges;
 mod fairness;
 mod greenlets;
 mod kill;
 mod locals;
+mod locks;
 mod logs;
 mod loop_exit;
 mod overflow;
 mod pool;
+mod queues;
 mod remote_wakes;
 mod resolver;
 mod scope;
+mod shared;
 mod stacks;
 mod tcp;
 mod timeouts;

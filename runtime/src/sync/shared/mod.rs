@@ -2,8 +2,8 @@
 //!
 //! All of it may be used from any thread. A greenlet that waits is parked, and its hub goes on; a thread without a hub
 //! (one that has not spawned or parked anything) is itself put to sleep. Greenlets of several hubs may wait for one
-//! thing; who has waited longest is served first, whichever thread it is on. To wake somebody on a hub that is busy takes
-//! no system call.
+//! thing; who has waited longest is called first, and runs when its thread does. To wake somebody on a hub that is busy
+//! takes no system call.
 //!
 //! While a greenlet waits here, no wait on its hub ends with [`LoopExit`](crate::LoopExit): another thread may help.
 //! Values are dropped on the thread that has them. A thread that exits abandons its parked greenlets, so let it join
