@@ -38,9 +38,23 @@ use crate::map::{self, Name};
 ///
 /// If the map takes no more values, see [`AccessError::Ended`](crate::AccessError::Ended).
 pub fn set<T: 'static>(name: impl Into<Cow<'static, str>>, value: T) {
-    let name = name.into();
+    put(name.into(), value, None);
+}
+
+/// As [`set`], and green threads that are spawned with [a copy of the map](crate::Map::copied) begin with a clone of the
+/// value.
+///
+/// # Panics
+///
+/// As [`set`].
+pub fn set_copied<T: Clone + 'static>(name: impl Into<Cow<'static, str>>, value: T) {
+    put(name.into(), value, Some(map::copy::<T>));
+}
+
+fn put<T: 'static>(name: Cow<'static, str>, value: T, copy: Option<map::CopyFn>) {
     drop(map::remove_dynamic(&name));
-    if let Err(error) = map::insert(Name::Dynamic(name, type_name::<T>()), Some(Rc::new(value))) {
+    let name = Name::Dynamic { name, type_name: type_name::<T>(), copy };
+    if let Err(error) = map::insert(name, Some(Rc::new(value))) {
         panic!("{error}");
     }
 }

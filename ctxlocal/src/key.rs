@@ -10,7 +10,9 @@ use crate::map::{self, Found, KeyId, Name};
 /// Declares values of which each green thread has its own: `static NAME: Type = initialiser;`, as many as you like,
 /// with attributes and visibility as for a `static`. `NAME` is then a [`LocalKey<Type>`].
 ///
-/// The initialiser runs at the first use in each map. It may use other keys, but not its own.
+/// The initialiser runs at the first use in each map. It may use other keys, but not its own. With `copied` before
+/// `static`, which needs `Type: Clone`, green threads that are spawned with [a copy of the map](crate::Map::copied)
+/// begin with a clone of the value if there is one.
 ///
 /// ```
 /// use std::cell::{Cell, OnceCell, RefCell};
@@ -19,7 +21,7 @@ use crate::map::{self, Found, KeyId, Name};
 ///     /// Documentation as for any item.
 ///     pub static TRACE: RefCell<Vec<String>> = RefCell::default();
 ///     static LEVEL: Cell<u8> = Cell::new(1);
-///     pub(crate) static TENANT: OnceCell<u64> = OnceCell::new();
+///     pub(crate) copied static TENANT: OnceCell<u64> = OnceCell::new();
 /// }
 ///
 /// TRACE.with_borrow_mut(|lines| lines.push(format!("level {}", LEVEL.get())));
@@ -28,16 +30,22 @@ use crate::map::{self, Found, KeyId, Name};
 /// ```
 #[macro_export]
 macro_rules! ctxlocal {
-    ($($(#[$attr:meta])* $vis:vis static $name:ident: $type:ty = $init:expr);* $(;)?) => {
-        $(
-            $(#[$attr])*
-            $vis static $name: $crate::LocalKey<$type> = {
-                fn init() -> $type {
-                    $init
-                }
-                $crate::LocalKey::new(concat!(module_path!(), "::", stringify!($name)), init)
-            };
-        )*
+    () => {};
+    ($(#[$attr:meta])* $vis:vis copied static $name:ident: $type:ty = $init:expr $(; $($rest:tt)*)?) => {
+        $crate::ctxlocal!(@key [$(#[$attr])* $vis] $name, $type, $init, new_copied);
+        $($crate::ctxlocal! { $($rest)* })?
+    };
+    ($(#[$attr:meta])* $vis:vis static $name:ident: $type:ty = $init:expr $(; $($rest:tt)*)?) => {
+        $crate::ctxlocal!(@key [$(#[$attr])* $vis] $name, $type, $init, new);
+        $($crate::ctxlocal! { $($rest)* })?
+    };
+    (@key [$($before:tt)*] $name:ident, $type:ty, $init:expr, $new:ident) => {
+        $($before)* static $name: $crate::LocalKey<$type> = {
+            fn init() -> $type {
+                $init
+            }
+            $crate::LocalKey::$new(concat!(module_path!(), "::", stringify!($name)), init)
+        };
     };
 }
 
@@ -53,7 +61,15 @@ pub struct LocalKey<T: 'static> {
 impl<T: 'static> LocalKey<T> {
     #[doc(hidden)]
     pub const fn new(name: &'static str, init: fn() -> T) -> LocalKey<T> {
-        LocalKey { id: KeyId { name }, init }
+        LocalKey { id: KeyId { name, copy: None }, init }
+    }
+
+    #[doc(hidden)]
+    pub const fn new_copied(name: &'static str, init: fn() -> T) -> LocalKey<T>
+    where
+        T: Clone,
+    {
+        LocalKey { id: KeyId { name, copy: Some(map::copy::<T>) }, init }
     }
 
     /// The path it was declared under, for messages: `crate::module::NAME`.
@@ -83,6 +99,33 @@ impl<T: 'static> LocalKey<T> {
     /// to be initialised when that isn't possible any more.
     pub fn try_with<R>(&'static self, f: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
         Ok(f(&*self.value()?))
+    }
+
+    /// Runs `f` with `value` as the current map's, and puts the one from before back, or none if there was none, whether
+    /// `f` returns or unwinds. Neither initialiser runs. Nests, also with itself.
+    ///
+    /// Meanwhile the value from before is out of the map: what clears the map doesn't drop it, and a copy of the map has
+    /// a clone of `value`. It is back in its place when `value` is dropped. In a map that green threads share, all of
+    /// them see `value`.
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// ctxlocal::ctxlocal! { static DEADLINE: Cell<u32> = Cell::new(30); }
+    ///
+    /// let inside = DEADLINE.with_value(Cell::new(5), || DEADLINE.get());
+    /// assert_eq!((inside, DEADLINE.get()), (5, 30));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As [`with`](Self::with); `f` isn't called then.
+    pub fn with_value<R>(&'static self, value: T, f: impl FnOnce() -> R) -> R {
+        let value: Rc<dyn Any> = Rc::new(value);
+        let _restore = match map::replace(&self.id, value) {
+            Ok(before) => PutBack { key: &self.id, before },
+            Err(error) => panic!("{error}"),
+        };
+        f()
     }
 
     #[inline]
@@ -222,11 +265,29 @@ impl<T: 'static> fmt::Debug for LocalKey<T> {
     }
 }
 
+/// The end of [`LocalKey::with_value`].
+struct PutBack {
+    key: &'static KeyId,
+    before: Option<Rc<dyn Any>>,
+}
+
+impl Drop for PutBack {
+    fn drop(&mut self) {
+        let inner = match self.before.take() {
+            // Where the map takes no more values, the one from before goes too.
+            Some(before) => map::replace(self.key, before).ok().flatten(),
+            None => map::remove_key(self.key),
+        };
+        drop(inner);
+    }
+}
+
 /// Why a value can't be had: see [`LocalKey::try_with`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AccessError {
-    /// The value's initialiser, which is still running, asked for the value.
+    /// The value's initialiser, which is still running, asked for the value. (Or, in a map that is shared, it has switched to
+    /// another green thread, which did.)
     Recursive {
         /// The key's name.
         name: String,

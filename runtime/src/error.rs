@@ -56,23 +56,31 @@ impl From<WaitError> for io::Error {
 ///
 /// [`Display`](fmt::Display) names every parked greenlet and what it waits for.
 #[derive(Clone, PartialEq, Eq)]
-pub struct LoopExit(Arc<[String]>);
+pub struct LoopExit {
+    parked: Arc<[String]>,
+    why: Cow<'static, str>,
+}
 
 impl LoopExit {
     pub(crate) fn new(lines: Vec<String>) -> LoopExit {
-        LoopExit(lines.into())
+        LoopExit { parked: lines.into(), why: "nobody is left who could end it".into() }
+    }
+
+    /// With another reason than the usual one.
+    pub(crate) fn because(self, why: String) -> LoopExit {
+        LoopExit { why: why.into(), ..self }
     }
 
     /// One line for each parked greenlet, main first: its name, what it waits for, where it was spawned.
     pub fn parked(&self) -> &[String] {
-        &self.0
+        &self.parked
     }
 }
 
 impl fmt::Display for LoopExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("LoopExit: this wait can never end, for nobody is left who could end it. Parked:")?;
-        self.0.iter().try_for_each(|line| write!(f, "\n  {line}"))
+        write!(f, "LoopExit: this wait can never end, for {}. Parked:", self.why)?;
+        self.parked.iter().try_for_each(|line| write!(f, "\n  {line}"))
     }
 }
 
@@ -158,6 +166,8 @@ pub enum JoinError {
     Panicked(Panic),
     /// The greenlet was killed.
     Killed,
+    /// The greenlet was ended by a [`Timeout`](crate::Timeout) of its own that it did not catch.
+    Elapsed,
     /// The greenlet could not be started: there was no stack for it.
     NoStack(io::Error),
     /// An earlier join has taken the value.
@@ -170,6 +180,7 @@ impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             JoinError::Panicked(panic) => panic.fmt(f),
+            JoinError::Elapsed => f.write_str("the greenlet was ended by a timeout that it did not catch"),
             JoinError::Killed => f.write_str("the greenlet was killed"),
             JoinError::NoStack(error) => write!(f, "the greenlet could not be started: {error}"),
             JoinError::Taken => f.write_str("an earlier join has taken the greenlet's value"),

@@ -47,20 +47,21 @@ mod stack;
 mod switch;
 pub mod sync;
 mod sys;
+pub mod testing;
 mod threadpool;
 mod timeout;
 mod unwind;
 
 pub use error::{JoinError, LoopExit, Panic, WaitError};
 pub use greenlet::{
-    Builder, Greenlet, GreenletRef, Scope, ScopedGreenlet, current, join_all, kill_all, scope, spawn,
-    spawn_later,
+    Builder, Greenlet, GreenletRef, LinkId, Scope, ScopedGreenlet, current, get_all, join_all, kill_all,
+    scope, spawn, spawn_later,
 };
 pub use pool::{Pool, Slot};
 pub use remote::HubHandle;
 pub use threadpool::unblock;
-pub use timeout::{Elapsed, sleep, timeout, yield_now};
-pub use unwind::catch_panic;
+pub use timeout::{Elapsed, Timeout, now, sleep, timeout, yield_now};
+pub use unwind::{catch_panic, shield};
 
 /// What one thread's hub holds at the moment; see [`stats`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +69,8 @@ pub use unwind::catch_panic;
 pub struct Stats {
     /// Greenlets that have not ended, main not counted.
     pub greenlets: usize,
+    /// Stacks in use: those of greenlets that have started and not ended.
+    pub stacks: usize,
     /// Timers that are pending: deadlines of waits, timeout scopes, late starts.
     pub timers: usize,
     /// Descriptors that are registered with the poller.

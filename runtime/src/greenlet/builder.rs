@@ -1,16 +1,13 @@
 //! Spawning.
 
-use std::cell::RefCell;
 use std::io;
 use std::panic::Location;
-use std::rc::Rc;
 use std::time::Duration;
 
-use super::core::End;
-use super::handle::{Greenlet, Outcome};
+use super::handle::Greenlet;
+use super::job::job;
 use crate::hub::Hub;
 use crate::stack;
-use crate::unwind::{self, Caught, Interrupt};
 
 /// Spawns a greenlet that runs `f` on this thread (`gevent.spawn`). It starts in the hub's next turn, that is when
 /// the caller next blocks, and not before.
@@ -31,7 +28,7 @@ where
     F: FnOnce() -> T + 'static,
     T: 'static,
 {
-    spawn_at(Location::caller(), None, stack::DEFAULT_SIZE, None, f)
+    spawn_at(Location::caller(), None, f)
 }
 
 /// Spawns a greenlet that starts after a while (`gevent.spawn_later`). Killed before, it never starts.
@@ -44,7 +41,7 @@ where
     F: FnOnce() -> T + 'static,
     T: 'static,
 {
-    spawn_at(Location::caller(), None, stack::DEFAULT_SIZE, Some(after), f)
+    spawn_at(Location::caller(), Some(after), f)
 }
 
 /// Spawns a greenlet with a name, a stack size or a delay of its own.
@@ -107,6 +104,24 @@ impl Builder {
         F: FnOnce() -> T + 'static,
         T: 'static,
     {
+        let after = self.after;
+        let greenlet = self.build(f)?;
+        Hub::get().start_greenlet(&greenlet.0, after);
+        Ok(greenlet)
+    }
+
+    /// Makes the greenlet and leaves it to [`start`](crate::GreenletRef::start) or
+    /// [`start_later`](crate::GreenletRef::start_later) to start it (`gevent.Greenlet(f)`). A delay that the builder was
+    /// given is not looked at. Dropped before, it never runs, and its closure goes with the last handle.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn).
+    #[track_caller]
+    pub fn build<F, T>(self, f: F) -> io::Result<Greenlet<T>>
+    where
+        F: FnOnce() -> T + 'static,
+        T: 'static,
+    {
         let size = self.stack_size.unwrap_or(stack::DEFAULT_SIZE);
         if size > stack::MAX_SIZE {
             return Err(io::Error::new(
@@ -114,60 +129,36 @@ impl Builder {
                 format!("a stack of {size} bytes is not to be had: the most is {} bytes", stack::MAX_SIZE),
             ));
         }
-        Hub::try_get()?;
-        Ok(spawn_at(Location::caller(), self.name.map(String::into_boxed_str), size, self.after, f))
+        let hub = Hub::try_get()?;
+        Ok(make(hub, Location::caller(), self.name.map(String::into_boxed_str), size, f))
     }
 }
 
-pub(super) fn spawn_at<F, T>(
+/// Makes a greenlet and starts it, now or `after` a while.
+#[inline]
+pub(super) fn spawn_at<F, T>(place: &'static Location<'static>, after: Option<Duration>, f: F) -> Greenlet<T>
+where
+    F: FnOnce() -> T + 'static,
+    T: 'static,
+{
+    let hub = Hub::get();
+    let greenlet = make(hub, place, None, stack::DEFAULT_SIZE, f);
+    hub.start_greenlet(&greenlet.0, after);
+    greenlet
+}
+
+#[inline]
+fn make<F, T>(
+    hub: &Hub,
     place: &'static Location<'static>,
     name: Option<Box<str>>,
     stack_size: usize,
-    after: Option<Duration>,
     f: F,
 ) -> Greenlet<T>
 where
     F: FnOnce() -> T + 'static,
     T: 'static,
 {
-    let outcome = Rc::new(RefCell::new(Outcome::Pending));
-    let entry = {
-        let outcome = outcome.clone();
-        Box::new(move || run_to_end(f, outcome))
-    };
-    let core = Hub::get().adopt(name, stack_size, place, after, entry);
-    Greenlet::new(core, outcome)
-}
-
-/// The whole life of a greenlet, from its first instruction to its last.
-fn run_to_end<F, T>(f: F, outcome: Rc<RefCell<Outcome<T>>>)
-where
-    F: FnOnce() -> T,
-{
-    let hub = Hub::get();
-    let end = match unwind::catch(f) {
-        Caught::Returned(value) => {
-            if Rc::strong_count(&outcome) > 1 {
-                outcome.replace(Outcome::Value(value));
-            } else {
-                // Nobody can ask for it: it goes here, in the greenlet.
-                unwind::report(unwind::catch(|| drop(value)));
-            }
-            End::Returned
-        }
-        Caught::Panicked(panic) => {
-            log::error!("{panic}");
-            outcome.replace(Outcome::Panicked(Box::new(panic)));
-            End::Panicked
-        }
-        Caught::Interrupted(Interrupt::Kill) => End::Killed,
-        Caught::Interrupted(Interrupt::Timeout(_)) => {
-            unreachable!("a timeout's scope is inside the greenlet it was made in")
-        }
-    };
-    let core = hub.current_or_main();
-    let _shield = core.shield();
-    unwind::report(unwind::catch(ctxlocal::clear));
-    drop(outcome);
-    core.finish(hub, end);
+    let job = job(f);
+    Greenlet::of(hub.make(name, stack_size, place, job.clone()), job)
 }

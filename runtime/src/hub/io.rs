@@ -237,6 +237,11 @@ impl IoTable {
         self.waiting
     }
 
+    /// The descriptors that are registered.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        self.slots.iter().map(|(_, slot)| slot.fd)
+    }
+
     /// How many descriptors are registered.
     pub(crate) fn len(&self) -> usize {
         self.slots.len()

@@ -12,15 +12,17 @@ mod clock;
 mod current;
 mod io;
 mod park;
+mod random;
 mod ready;
 mod remote;
 mod run;
+mod sim;
 mod timers;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::panic::Location;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -29,13 +31,15 @@ use slab::Slab;
 
 pub(crate) use clock::Moment;
 pub(crate) use io::{Direction, Registration};
+pub(crate) use ready::Trace;
 use remote::Remote;
 pub(crate) use remote::{Hold, Message, RemoteWaker};
+pub(crate) use sim::Run;
 pub(crate) use timers::TimerKey;
 
 use crate::Stats;
 use crate::error::WaitError;
-use crate::greenlet::{Core, State, WaitsFor};
+use crate::greenlet::{Core, Job, State, WaitsFor};
 use crate::stack::{self, Running, StackPool, ThreadAltStack};
 use crate::sys::Poll;
 use crate::unwind;
@@ -77,10 +81,14 @@ pub(crate) struct Hub {
     runs: Cell<u32>,
     runs_at_clock: Cell<u32>,
     polled_at: Cell<Moment>,
+    /// Milliseconds since the hub began, as of the last look at the descriptors; wraps.
+    tick: Cell<u32>,
     /// Whether somebody ran since the last pass over the stacks.
     untidy: Cell<bool>,
     tidied_at: Cell<Moment>,
     tidy_cursor: Cell<usize>,
+    /// The run of `testing` that this hub is for.
+    sim: OnceCell<Box<Run>>,
     calls: Cell<u32>,
 }
 
@@ -111,11 +119,6 @@ impl Hub {
             Some(hub) => Ok(hub),
             None => Hub::start(),
         }
-    }
-
-    /// This thread's hub, if there is one.
-    pub(crate) fn existing() -> Option<&'static Hub> {
-        HUB.get()
     }
 
     /// This thread's hub, made if there is none.
@@ -159,9 +162,11 @@ impl Hub {
             runs: Cell::new(0),
             runs_at_clock: Cell::new(0),
             polled_at: Cell::new(now),
+            tick: Cell::new(0),
             untidy: Cell::new(false),
             tidied_at: Cell::new(now),
             tidy_cursor: Cell::new(0),
+            sim: OnceCell::new(),
             calls: Cell::new(0),
         }));
         HUB.set(Some(hub));
@@ -195,8 +200,14 @@ impl Hub {
     ///
     /// # Errors
     /// `NoHub` on the hub's own stack and at the thread's exit: nothing can be parked there.
+    #[inline(always)]
     pub(crate) fn current(&self) -> Result<Rc<Core>, WaitError> {
         self.current.get().ok_or(WaitError::NoHub)
+    }
+
+    /// This thread's hub, if there is one.
+    pub(crate) fn existing() -> Option<&'static Hub> {
+        HUB.get()
     }
 
     /// The greenlet that runs on this thread, if there is a hub and it is not main. Makes no hub.
@@ -209,57 +220,62 @@ impl Hub {
         self.current().unwrap_or_else(|_| self.main.clone())
     }
 
-    /// Takes a new greenlet in, to start in the next turn or `after` a while.
-    pub(crate) fn adopt(
+    /// Makes a greenlet that has yet to be told to start.
+    #[inline]
+    pub(crate) fn make(
         &self,
         name: Option<Box<str>>,
         stack_size: usize,
         spawned: &'static Location<'static>,
-        after: Option<Duration>,
-        entry: Box<dyn FnOnce()>,
+        job: Rc<dyn Job>,
     ) -> Rc<Core> {
         let id = self.next_id.get();
         self.next_id.set(id + 1);
-        let core = {
-            let mut greenlets = self.greenlets.borrow_mut();
-            let vacant = greenlets.vacant_entry();
-            let core = Rc::new(Core::new(id, vacant.key(), name, stack_size, spawned, entry));
-            vacant.insert(core.clone());
-            core
-        };
+        let parent = self.current.get().as_ref().map_or_else(Weak::new, Rc::downgrade);
+        Rc::new(Core::new(id, name, stack_size, spawned, parent, job))
+    }
+
+    /// Takes a greenlet in, to start in the next turn or `after` a while. One that was told before is left alone.
+    #[inline]
+    pub(crate) fn start_greenlet(&self, core: &Rc<Core>, after: Option<Duration>) {
+        if core.state.get() != State::Unstarted {
+            return;
+        }
+        core.state.set(State::New);
+        core.slot.set(self.greenlets.borrow_mut().insert(core.clone()) as u32);
         match after {
             None => self.ready.borrow_mut().push(core.clone()),
             Some(after) => {
                 core.waits_for.set(WaitsFor::Start);
                 if let Some(at) = self.clock.deadline(after) {
-                    let key = self.timers.borrow_mut().insert(at, Action::Start(core.clone()));
-                    core.start_timer.set(Some(key));
+                    core.set_start_timer(self.timers.borrow_mut().insert(at, Action::Start(core.clone())));
                 }
             }
         }
-        core
     }
 
-    /// Ends a greenlet that has not started: it never will. Returns its closure, for the caller to drop.
-    pub(crate) fn cancel_start(&self, core: &Core) -> Option<Box<dyn FnOnce()>> {
+    /// Ends a greenlet that has not started: it never will. Returns its job, for the caller to cancel.
+    pub(crate) fn cancel_start(&self, core: &Core) -> Option<Rc<dyn Job>> {
         core.state.set(State::Cancelled);
-        if let Some(key) = core.start_timer.take() {
+        if let Some(key) = core.take_start_timer() {
             self.timers.borrow_mut().remove(key);
         }
         self.forget(core);
-        core.entry.take()
+        core.job.take()
     }
 
     fn forget(&self, core: &Core) {
         let mut greenlets = self.greenlets.borrow_mut();
-        if greenlets.get(core.slot).is_some_and(|other| other.id == core.id) {
-            greenlets.remove(core.slot);
+        let slot = core.slot.get() as usize;
+        if greenlets.get(slot).is_some_and(|other| other.id == core.id) {
+            greenlets.remove(slot);
         }
     }
 
     pub(crate) fn stats(&self) -> Stats {
         Stats {
             greenlets: self.greenlets.borrow().len(),
+            stacks: self.stacks.borrow().as_ref().map_or(0, StackPool::in_use),
             timers: self.timers.borrow().len(),
             descriptors: self.io.borrow().len(),
         }
@@ -269,7 +285,7 @@ impl Hub {
     pub(crate) fn remote_waker(&self) -> Result<RemoteWaker, WaitError> {
         let core = self.current()?;
         let hold = self.hold().ok_or(WaitError::NoHub)?;
-        Ok(RemoteWaker::new(hold, core.slot, core.id))
+        Ok(RemoteWaker::new(hold, core.slot.get() as usize, core.id))
     }
 
     /// The way in for other threads; `None` once the thread exits.

@@ -7,12 +7,12 @@ use super::clock::Moment;
 use super::remote::Message;
 use super::{Action, Hub};
 use crate::error::{LoopExit, WaitError};
-use crate::greenlet::{Core, End, Idle, State, WaitsFor};
+use crate::greenlet::{Core, Idle, State, WaitsFor};
 use crate::switch::Fiber;
 use crate::unwind;
 
 /// Between two looks at the descriptors, at most this many greenlets run…
-const RUNS_PER_POLL: u32 = 128;
+pub(super) const RUNS_PER_POLL: u32 = 128;
 /// …or this much time passes, which is looked at after every so many.
 const TIME_PER_POLL: Duration = Duration::from_micros(100);
 const RUNS_PER_CLOCK: u32 = 16;
@@ -72,12 +72,14 @@ impl Hub {
         self.calls.set(0);
         self.untidy.set(true);
         core.idle.set(Idle::No);
-        ctxlocal::swap(&mut core.locals.borrow_mut());
+        let mut locals = core.locals.take();
+        ctxlocal::swap(&mut locals);
         let done = match core.fiber.get() {
             Some(fiber) => self.current.during(Some(&core), || fiber.resume()),
             None => unreachable!("started above"),
         };
-        ctxlocal::swap(&mut core.locals.borrow_mut());
+        ctxlocal::swap(&mut locals);
+        core.locals.set(locals);
         if done {
             self.bury(&core);
         }
@@ -90,7 +92,6 @@ impl Hub {
 
     /// Gives a greenlet its stack; false, and the greenlet has ended, when there is none to be had.
     fn start_fiber(&self, core: &Rc<Core>) -> bool {
-        core.start_timer.set(None);
         core.waits_for.set(WaitsFor::Nothing);
         let stack = match &mut *self.stacks.borrow_mut() {
             Some(stacks) => stacks.take(core.stack_size),
@@ -98,18 +99,18 @@ impl Hub {
         };
         match stack {
             Ok(stack) => {
-                if let Some(entry) = core.entry.take() {
-                    core.fiber.get_or_init(|| Fiber::new(stack, entry));
+                if let Some(job) = core.job.take() {
+                    core.fiber.get_or_init(|| Fiber::new(stack, move || job.run()));
                 }
                 true
             }
             Err(error) => {
                 log::error!("greenlet '{}' cannot start: {error}", core.name());
-                let entry = self.cancel_start(core);
+                let job = self.cancel_start(core);
                 // A user's values are dropped on the hub's stack only here, where there is no other; blocking
                 // calls in their destructors fail.
-                unwind::report(unwind::catch(|| drop(entry)));
-                core.finish(self, End::NoStack(error));
+                unwind::report(unwind::catch(|| job.iter().for_each(|job| job.cancel())));
+                core.finish_without_stack(self, error);
                 false
             }
         }
@@ -133,6 +134,9 @@ impl Hub {
         }
         self.runs.set(0);
         self.runs_at_clock.set(0);
+        if let Some(run) = self.sim.get() {
+            return self.between_turns_in_run(run, busy);
+        }
         let mut timeout = Some(Duration::ZERO);
         if !busy {
             let next = self.timers.borrow().next_at();
@@ -153,6 +157,7 @@ impl Hub {
         self.deliver_messages();
         let now = self.clock.now();
         self.polled_at.set(now);
+        self.tick.set(now.millis() as u32);
         self.fire_timers(now);
         self.ready.borrow_mut().begin_turn();
         Ok(())
@@ -171,7 +176,7 @@ impl Hub {
     }
 
     /// Waits for descriptors, and notes who is ready.
-    fn poll(&self, mut timeout: Option<Duration>) {
+    pub(super) fn poll(&self, mut timeout: Option<Duration>) {
         let mut poll = self.poll.borrow_mut();
         let Some(poll) = &mut *poll else { return };
         if timeout == Some(Duration::ZERO) && self.io.borrow().len() == 0 {
@@ -200,7 +205,7 @@ impl Hub {
         }
     }
 
-    fn deliver_messages(&self) {
+    pub(super) fn deliver_messages(&self) {
         loop {
             let message = self.messages.borrow().as_ref().and_then(|messages| messages.try_recv().ok());
             let Some(message) = message else { return };
@@ -225,7 +230,7 @@ impl Hub {
         self.greenlets.borrow().get(slot).filter(|core| core.id == id).cloned()
     }
 
-    fn fire_timers(&self, now: Moment) {
+    pub(super) fn fire_timers(&self, now: Moment) {
         loop {
             // Taken out first: the queue and the greenlet's cells are touched with no borrow held.
             let due = self.timers.borrow_mut().pop_due(now);
@@ -237,7 +242,7 @@ impl Hub {
                     self.unpark(&core);
                 }
                 Some(Action::Start(core)) => {
-                    core.start_timer.set(None);
+                    core.take_start_timer();
                     self.ready.borrow_mut().push(core);
                 }
                 Some(Action::Readable(registration)) => self.readable_due(registration, now),
@@ -247,12 +252,12 @@ impl Hub {
 
     /// No descriptor is waited for, and nobody outside holds a way in. (Timers and the ready queue are the
     /// caller's to ask.)
-    fn nobody_can_wake(&self) -> bool {
+    pub(super) fn nobody_can_wake(&self) -> bool {
         let held = self.remote.borrow().as_ref().is_some_and(|remote| remote.is_held());
         self.io.borrow().waiting() == 0 && !held && !self.has_messages()
     }
 
-    fn loop_exit(&self) -> LoopExit {
+    pub(super) fn loop_exit(&self) -> LoopExit {
         let mut lines = Vec::new();
         for core in std::iter::once(&self.main).chain(self.greenlets.borrow().iter().map(|(_, core)| core)) {
             lines.push(core.describe());

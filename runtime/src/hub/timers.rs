@@ -87,6 +87,11 @@ impl<A> Timers<A> {
         (self.next_at()? <= now).then(|| self.take(0))
     }
 
+    /// All that are pending, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Moment, &A)> {
+        self.heap.iter().map(|node| (node.at, &self.entries[node.slot as usize].action))
+    }
+
     /// How many timers are pending.
     pub(crate) fn len(&self) -> usize {
         self.heap.len()

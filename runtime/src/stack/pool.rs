@@ -88,6 +88,13 @@ impl StackPool {
         self.classes.iter_mut().fold(0, |done, class| done + class.trim(keep_hot, at_most - done))
     }
 
+    /// How many stacks have been taken and not put back.
+    pub(crate) fn in_use(&self) -> usize {
+        let of_class =
+            |class: &Class| class.slabs.iter().map(Slab::cut_slots).sum::<usize>() - class.free.len();
+        self.classes.iter().map(of_class).sum()
+    }
+
     /// A stack no one has used yet.
     #[cold]
     fn take_new(&mut self, size: usize) -> io::Result<Stack> {
