@@ -23,6 +23,7 @@ mod resolver;
 mod scope;
 mod shared;
 mod stacks;
+mod sync_random;
 mod tcp;
 mod testing;
 mod timeouts;
