@@ -316,7 +316,13 @@ impl<T> Queue<T> {
     /// Takes a value from one who waits with it. Once closed, all are on their way out with theirs.
     fn take_offer(&self) -> Option<T> {
         match &self.space {
-            Space::Rendezvous(offers) if !self.closed.get() => offers.take(),
+            Space::Rendezvous(offers) if !self.closed.get() => {
+                let value = offers.take()?;
+                // behind those that somebody is still to come for: that one takes this, so that values come in order
+                let mut items = self.items.borrow_mut();
+                items.push_back(value);
+                items.pop_front()
+            }
             _ => None,
         }
     }

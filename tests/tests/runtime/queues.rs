@@ -90,6 +90,21 @@ fn in_a_rendezvous_a_value_for_one_that_is_killed_stays_for_the_next() {
 }
 
 #[test]
+fn in_a_rendezvous_values_come_out_in_the_order_in_which_they_were_put() {
+    in_time(|| {
+        let queue = Rc::new(Queue::rendezvous());
+        let getter = spawn_with(&queue, Queue::get);
+        yield_now();
+        let putter = spawn_with(&queue, |queue| queue.put('b'));
+        let taker = spawn_with(&queue, Queue::try_get);
+        queue.put('a').unwrap();
+        // they run before the getter, which is still to come for its value
+        assert_eq!((taker.join().unwrap(), getter.join().unwrap()), (Ok('a'), Ok('b')));
+        assert_eq!(putter.join().unwrap(), Ok(()));
+    });
+}
+
+#[test]
 fn closing_a_rendezvous_sends_all_away_with_their_values() {
     in_time(|| {
         let queue = Rc::new(Queue::rendezvous());

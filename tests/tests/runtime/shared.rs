@@ -182,7 +182,7 @@ fn an_error_set_by_a_thread_reaches_who_waits() {
 #[test]
 fn threads_and_greenlets_of_several_hubs_pass_every_value_once() {
     const EACH: usize = 2000;
-    for capacity in [1, 7, usize::MAX] {
+    for capacity in [0, 1, 7, usize::MAX] {
         in_time(move || {
             let (sender, receiver) = channel::bounded(capacity);
             let plain = [0, 1].map(|n| {
@@ -294,6 +294,40 @@ fn space_called_for_one_that_is_killed_goes_to_the_next() {
         assert_eq!(receiver.recv(), Ok('c'));
         assert_eq!(waiters[1].join().unwrap(), Ok(()));
         assert_eq!((waiting(&receiver), receiver.len()), (0, 0));
+    });
+}
+
+#[test]
+fn without_capacity_a_send_waits_until_the_value_is_taken() {
+    in_time(|| {
+        let (sender, receiver) = channel::bounded(0);
+        assert_eq!(sender.try_send(1), Err(SendError::Full(1)));
+        assert_eq!(sender.send_timeout(2, SHORT), Err(SendError::Wait(2, WaitError::TimedOut)));
+        let senders = [3, 4, 5].map(|n| {
+            let sender = sender.clone();
+            spawn(move || sender.send(n))
+        });
+        yield_now();
+        assert_eq!((waiting(&sender), receiver.len()), (3, 0));
+        senders[1].kill().unwrap();
+        assert_eq!((receiver.recv(), senders[2].is_dead()), (Ok(3), false));
+        assert_eq!(receiver.try_recv(), Ok(5), "the killed one has taken its value along");
+        assert_eq!((senders[0].join().unwrap(), senders[2].join().unwrap()), (Ok(()), Ok(())));
+        let plain = thread::spawn({
+            let receiver = receiver.clone();
+            move || receiver.recv()
+        });
+        eventually(PATIENCE, || waiting(&sender) == 1);
+        assert_eq!(sender.try_send(6), Ok(()));
+        assert_eq!(plain.join().unwrap(), Ok(6));
+        let refused = thread::spawn({
+            let sender = sender.clone();
+            move || sender.send(7)
+        });
+        eventually(PATIENCE, || waiting(&sender) == 1);
+        drop(receiver);
+        assert_eq!(refused.join().unwrap(), Err(SendError::Disconnected(7)));
+        assert_eq!(waiting(&sender), 0);
     });
 }
 

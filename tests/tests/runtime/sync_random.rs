@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use greenlet::sync::shared::channel;
+use greenlet::sync::shared::channel::{self, SendError};
 use greenlet::sync::{Condvar, JoinableQueue, Mutex, PriorityQueue, PutError, Queue, RLock, RwLock};
 use greenlet::testing::{self, Sim};
 use greenlet::{Greenlet, JoinError, WaitError, sleep, spawn, timeout, yield_now};
@@ -263,7 +263,7 @@ fn queues_lose_and_double_no_value() {
 #[test]
 fn a_shared_channel_loses_and_doubles_no_value() {
     each_seed(|| {
-        let (sender, receiver) = channel::bounded(1 + below(3) as usize);
+        let (sender, receiver) = channel::bounded(below(4) as usize);
         let (out, confirmed) = <(Rc<RefCell<BTreeSet<u64>>>, Rc<RefCell<BTreeSet<u64>>>)>::default();
         let next = Cell::new(0);
         let (tx, rx, seen, put) = (sender.clone(), receiver.clone(), Rc::clone(&out), Rc::clone(&confirmed));
@@ -271,8 +271,9 @@ fn a_shared_channel_loses_and_doubles_no_value() {
             if below(2) == 0 {
                 next.set(next.get() + 1);
                 let number = next.get();
-                if tx.send_timeout(number, some_time()).is_ok() {
-                    put.borrow_mut().insert(number);
+                match tx.send_timeout(number, some_time()) {
+                    Ok(()) => assert!(put.borrow_mut().insert(number)),
+                    Err(error) => assert_eq!(error, SendError::Wait(number, WaitError::TimedOut)),
                 }
             } else if let Ok(number) = rx.recv_timeout(some_time()) {
                 assert!(seen.borrow_mut().insert(number));

@@ -14,7 +14,8 @@
 //! # feeder.join().unwrap().unwrap();
 //! ```
 
-use std::collections::VecDeque;
+use std::cell::Cell;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -29,12 +30,9 @@ pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
     halves(usize::MAX)
 }
 
-/// A channel that holds at most `capacity` values.
-///
-/// # Panics
-/// If `capacity` is 0: nothing could ever be sent.
+/// A channel that holds at most `capacity` values. With 0 it holds none: [`send`](Sender::send) waits until somebody
+/// takes the value. If that one is killed before it runs, the value stays for the next.
 pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
-    assert!(capacity > 0, "a channel between threads needs a capacity of 1 at least");
     halves(capacity)
 }
 
@@ -42,6 +40,7 @@ fn halves<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let shared = Arc::new(Mutex::new(State {
         items: VecDeque::new(),
         capacity,
+        offers: BTreeMap::new(),
         due: 0,
         promised: 0,
         receiving: Line::new(),
@@ -55,6 +54,8 @@ fn halves<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 struct State<T> {
     items: VecDeque<T>,
     capacity: usize,
+    /// Where there is no capacity: the values of those who wait to send, by their numbers in the line.
+    offers: BTreeMap<u64, T>,
     /// How many receivers have been called and have not come for their item yet.
     due: usize,
     /// How many senders have been called and have not put their item yet.
@@ -71,14 +72,29 @@ impl<T> State<T> {
         self.items.len() > self.due
     }
 
-    /// Whether there is space that nobody has been called for.
+    /// Whether there is space that nobody has been called for; without capacity, somebody who waits for an item.
     fn has_space(&self) -> bool {
-        self.items.len() + self.promised < self.capacity
+        match self.capacity {
+            0 => self.receiving.len() > 0,
+            capacity => self.items.len() + self.promised < capacity,
+        }
     }
 
     fn put(&mut self, item: T) {
         self.items.push_back(item);
         self.call_receiver();
+    }
+
+    /// Takes an item that nobody has been called for.
+    fn take_free(&mut self) -> Option<T> {
+        if self.has_item() {
+            return self.take();
+        }
+        let (ticket, value) = self.offers.pop_first()?;
+        self.sending.call(ticket);
+        // behind those that somebody is still to come for: that one takes this, so that values come out in order
+        self.items.push_back(value);
+        self.items.pop_front()
     }
 
     fn take(&mut self) -> Option<T> {
@@ -94,7 +110,7 @@ impl<T> State<T> {
     }
 
     fn call_sender(&mut self) {
-        if self.has_space() && self.sending.call_next() {
+        if self.capacity > 0 && self.has_space() && self.sending.call_next() {
             self.promised += 1;
         }
     }
@@ -165,31 +181,66 @@ impl<T> Sender<T> {
             why: WaitsFor::QueueSpace,
             line: |state: &mut State<T>| &mut state.sending,
             pass_on: |state| {
-                state.promised -= 1;
-                state.call_sender();
+                // without capacity it was called because its value is taken
+                if state.capacity > 0 {
+                    state.promised -= 1;
+                    state.call_sender();
+                }
             },
         };
-        // taken by whichever of the two runs
-        let value = std::cell::Cell::new(Some(value));
+        // taken by whichever of the closures runs
+        let value = Cell::new(Some(value));
         let put = |state: &mut State<T>| {
             if state.receivers > 0 {
                 value.take().into_iter().for_each(|value| state.put(value));
             }
         };
+        let offer = Offer { channel: &self.0, ticket: Cell::new(None) };
         let waited = wait.wait(
             &self.0,
             timeout,
-            |state| (state.receivers == 0 || state.has_space()).then(|| put(state)),
             |state| {
-                state.promised -= 1;
-                put(state);
+                if state.receivers == 0 || state.has_space() {
+                    return Some(put(state));
+                }
+                if state.capacity == 0 {
+                    let ticket = state.sending.next_ticket();
+                    offer.ticket.set(Some(ticket));
+                    value.take().into_iter().for_each(|value| drop(state.offers.insert(ticket, value)));
+                }
+                None
+            },
+            |state| {
+                if state.capacity > 0 {
+                    state.promised -= 1;
+                    put(state);
+                }
             },
         );
-        match (value.into_inner(), waited) {
+        match (value.into_inner().or_else(|| offer.withdraw()), waited) {
             (None, _) => Ok(()),
             (Some(value), Ok(())) => Err(SendError::Disconnected(value)),
             (Some(value), Err(error)) => Err(SendError::Wait(value, error)),
         }
+    }
+}
+
+/// A value that is offered for as long as its sender waits.
+struct Offer<'a, T> {
+    channel: &'a Mutex<State<T>>,
+    ticket: Cell<Option<u64>>,
+}
+
+impl<T> Offer<'_, T> {
+    /// The value, if one was offered and nobody has taken it.
+    fn withdraw(&self) -> Option<T> {
+        lock(self.channel).offers.remove(&self.ticket.take()?)
+    }
+}
+
+impl<T> Drop for Offer<'_, T> {
+    fn drop(&mut self) {
+        drop(self.withdraw());
     }
 }
 
@@ -251,8 +302,7 @@ impl<T> Receiver<T> {
     /// `Empty`, or `Disconnected` when there will never be one.
     pub fn try_recv(&self) -> Result<T, RecvError> {
         let mut state = lock(&self.0);
-        let item = if state.has_item() { state.take() } else { None };
-        item.ok_or(if state.senders == 0 { RecvError::Disconnected } else { RecvError::Empty })
+        state.take_free().ok_or(if state.senders == 0 { RecvError::Disconnected } else { RecvError::Empty })
     }
 
     /// Takes the values that are there, without waiting.
@@ -287,9 +337,9 @@ impl<T> Receiver<T> {
         let received = wait.wait(
             &self.0,
             timeout,
-            |state| match state.has_item() {
-                true => Some(state.take()),
-                false => (state.senders == 0).then_some(None),
+            |state| match state.take_free() {
+                None => (state.senders == 0).then_some(None),
+                item => Some(item),
             },
             |state| {
                 state.due -= 1;

@@ -42,6 +42,16 @@ impl Line {
         std::iter::from_fn(|| self.call_next().then_some(())).count()
     }
 
+    /// The number that the next to join draws.
+    pub(super) fn next_ticket(&self) -> u64 {
+        self.next
+    }
+
+    /// Calls the one who drew this number, if it still waits.
+    pub(super) fn call(&mut self, ticket: u64) {
+        self.waiting.remove(&ticket).map(Waker::wake);
+    }
+
     fn join(&mut self, waker: Waker) -> u64 {
         let ticket = self.next;
         self.next += 1;
@@ -64,7 +74,8 @@ pub(super) struct Wait<S> {
 }
 
 impl<S> Wait<S> {
-    /// Tries `at_once`; if that gives nothing, waits in the line until called, and returns what `called` gives.
+    /// Tries `at_once`; if that gives nothing, waits in the line until called, and returns what `called` gives. The
+    /// lock stays taken from `at_once` until the caller is in the line.
     pub(super) fn wait<R>(
         &self,
         state: &Mutex<S>,
