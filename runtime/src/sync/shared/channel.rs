@@ -201,7 +201,8 @@ impl<T> Sender<T> {
             timeout,
             |state| {
                 if state.receivers == 0 || state.has_space() {
-                    return Some(put(state));
+                    put(state);
+                    return Some(());
                 }
                 if state.capacity == 0 {
                     let ticket = state.sending.next_ticket();
