@@ -172,6 +172,30 @@ impl<'a> Waiting<'a> {
         self.called.get()
     }
 
+    /// Parks until somebody takes the greenlet that runs off the list, or the deadline has come.
+    ///
+    /// What it was called for is its own only with [`Turn::take`]. If it ends otherwise after it was called (killed
+    /// before it could run, say), `pass_on` is run and gives it to the next.
+    #[inline]
+    pub(crate) fn turn<F: Fn()>(
+        list: &'a RefCell<Waiters>,
+        why: WaitsFor,
+        deadline: Option<Moment>,
+        pass_on: F,
+    ) -> Result<Turn<'a, F>, WaitError> {
+        let hub = Hub::get();
+        let turn = Turn { waiting: Waiting::enter(list, hub)?, taken: Cell::new(false), pass_on };
+        loop {
+            let wake = hub.park(why, deadline)?;
+            if turn.waiting.was_called() {
+                return Ok(turn);
+            }
+            if wake == Wake::Deadline {
+                return Err(WaitError::TimedOut);
+            }
+        }
+    }
+
     /// Parks until `done` holds or the deadline has come.
     #[inline]
     pub(crate) fn until(
@@ -195,6 +219,31 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if !self.was_called() {
             let _gone = self.list.borrow_mut().remove(self.place);
+        }
+    }
+}
+
+/// What was waited for in a list, handed over by whoever called: see [`Waiting::turn`].
+#[must_use = "a turn that is not taken is passed on"]
+pub(crate) struct Turn<'a, F: Fn()> {
+    waiting: Waiting<'a>,
+    taken: Cell<bool>,
+    pass_on: F,
+}
+
+impl<F: Fn()> Turn<'_, F> {
+    /// Keeps what was handed over.
+    #[inline]
+    pub(crate) fn take(self) {
+        self.taken.set(true);
+    }
+}
+
+impl<F: Fn()> Drop for Turn<'_, F> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.taken.get() && self.waiting.was_called() {
+            (self.pass_on)();
         }
     }
 }
