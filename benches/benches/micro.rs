@@ -82,7 +82,7 @@ fn timers(c: &mut Criterion) {
                 greenlet::spawn(work).join().expect("it doesn't panic")
             });
         });
-        greenlet::kill_all(&sleepers).expect("sleepers can be killed");
+        greenlet::kill_all(&sleepers, None).expect("sleepers can be killed");
     }
     group.finish();
 }

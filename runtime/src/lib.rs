@@ -54,14 +54,14 @@ mod unwind;
 
 pub use error::{JoinError, LoopExit, Panic, WaitError};
 pub use greenlet::{
-    Builder, Greenlet, GreenletRef, Scope, ScopedGreenlet, current, join_all, kill_all, scope, spawn,
-    spawn_later,
+    Builder, Greenlet, GreenletRef, LinkId, Locals, Scope, ScopedGreenlet, current, get_all, join_all,
+    kill_all, scope, spawn, spawn_later,
 };
 pub use pool::{Pool, Slot};
 pub use remote::HubHandle;
 pub use threadpool::unblock;
 pub use timeout::{Elapsed, now, sleep, timeout, yield_now};
-pub use unwind::catch_panic;
+pub use unwind::{catch_panic, shield};
 
 /// What one thread's hub holds at the moment; see [`stats`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

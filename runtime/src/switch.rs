@@ -15,58 +15,72 @@ use corosensei::{Coroutine, CoroutineResult, Yielder};
 
 use crate::stack::{self, Bounds, Stack};
 
-// SAFETY: `Stack` owns its memory exclusively until it is put back or dropped (a drop leaks it), its base and
-// limit are page aligned or coloured in multiples of 16, and the pool installs a guard at the low end before it
-// hands a stack out; `MIN_SIZE` is above corosensei's minimum of 4096 usable bytes.
-unsafe impl corosensei::stack::Stack for Stack {
+/// The ground a coroutine stands on. The [`Stack`] itself is given up while its fiber lives, and comes back from
+/// [`Fiber::take_stack`].
+struct Ground {
+    base: NonZeroUsize,
+    limit: NonZeroUsize,
+}
+
+// SAFETY: made from a `Stack`, which owned its memory exclusively and was given up for this; its base and limit are
+// page aligned or coloured in multiples of 16, and the pool installs a guard at the low end before it hands a stack
+// out; `MIN_SIZE` is above corosensei's minimum of 4096 usable bytes.
+unsafe impl corosensei::stack::Stack for Ground {
     #[inline]
     fn base(&self) -> NonZeroUsize {
-        Stack::base(self)
+        self.base
     }
 
     #[inline]
     fn limit(&self) -> NonZeroUsize {
-        Stack::limit(self)
+        self.limit
     }
 }
 
 /// A closure on its own stack.
 pub(crate) struct Fiber {
-    coroutine: UnsafeCell<Option<Coroutine<(), (), (), Stack>>>,
-    yielder: Cell<*const Yielder<(), ()>>,
+    /// `None` once the stack was taken back.
+    coroutine: UnsafeCell<Option<Coroutine<Door, (), (), Ground>>>,
+    /// The way out of the coroutine, which it leaves here when it is entered for the first time.
+    yielder: Cell<*const Yielder<Door, ()>>,
     bounds: Bounds,
-    /// The stack pointer of the last [`suspend`](Self::suspend).
+    /// The stack pointer of the last [`suspend`](Self::suspend), or one of the marks below.
     left_at: Cell<usize>,
-    running: Cell<bool>,
     /// Tells valgrind, if the program runs under it, that this memory is a stack; else a few idle instructions.
     _valgrind: ValgrindStackRegistration,
 }
 
+/// The fiber has not been entered yet.
+const NOWHERE: usize = 0;
+/// The fiber runs.
+const RUNNING: usize = 1;
+
+/// What each resume hands in: where the yielder is to be put.
+struct Door(*const Cell<*const Yielder<Door, ()>>);
+
 impl Fiber {
     /// A fiber that will run `entry` on `stack` at the first [`resume`](Self::resume). `entry` must not unwind;
     /// one that does ends the process.
-    pub(crate) fn new(stack: Stack, entry: Box<dyn FnOnce()>) -> Box<Fiber> {
-        let bounds = stack.bounds();
-        let mut fiber = Box::new(Fiber {
-            coroutine: UnsafeCell::new(None),
+    #[inline]
+    pub(crate) fn new(stack: Stack, entry: impl FnOnce() + 'static) -> Fiber {
+        let ground = Ground { base: stack.base(), limit: stack.limit() };
+        let bounds = stack.into_bounds();
+        let coroutine = Coroutine::with_stack(ground, move |yielder: &Yielder<Door, ()>, door: Door| {
+            // SAFETY: this closure is entered by `resume(&self)`, which handed in the address of its own cell: the fiber
+            // is borrowed and alive now, and the cell is read and written by this thread only.
+            unsafe { (*door.0).set(ptr::from_ref(yielder)) };
+            entry();
+        });
+        Fiber {
+            coroutine: UnsafeCell::new(Some(coroutine)),
             yielder: Cell::new(ptr::null()),
             bounds,
-            left_at: Cell::new(0),
-            running: Cell::new(false),
+            left_at: Cell::new(NOWHERE),
             _valgrind: ValgrindStackRegistration::new(
                 bounds.guard().start as *mut u8,
                 bounds.pages().end - bounds.guard().start,
             ),
-        });
-        let slot: *const Cell<*const Yielder<(), ()>> = &raw const fiber.yielder;
-        *fiber.coroutine.get_mut() =
-            Some(Coroutine::with_stack(stack, move |yielder: &Yielder<(), ()>, ()| {
-                // SAFETY: this closure runs only inside `resume(&self)`, so the boxed fiber, whose address is
-                // stable, is alive; `yielder` is a `Cell`, read and written by this thread only.
-                unsafe { (*slot).set(ptr::from_ref(yielder)) };
-                entry();
-            }));
-        fiber
+        }
     }
 
     /// Runs the fiber until it suspends or ends; true when it has ended.
@@ -75,17 +89,19 @@ impl Fiber {
     /// If the fiber already runs (a switch from inside itself) or has ended.
     #[inline]
     pub(crate) fn resume(&self) -> bool {
-        assert!(!self.running.replace(true), "a green thread was resumed from inside itself");
-        // SAFETY: `running` was false, so no other `resume` is active on this fiber and nobody else borrows the
-        // coroutine: `new` has exclusive access, `take_stack` checks `running` too, `suspend` does not touch it. `Fiber` is
+        assert!(self.left_at.replace(RUNNING) != RUNNING, "a green thread was resumed from inside itself");
+        // SAFETY: it did not run, so no other `resume` is active on this fiber and nobody else borrows the
+        // coroutine: `new` has exclusive access, `take_stack` checks that too, `suspend` does not touch it. `Fiber` is
         // `!Sync`, so no other thread is involved.
         let coroutine = unsafe { &mut *self.coroutine.get() };
-        let done = match coroutine.as_mut().expect("present until take_stack").resume(()) {
+        match coroutine.as_mut().expect("present until take_stack").resume(Door(&raw const self.yielder)) {
+            // `suspend` has noted where it stands
             CoroutineResult::Yield(()) => false,
-            CoroutineResult::Return(()) => true,
-        };
-        self.running.set(false);
-        done
+            CoroutineResult::Return(()) => {
+                self.left_at.set(NOWHERE);
+                true
+            }
+        }
     }
 
     /// Where its stack lies.
@@ -100,37 +116,39 @@ impl Fiber {
     #[inline(always)]
     pub(crate) fn suspend(&self) {
         let here = stack::here();
-        self.left_at.set(here);
         assert!(
-            self.running.get() && self.bounds.contains(here),
+            self.left_at.replace(here) == RUNNING && self.bounds.contains(here),
             "a blocking call was made on a stack that is not the green thread's own"
         );
         // SAFETY: the fiber runs and the caller is on its stack (checked above), so `entry` has been called,
         // which set `yielder` first; the yielder lives at the bottom of that very stack until `entry` returns.
-        unsafe { (*self.yielder.get()).suspend(()) }
+        unsafe { (*self.yielder.get()).suspend(()) };
     }
 
     /// Gives back the memory of the stack below where the fiber stands. Does nothing while it runs and before it has
     /// run.
     pub(crate) fn trim(&self) {
-        if self.running.get() || self.left_at.get() == 0 {
+        if matches!(self.left_at.get(), NOWHERE | RUNNING) {
             return;
         }
         // SAFETY: the fiber does not run, so it stands where it was last left, in `suspend`, whose frame's lower
         // end `here` was taken for; what the switch pushed below that are a few registers, within the page that
-        // is spared. (An ended fiber has nothing alive at all.)
+        // is spared.
         // A failure leaves the memory where it is, which is all one can do about it.
         let _ = unsafe { self.bounds.discard_below(self.left_at.get()) };
     }
 
     /// The stack of a fiber that has ended; `None` if it has not, and the second time.
     pub(crate) fn take_stack(&self) -> Option<Stack> {
-        if self.running.get() {
+        if self.left_at.get() == RUNNING {
             return None;
         }
         // SAFETY: the fiber does not run, so no `resume` holds the coroutine, and nobody else refers to it.
         let coroutine = unsafe { &mut *self.coroutine.get() };
-        coroutine.take_if(|coroutine| coroutine.done()).map(Coroutine::into_stack)
+        coroutine.take_if(|coroutine| coroutine.done())?;
+        // SAFETY: these bounds came from the stack that `new` was given; the coroutine on it has ended and is gone, so
+        // that this, which happens once, is the only claim to it.
+        Some(unsafe { Stack::from_bounds(self.bounds) })
     }
 }
 

@@ -62,6 +62,35 @@ pub fn catch_panic<T>(f: impl FnOnce() -> T) -> Result<T, Panic> {
     }
 }
 
+/// Runs `f` and defers what would unwind it: a kill and the end of a [`timeout`](crate::timeout()) are raised when `f` has
+/// returned, in here. Nests. For the few steps that must not be left half done, such as giving a connection back; they
+/// should not wait for long, since who kills waits for them.
+///
+/// ```
+/// use std::time::Duration;
+/// use greenlet::{shield, sleep, timeout};
+///
+/// let mut done = false;
+/// let elapsed = timeout(Duration::from_millis(1), || {
+///     shield(|| {
+///         sleep(Duration::from_millis(5));
+///         done = true;
+///     });
+///     unreachable!("the end of the time is raised at the end of the shield");
+/// });
+/// assert!(done && elapsed.is_err());
+/// ```
+pub fn shield<T>(f: impl FnOnce() -> T) -> T {
+    let core = Hub::get().current_or_main();
+    let shield = core.shield();
+    let value = f();
+    drop(shield);
+    if !std::thread::panicking() {
+        core.raise_interrupts();
+    }
+    value
+}
+
 impl Panic {
     /// Goes on panicking, without calling the panic hook again. Who catches it next still learns where it began.
     pub fn resume(self) -> ! {

@@ -57,8 +57,14 @@ fn program() {
         next += 1;
     }
     world.pool.join(None).expect("what is in the pool comes to an end");
-    // Whoever else there is has a limit.
-    sleep(Duration::from_secs(3600));
+    // Whoever else there is has a limit. Right after the last of them nothing is left: a timer, for instance, that
+    // nobody waits for would fire soon and be gone.
+    for _ in 0..1000 {
+        if greenlet::stats().greenlets == 0 {
+            break;
+        }
+        sleep(Duration::from_millis(1));
+    }
     world.check_rest();
 }
 

@@ -60,7 +60,7 @@ fn million(count: usize) -> io::Result<()> {
     let after = Footprint::now()?;
 
     let start = Instant::now();
-    greenlet::kill_all(&greenlets)?;
+    greenlet::kill_all(&greenlets, None)?;
     let ended = start.elapsed();
 
     let each = |bytes: u64| bytes / count.max(1) as u64;

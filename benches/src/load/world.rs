@@ -61,7 +61,7 @@ impl World for Green {
         // an error would say that some are left, as the count does
         let _ = greenlet::join_all(&clients, timeout);
         let unfinished = clients.iter().filter(|client| !client.is_dead()).count();
-        let _ = greenlet::kill_all(&clients);
+        let _ = greenlet::kill_all(&clients, None);
         unfinished
     }
 }

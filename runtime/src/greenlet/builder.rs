@@ -1,16 +1,13 @@
 //! Spawning.
 
-use std::cell::RefCell;
 use std::io;
 use std::panic::Location;
-use std::rc::Rc;
 use std::time::Duration;
 
-use super::core::End;
-use super::handle::{Greenlet, Outcome};
+use super::handle::Greenlet;
+use super::job::job;
 use crate::hub::Hub;
 use crate::stack;
-use crate::unwind::{self, Caught, Interrupt};
 
 /// Spawns a greenlet that runs `f` on this thread (`gevent.spawn`). It starts in the hub's next turn, that is when
 /// the caller next blocks, and not before.
@@ -31,7 +28,7 @@ where
     F: FnOnce() -> T + 'static,
     T: 'static,
 {
-    spawn_at(Location::caller(), None, stack::DEFAULT_SIZE, None, f)
+    spawn_at(Location::caller(), None, f)
 }
 
 /// Spawns a greenlet that starts after a while (`gevent.spawn_later`). Killed before, it never starts.
@@ -44,7 +41,7 @@ where
     F: FnOnce() -> T + 'static,
     T: 'static,
 {
-    spawn_at(Location::caller(), None, stack::DEFAULT_SIZE, Some(after), f)
+    spawn_at(Location::caller(), Some(after), f)
 }
 
 /// Spawns a greenlet with a name, a stack size or a delay of its own.
@@ -63,6 +60,22 @@ pub struct Builder {
     name: Option<String>,
     stack_size: Option<usize>,
     after: Option<Duration>,
+    locals: Locals,
+}
+
+/// What a new greenlet begins with of its parent's [`ctxlocal`] values: see [`Builder::locals`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Locals {
+    /// Nothing: each value is initialised afresh (gevent's greenlet-locals).
+    #[default]
+    Fresh,
+    /// The parent's values themselves, and each sees what the other does to them. They are dropped when the last who
+    /// shares them ends.
+    Shared,
+    /// Clones of those of the parent's values that were declared `copied`, as they are when it is spawned (Python's
+    /// `contextvars`).
+    Copied,
 }
 
 impl Builder {
@@ -95,14 +108,65 @@ impl Builder {
         self
     }
 
+    /// Which of the [`ctxlocal`] values of the greenlet that spawns it the new one begins with. Default
+    /// [`Locals::Fresh`].
+    ///
+    /// ```
+    /// use std::cell::RefCell;
+    /// use greenlet::{Builder, Locals};
+    ///
+    /// ctxlocal::ctxlocal! {
+    ///     copied static USER: RefCell<String> = RefCell::new("nobody".to_owned());
+    /// }
+    ///
+    /// fn log(line: &str) -> String {
+    ///     USER.with_borrow(|user| format!("[{user}] {line}"))
+    /// }
+    ///
+    /// USER.set("ann".to_owned());
+    /// let in_the_background = Builder::new().locals(Locals::Copied).spawn(|| log("mail sent"))?;
+    /// USER.set("bob".to_owned());
+    /// assert_eq!(in_the_background.join().unwrap(), "[ann] mail sent");
+    /// assert_eq!(greenlet::spawn(|| log("swept")).join().unwrap(), "[nobody] swept");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn locals(mut self, locals: Locals) -> Builder {
+        self.locals = locals;
+        self
+    }
+
     /// Spawns the greenlet.
     ///
     /// # Errors
     /// `InvalidInput` when the stack size cannot be had on this machine; the kernel's error when this is the
     /// thread's first use of the runtime and there is no poller to be had. That memory for a stack is short shows
     /// only when the greenlet starts: [`JoinError::NoStack`](crate::JoinError::NoStack).
+    ///
+    /// # Panics
+    /// With [`Locals::Copied`], if a value's `clone` does: a `RefCell` that is mutably borrowed at that moment.
     #[track_caller]
     pub fn spawn<F, T>(self, f: F) -> io::Result<Greenlet<T>>
+    where
+        F: FnOnce() -> T + 'static,
+        T: 'static,
+    {
+        let after = self.after;
+        let greenlet = self.build(f)?;
+        Hub::get().start_greenlet(&greenlet.0, after);
+        Ok(greenlet)
+    }
+
+    /// Makes the greenlet and leaves it to [`start`](crate::GreenletRef::start) or
+    /// [`start_later`](crate::GreenletRef::start_later) to start it (`gevent.Greenlet(f)`). A delay that the builder was
+    /// given is not looked at. Dropped before, it never runs, and its closure goes with the last handle.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn).
+    ///
+    /// # Panics
+    /// As [`spawn`](Self::spawn).
+    #[track_caller]
+    pub fn build<F, T>(self, f: F) -> io::Result<Greenlet<T>>
     where
         F: FnOnce() -> T + 'static,
         T: 'static,
@@ -114,60 +178,43 @@ impl Builder {
                 format!("a stack of {size} bytes is not to be had: the most is {} bytes", stack::MAX_SIZE),
             ));
         }
-        Hub::try_get()?;
-        Ok(spawn_at(Location::caller(), self.name.map(String::into_boxed_str), size, self.after, f))
+        let hub = Hub::try_get()?;
+        let locals = match self.locals {
+            Locals::Fresh => ctxlocal::Map::new(),
+            Locals::Shared => ctxlocal::Map::shared(),
+            Locals::Copied => ctxlocal::Map::copied(),
+        };
+        let greenlet = make(hub, Location::caller(), self.name.map(String::into_boxed_str), size, f);
+        greenlet.0.locals.set(locals);
+        Ok(greenlet)
     }
 }
 
-pub(super) fn spawn_at<F, T>(
+/// Makes a greenlet and starts it, now or `after` a while.
+#[inline]
+pub(super) fn spawn_at<F, T>(place: &'static Location<'static>, after: Option<Duration>, f: F) -> Greenlet<T>
+where
+    F: FnOnce() -> T + 'static,
+    T: 'static,
+{
+    let hub = Hub::get();
+    let greenlet = make(hub, place, None, stack::DEFAULT_SIZE, f);
+    hub.start_greenlet(&greenlet.0, after);
+    greenlet
+}
+
+#[inline]
+fn make<F, T>(
+    hub: &Hub,
     place: &'static Location<'static>,
     name: Option<Box<str>>,
     stack_size: usize,
-    after: Option<Duration>,
     f: F,
 ) -> Greenlet<T>
 where
     F: FnOnce() -> T + 'static,
     T: 'static,
 {
-    let outcome = Rc::new(RefCell::new(Outcome::Pending));
-    let entry = {
-        let outcome = outcome.clone();
-        Box::new(move || run_to_end(f, outcome))
-    };
-    let core = Hub::get().adopt(name, stack_size, place, after, entry);
-    Greenlet::new(core, outcome)
-}
-
-/// The whole life of a greenlet, from its first instruction to its last.
-fn run_to_end<F, T>(f: F, outcome: Rc<RefCell<Outcome<T>>>)
-where
-    F: FnOnce() -> T,
-{
-    let hub = Hub::get();
-    let end = match unwind::catch(f) {
-        Caught::Returned(value) => {
-            if Rc::strong_count(&outcome) > 1 {
-                outcome.replace(Outcome::Value(value));
-            } else {
-                // Nobody can ask for it: it goes here, in the greenlet.
-                unwind::report(unwind::catch(|| drop(value)));
-            }
-            End::Returned
-        }
-        Caught::Panicked(panic) => {
-            log::error!("{panic}");
-            outcome.replace(Outcome::Panicked(Box::new(panic)));
-            End::Panicked
-        }
-        Caught::Interrupted(Interrupt::Kill) => End::Killed,
-        Caught::Interrupted(Interrupt::Timeout(_)) => {
-            unreachable!("a timeout's scope is inside the greenlet it was made in")
-        }
-    };
-    let core = hub.current_or_main();
-    let _shield = core.shield();
-    unwind::report(unwind::catch(ctxlocal::clear));
-    drop(outcome);
-    core.finish(hub, end);
+    let job = job(f);
+    Greenlet::of(hub.make(name, stack_size, place, job.clone()), job)
 }

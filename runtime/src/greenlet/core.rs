@@ -5,8 +5,11 @@ use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
 use std::panic::Location;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
+use super::handle::GreenletRef;
+use super::job::Job;
+use super::links::{self, Links};
 use crate::hub::{Hub, TimerKey};
 use crate::switch::Fiber;
 use crate::sync::Waiters;
@@ -15,7 +18,9 @@ use crate::unwind::{self, Interrupt};
 /// Where a greenlet stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// Spawned; has not run yet.
+    /// Made, and not told to start.
+    Unstarted,
+    /// Told to start, now or later; has not run yet.
     New,
     /// In the ready queue.
     Ready,
@@ -105,88 +110,109 @@ pub(crate) enum Idle {
 /// One greenlet.
 pub(crate) struct Core {
     pub(crate) id: u64,
-    /// Its place in the hub's table.
-    pub(crate) slot: usize,
-    name: OnceCell<Box<str>>,
-    spawned: Option<&'static Location<'static>>,
-    pub(crate) stack_size: usize,
+    /// Its place in the hub's table, from its start on.
+    pub(crate) slot: Cell<u32>,
+    /// The hub's tick when it was parked last.
+    pub(crate) parked_at: Cell<u32>,
+    /// While above zero, nothing is raised.
+    shield: Cell<u32>,
     pub(crate) state: Cell<State>,
-    pub(crate) waits_for: Cell<WaitsFor>,
-    /// The closure, until it starts.
-    pub(crate) entry: Cell<Option<Box<dyn FnOnce()>>>,
-    pub(crate) start_timer: Cell<Option<TimerKey>>,
-    /// Made when it starts.
-    pub(crate) fiber: OnceCell<Box<Fiber>>,
     pub(crate) idle: Cell<Idle>,
-    /// Its values while it does not run; while it does, those of the hub's thread.
-    pub(crate) locals: RefCell<ctxlocal::Map>,
-    /// Who waits for its end. Few greenlets are waited for, so it is made at need.
-    joiners: OnceCell<Box<RefCell<Waiters>>>,
-    end: RefCell<Option<End>>,
     /// Whether there is a kill or a timeout to see to: the one thing looked at when nothing is.
     due: Cell<bool>,
     kill: Cell<Kill>,
+    pub(crate) waits_for: Cell<WaitsFor>,
+    spawned: Option<&'static Location<'static>>,
+    /// Who spawned it.
+    parent: Weak<Core>,
+    pub(crate) stack_size: usize,
+    /// What it is to do, until it starts.
+    pub(crate) job: Cell<Option<Rc<dyn Job>>>,
+    /// Made when it starts.
+    pub(crate) fiber: OnceCell<Fiber>,
+    /// Its values while it does not run; while it does, those of the hub's thread.
+    pub(crate) locals: Cell<ctxlocal::Map>,
+    /// Who waits for its end.
+    pub(super) joiners: RefCell<Waiters>,
+    end: RefCell<Option<End>>,
+    rare: OnceCell<Box<Rare>>,
+}
+
+/// What few greenlets have.
+#[derive(Default)]
+struct Rare {
+    name: OnceCell<Box<str>>,
+    start_timer: Cell<Option<TimerKey>>,
     /// Tokens of timeout scopes that are over and not raised yet, in the order in which they ended.
-    expired: OnceCell<Box<RefCell<Vec<u64>>>>,
-    /// While above zero, nothing is raised.
-    shield: Cell<u32>,
+    expired: RefCell<Vec<u64>>,
+    links: RefCell<Links>,
 }
 
 impl Core {
+    #[inline]
     pub(crate) fn new(
         id: u64,
-        slot: usize,
         name: Option<Box<str>>,
         stack_size: usize,
         spawned: &'static Location<'static>,
-        entry: Box<dyn FnOnce()>,
+        parent: Weak<Core>,
+        job: Rc<dyn Job>,
     ) -> Core {
-        let core = Core::blank(id, slot, State::New, stack_size);
-        core.entry.set(Some(entry));
+        let core = Core {
+            spawned: Some(spawned),
+            parent,
+            job: Cell::new(Some(job)),
+            ..Core::blank(id, State::Unstarted, stack_size)
+        };
         if let Some(name) = name {
-            let _ = core.name.set(name);
+            let _ = core.rare().name.set(name);
         }
-        Core { spawned: Some(spawned), ..core }
+        core
     }
 
     /// The greenlet that a thread's own program is.
     pub(crate) fn main(thread: Option<String>) -> Core {
-        let core = Core::blank(0, usize::MAX, State::Running, 0);
-        let _ = core.name.set(thread.unwrap_or_else(|| "main".to_owned()).into());
+        let core = Core::blank(0, State::Running, 0);
+        let _ = core.rare().name.set(thread.unwrap_or_else(|| "main".to_owned()).into());
         core
     }
 
-    fn blank(id: u64, slot: usize, state: State, stack_size: usize) -> Core {
+    #[inline(always)]
+    fn blank(id: u64, state: State, stack_size: usize) -> Core {
         Core {
             id,
-            slot,
-            name: OnceCell::new(),
-            spawned: None,
-            stack_size,
+            slot: Cell::new(u32::MAX),
+            parked_at: Cell::new(0),
+            shield: Cell::new(0),
             state: Cell::new(state),
-            waits_for: Cell::new(WaitsFor::Nothing),
-            entry: Cell::new(None),
-            start_timer: Cell::new(None),
-            fiber: OnceCell::new(),
             idle: Cell::new(Idle::No),
-            locals: RefCell::new(ctxlocal::Map::new()),
-            joiners: OnceCell::new(),
-            end: RefCell::new(None),
             due: Cell::new(false),
             kill: Cell::new(Kill::No),
-            expired: OnceCell::new(),
-            shield: Cell::new(0),
+            waits_for: Cell::new(WaitsFor::Nothing),
+            spawned: None,
+            parent: Weak::new(),
+            stack_size,
+            job: Cell::new(None),
+            fiber: OnceCell::new(),
+            locals: Cell::default(),
+            joiners: RefCell::default(),
+            end: RefCell::new(None),
+            rare: OnceCell::new(),
         }
+    }
+
+    fn rare(&self) -> &Rare {
+        self.rare.get_or_init(Box::default)
     }
 
     /// The name; one made of the id for a greenlet that was given none.
     pub(crate) fn name(&self) -> &str {
-        self.name.get_or_init(|| format!("greenlet-{}", self.id).into())
+        self.rare().name.get_or_init(|| format!("greenlet-{}", self.id).into())
     }
 
     /// The name, if it has been given or asked for: allocates nothing.
     pub(crate) fn given_name(&self) -> Option<&str> {
-        self.name.get().map(|name| &**name)
+        self.rare.get()?.name.get().map(|name| &**name)
     }
 
     pub(crate) fn is_main(&self) -> bool {
@@ -202,6 +228,20 @@ impl Core {
         self.spawned
     }
 
+    /// Who spawned it, if it still is there.
+    pub(crate) fn parent(&self) -> Option<Rc<Core>> {
+        self.parent.upgrade()
+    }
+
+    /// The timer of a start to come.
+    pub(crate) fn set_start_timer(&self, key: TimerKey) {
+        self.rare().start_timer.set(Some(key));
+    }
+
+    pub(crate) fn take_start_timer(&self) -> Option<TimerKey> {
+        self.rare.get()?.start_timer.take()
+    }
+
     /// One line for a report.
     pub(crate) fn describe(&self) -> String {
         let mut line = format!("'{}' (#{}) {}", self.name(), self.id, self.waits_for.get());
@@ -214,18 +254,24 @@ impl Core {
     // ---- the end
 
     /// The greenlet is over: from here on it counts as dead, and those who wait for that wake.
-    pub(crate) fn finish(&self, hub: &Hub, end: End) {
+    pub(crate) fn finish(self: &Rc<Self>, hub: &Hub, end: End) {
         self.report_swallowed_kill(&end);
         self.end.replace(Some(end));
         self.state.set(State::Dead);
-        if let Some(joiners) = self.joiners.get() {
-            Waiters::wake_all(joiners, hub);
+        Waiters::wake_all(&self.joiners, hub);
+        if let Some(rare) = self.rare.get() {
+            links::follow(GreenletRef(self.clone()), rare.links.take());
         }
     }
 
-    /// Who waits for its end.
-    pub(crate) fn joiners(&self) -> &RefCell<Waiters> {
-        self.joiners.get_or_init(Box::default)
+    /// What is to be run after its end.
+    pub(super) fn links(&self) -> &RefCell<Links> {
+        &self.rare().links
+    }
+
+    /// Whether it has returned a value.
+    pub(super) fn has_returned(&self) -> bool {
+        matches!(*self.end.borrow(), Some(End::Returned))
     }
 
     pub(crate) fn has_panicked(&self) -> bool {
@@ -252,14 +298,14 @@ impl Core {
 
     /// A timeout scope is over.
     pub(crate) fn expire(&self, token: u64) {
-        self.expired.get_or_init(Box::default).borrow_mut().push(token);
+        self.rare().expired.borrow_mut().push(token);
         self.due.set(true);
     }
 
     /// A timeout scope has been left; if it was over and that has not been raised, it never will be.
     pub(crate) fn leave_timeout(&self, token: u64) {
-        if let Some(expired) = self.expired.get() {
-            expired.borrow_mut().retain(|other| *other != token);
+        if let Some(rare) = self.rare.get() {
+            rare.expired.borrow_mut().retain(|other| *other != token);
         }
     }
 
@@ -288,8 +334,8 @@ impl Core {
                 self.report_swallowed();
             }
         }
-        let token = self.expired.get().and_then(|expired| {
-            let mut expired = expired.borrow_mut();
+        let token = self.rare.get().and_then(|rare| {
+            let mut expired = rare.expired.borrow_mut();
             (!expired.is_empty()).then(|| expired.remove(0))
         });
         match token {

@@ -1,24 +1,19 @@
 //! Handles to greenlets.
 
-use std::cell::{Ref, RefCell};
+use std::cell::Ref;
 use std::fmt;
 use std::ops::Deref;
 use std::panic::Location;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::builder::Builder;
 use super::core::{Core, End, State, WaitsFor};
+use super::job::{Outcome, Yields};
+use super::links::{self, Link, LinkId};
 use crate::error::{JoinError, Panic, WaitError};
 use crate::hub::{Hub, Moment};
 use crate::sync::Waiting;
-
-/// What has become of a greenlet's closure.
-pub(crate) enum Outcome<T> {
-    Pending,
-    Value(T),
-    Panicked(Box<Panic>),
-    Taken,
-}
 
 /// A handle to a greenlet that returns a `T` (`gevent.Greenlet`).
 ///
@@ -26,12 +21,12 @@ pub(crate) enum Outcome<T> {
 /// `T`: name, id, [`kill`](GreenletRef::kill), [`is_dead`](GreenletRef::is_dead).
 pub struct Greenlet<T> {
     reference: GreenletRef,
-    outcome: Rc<RefCell<Outcome<T>>>,
+    job: Rc<dyn Yields<T>>,
 }
 
 impl<T> Greenlet<T> {
-    pub(crate) fn new(core: Rc<Core>, outcome: Rc<RefCell<Outcome<T>>>) -> Greenlet<T> {
-        Greenlet { reference: GreenletRef(core), outcome }
+    pub(super) fn of(core: Rc<Core>, job: Rc<dyn Yields<T>>) -> Greenlet<T> {
+        Greenlet { reference: GreenletRef(core), job }
     }
 
     /// Waits until the greenlet has ended and takes its value (`Greenlet.get`). Parks the caller.
@@ -57,29 +52,94 @@ impl<T> Greenlet<T> {
         self.join_until(Hub::get().deadline(timeout))
     }
 
-    fn join_until(&self, deadline: Option<Moment>) -> Result<T, JoinError> {
+    pub(super) fn join_until(&self, deadline: Option<Moment>) -> Result<T, JoinError> {
         self.wait_until(deadline)?;
-        match self.outcome.replace(Outcome::Taken) {
+        match self.job.take() {
             Outcome::Value(value) => Ok(value),
             Outcome::Panicked(panic) => Err(JoinError::Panicked(*panic)),
             Outcome::Taken => Err(JoinError::Taken),
-            Outcome::Pending => Err(match self.0.take_end() {
+            Outcome::Nothing => Err(match self.0.take_end() {
                 Some(End::NoStack(error)) => JoinError::NoStack(error),
-                _ => {
-                    self.outcome.replace(Outcome::Pending);
-                    JoinError::Killed
-                }
+                _ => JoinError::Killed,
             }),
         }
     }
 
+    /// The panic that ended the greenlet, if no join has taken it (`Greenlet.exception`). Never waits.
+    pub fn panic(&self) -> Option<Ref<'_, Panic>> {
+        self.job.panic()
+    }
+
     /// The value, if the greenlet has returned one and no join has taken it (`Greenlet.value`). Never waits.
     pub fn value(&self) -> Option<Ref<'_, T>> {
-        Ref::filter_map(self.outcome.borrow(), |outcome| match outcome {
-            Outcome::Value(value) => Some(value),
-            _ => None,
+        self.job.value()
+    }
+}
+
+impl<T: 'static> Greenlet<T> {
+    /// A greenlet that has yet to be told to start (`gevent.Greenlet`): see [`start`](GreenletRef::start). Dropped before,
+    /// it never runs, and its closure goes with the last handle.
+    ///
+    /// # Panics
+    /// As [`spawn`](crate::spawn).
+    ///
+    /// ```
+    /// let greenlet = greenlet::Greenlet::new(|| 7);
+    /// assert!(!greenlet.is_started());
+    /// greenlet.start();
+    /// assert_eq!(greenlet.join().unwrap(), 7);
+    /// ```
+    #[track_caller]
+    pub fn new(f: impl FnOnce() -> T + 'static) -> Greenlet<T> {
+        match Builder::new().build(f) {
+            Ok(greenlet) => greenlet,
+            Err(error) => panic!("cannot make a greenlet: {error}"),
+        }
+    }
+
+    /// Has `f` run once the greenlet has ended, however that is; at once if it has (`Greenlet.link`). It runs in a greenlet
+    /// of its own, with a handle by which it may take the value. All links of a greenlet run one after the other, in the
+    /// order in which they were made; a panic in one is logged.
+    ///
+    /// ```
+    /// use greenlet::sync::Queue;
+    /// use std::rc::Rc;
+    ///
+    /// let results = Rc::new(Queue::unbounded());
+    /// for n in [3, 4] {
+    ///     let results = results.clone();
+    ///     greenlet::spawn(move || n * n).link(move |ended| results.put(ended.join().unwrap()).unwrap());
+    /// }
+    /// assert_eq!((results.get(), results.get()), (Ok(9), Ok(16)));
+    /// ```
+    pub fn link(&self, f: impl FnOnce(Greenlet<T>) + 'static) -> LinkId {
+        let job = self.job.clone();
+        self.reference.add_link(Box::new(move |reference| f(Greenlet { reference, job })))
+    }
+
+    /// As [`link`](Self::link), but only if the greenlet returns a value (`Greenlet.link_value`).
+    pub fn link_value(&self, f: impl FnOnce(Greenlet<T>) + 'static) -> LinkId {
+        self.link(move |ended| {
+            if ended.is_successful() {
+                f(ended)
+            }
         })
-        .ok()
+    }
+
+    /// As [`link`](Self::link), but only if the greenlet does not return a value: it panicked, was killed, or got no stack
+    /// (`Greenlet.link_exception`, which in gevent leaves kills out).
+    pub fn link_failure(&self, f: impl FnOnce(Greenlet<T>) + 'static) -> LinkId {
+        self.link(move |ended| {
+            if !ended.is_successful() {
+                f(ended)
+            }
+        })
+    }
+}
+
+impl<T> AsRef<GreenletRef> for Greenlet<T> {
+    fn as_ref(&self) -> &GreenletRef {
+        &self.reference
     }
 }
 
@@ -123,9 +183,54 @@ impl GreenletRef {
         self.0.spawned()
     }
 
-    /// Whether it has ended, in whatever way (`Greenlet.dead`). Never waits.
+    /// The greenlet that spawned it, while it is alive or somebody holds a handle to it (`Greenlet.spawning_greenlet`).
+    /// `None` for main.
+    pub fn parent(&self) -> Option<GreenletRef> {
+        self.0.parent().map(GreenletRef)
+    }
+
+    /// Whether it has been told to start and has not ended (`Greenlet.started`): it waits for its turn or its time, runs, or
+    /// is parked.
+    pub fn is_started(&self) -> bool {
+        !matches!(self.0.state.get(), State::Unstarted | State::Cancelled | State::Dead)
+    }
+
+    /// Whether it has ended, in whatever way (`Greenlet.dead`, `Greenlet.ready`). Never waits.
+    #[doc(alias = "ready")]
     pub fn is_dead(&self) -> bool {
         self.0.is_dead()
+    }
+
+    /// Whether it has ended by returning a value (`Greenlet.successful`). One that was killed has not, unlike in gevent,
+    /// where a kill counts as a value.
+    #[doc(alias = "successful")]
+    pub fn is_successful(&self) -> bool {
+        self.0.has_returned()
+    }
+
+    /// Lets a greenlet that was [made](Greenlet::new) but not started begin in the hub's next turn (`Greenlet.start`). Does
+    /// nothing for any other.
+    pub fn start(&self) {
+        Hub::get().start_greenlet(&self.0, None);
+    }
+
+    /// As [`start`](Self::start), but after a while (`Greenlet.start_later`).
+    pub fn start_later(&self, after: Duration) {
+        Hub::get().start_greenlet(&self.0, Some(after));
+    }
+
+    fn add_link(&self, link: Link) -> LinkId {
+        let id = self.0.links().borrow_mut().add(link);
+        if self.is_dead() {
+            links::follow(self.clone(), self.0.links().take());
+        }
+        id
+    }
+
+    /// Takes a link back (`Greenlet.unlink`). False if it was before, or has run, or is about to.
+    pub fn unlink(&self, link: LinkId) -> bool {
+        let link = self.0.links().borrow_mut().remove(link);
+        link.is_some()
     }
 
     /// How deep its stack has been used, in bytes of whole pages, since the hub last gave back what lay idle: to
@@ -147,7 +252,7 @@ impl GreenletRef {
     pub(crate) fn wait_until(&self, deadline: Option<Moment>) -> Result<(), WaitError> {
         let core = &self.0;
         let waiting = || WaitsFor::Greenlet(core.id);
-        Waiting::until(core.joiners(), waiting(), deadline, || core.is_dead())
+        Waiting::until(&core.joiners, waiting(), deadline, || core.is_dead())
     }
 
     /// Kills the greenlet and waits until it has ended (`Greenlet.kill`).
@@ -166,6 +271,17 @@ impl GreenletRef {
         if self.0.is_main() { Ok(()) } else { self.wait_until(None) }
     }
 
+    /// As [`kill`](Self::kill), but waits no longer than `timeout` (`Greenlet.kill(timeout=…)`): one that defers its kill by
+    /// a [`shield`](crate::shield), or ignores it, would keep the caller.
+    ///
+    /// # Errors
+    /// `TimedOut` if it has not ended by then, and why the wait failed. The kill itself takes place all the same.
+    pub fn kill_timeout(&self, timeout: Duration) -> Result<(), WaitError> {
+        let deadline = Hub::get().deadline(timeout);
+        self.kill_soon();
+        if self.0.is_main() { Ok(()) } else { self.wait_until(deadline) }
+    }
+
     /// Asks for the greenlet's death and returns at once (`kill(block=False)`). It unwinds when it next runs, or,
     /// if it is the caller, here.
     pub fn kill_soon(&self) {
@@ -173,12 +289,13 @@ impl GreenletRef {
         let hub = Hub::get();
         match core.state.get() {
             State::Dead | State::Cancelled => {}
-            State::New => {
-                let entry = hub.cancel_start(core);
+            State::Unstarted | State::New => {
+                let job = hub.cancel_start(core);
                 // Dead only once the closure is dropped, for a scope may wait for just that. Its destructors may
                 // do anything, even park or panic.
                 let _end = FinishOnDrop(hub, core);
-                drop(entry);
+                job.iter().for_each(|job| job.cancel());
+                drop(core.locals.take());
             }
             _ if core.is_main() => {
                 log::warn!("the main greenlet '{}' cannot be killed", core.name());
@@ -196,11 +313,17 @@ impl GreenletRef {
     }
 }
 
-struct FinishOnDrop<'a>(&'a Hub, &'a Core);
+struct FinishOnDrop<'a>(&'a Hub, &'a Rc<Core>);
 
 impl Drop for FinishOnDrop<'_> {
     fn drop(&mut self) {
         self.1.finish(self.0, End::Killed);
+    }
+}
+
+impl AsRef<GreenletRef> for GreenletRef {
+    fn as_ref(&self) -> &GreenletRef {
+        self
     }
 }
 

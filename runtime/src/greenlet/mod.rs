@@ -5,11 +5,15 @@
 mod builder;
 mod core;
 mod handle;
+mod job;
+mod links;
 mod many;
 mod scope;
 
 pub(crate) use self::core::{Core, End, Idle, State, WaitsFor, Wake};
-pub use builder::{Builder, spawn, spawn_later};
+pub(crate) use self::job::Job;
+pub use builder::{Builder, Locals, spawn, spawn_later};
 pub use handle::{Greenlet, GreenletRef, current};
-pub use many::{join_all, kill_all};
+pub use links::LinkId;
+pub use many::{get_all, join_all, kill_all};
 pub use scope::{Scope, ScopedGreenlet, scope};

@@ -9,11 +9,11 @@ use std::rc::Rc;
 
 use super::core::WaitsFor;
 use super::handle::{Greenlet, GreenletRef};
+use crate::WaitError;
 use crate::error::JoinError;
 use crate::hub::Hub;
 use crate::sync::Waiting;
 use crate::unwind::{self, Caught, Interrupt};
-use crate::{WaitError, stack};
 
 /// Runs `f`, which may spawn greenlets that borrow from the caller, and returns when all of them have ended.
 /// In the manner of [`std::thread::scope`].
@@ -106,7 +106,7 @@ impl<'scope> Scope<'scope, '_> {
         // greenlet that has ended has dropped its closure: whatever `'scope` stands for outlives the closure.
         // A thread that exits under a parked scope abandons the stack that the closure borrows from, unfreed.
         let body: Box<dyn FnOnce() + 'static> = unsafe { mem::transmute(body) };
-        let greenlet = super::builder::spawn_at(Location::caller(), None, stack::DEFAULT_SIZE, None, body);
+        let greenlet = super::builder::spawn_at(Location::caller(), None, body);
         let mut children = self.children.borrow_mut();
         children.retain(|child| !child.reference.is_dead() || child.unseen_panic());
         children.push(Child { reference: (*greenlet).clone(), seen: seen.clone() });
@@ -134,7 +134,7 @@ impl<'scope> Scope<'scope, '_> {
             let core = &child.0;
             let killed = early.is_some() || !in_peace;
             let _shield = killed.then(|| Hub::get().current_or_main().shield());
-            let wait = || Waiting::until(core.joiners(), WaitsFor::Scope, None, || core.is_dead());
+            let wait = || Waiting::until(&core.joiners, WaitsFor::Scope, None, || core.is_dead());
             let end = match unwind::catch(wait) {
                 Caught::Returned(Ok(())) => continue,
                 Caught::Returned(Err(error)) => EarlyEnd::Stuck(error),

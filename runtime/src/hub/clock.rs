@@ -20,6 +20,11 @@ impl Moment {
         self.0.checked_add(u64::try_from(after.as_nanos()).ok()?).map(Moment)
     }
 
+    /// Whole milliseconds since the hub began.
+    pub(crate) fn millis(self) -> u64 {
+        self.0 / 1_000_000
+    }
+
     #[cfg(test)]
     pub(crate) fn from_nanos(nanos: u64) -> Moment {
         Moment(nanos)

@@ -28,7 +28,7 @@ impl Current {
     }
 
     /// Who runs.
-    #[inline]
+    #[inline(always)]
     pub(super) fn get(&self) -> Option<Rc<Core>> {
         let running = self.running.get();
         if running.is_null() {

@@ -22,7 +22,7 @@ mod timers;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::panic::Location;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ pub(crate) use timers::TimerKey;
 
 use crate::Stats;
 use crate::error::WaitError;
-use crate::greenlet::{Core, State, WaitsFor};
+use crate::greenlet::{Core, Job, State, WaitsFor};
 use crate::stack::{self, Running, StackPool, ThreadAltStack};
 use crate::sys::Poll;
 use crate::unwind;
@@ -81,6 +81,8 @@ pub(crate) struct Hub {
     runs: Cell<u32>,
     runs_at_clock: Cell<u32>,
     polled_at: Cell<Moment>,
+    /// Milliseconds since the hub began, as of the last look at the descriptors; wraps.
+    tick: Cell<u32>,
     /// Whether somebody ran since the last pass over the stacks.
     untidy: Cell<bool>,
     tidied_at: Cell<Moment>,
@@ -160,6 +162,7 @@ impl Hub {
             runs: Cell::new(0),
             runs_at_clock: Cell::new(0),
             polled_at: Cell::new(now),
+            tick: Cell::new(0),
             untidy: Cell::new(false),
             tidied_at: Cell::new(now),
             tidy_cursor: Cell::new(0),
@@ -197,6 +200,7 @@ impl Hub {
     ///
     /// # Errors
     /// `NoHub` on the hub's own stack and at the thread's exit: nothing can be parked there.
+    #[inline(always)]
     pub(crate) fn current(&self) -> Result<Rc<Core>, WaitError> {
         self.current.get().ok_or(WaitError::NoHub)
     }
@@ -216,51 +220,55 @@ impl Hub {
         self.current().unwrap_or_else(|_| self.main.clone())
     }
 
-    /// Takes a new greenlet in, to start in the next turn or `after` a while.
-    pub(crate) fn adopt(
+    /// Makes a greenlet that has yet to be told to start.
+    #[inline]
+    pub(crate) fn make(
         &self,
         name: Option<Box<str>>,
         stack_size: usize,
         spawned: &'static Location<'static>,
-        after: Option<Duration>,
-        entry: Box<dyn FnOnce()>,
+        job: Rc<dyn Job>,
     ) -> Rc<Core> {
         let id = self.next_id.get();
         self.next_id.set(id + 1);
-        let core = {
-            let mut greenlets = self.greenlets.borrow_mut();
-            let vacant = greenlets.vacant_entry();
-            let core = Rc::new(Core::new(id, vacant.key(), name, stack_size, spawned, entry));
-            vacant.insert(core.clone());
-            core
-        };
+        let parent = self.current.get().as_ref().map_or_else(Weak::new, Rc::downgrade);
+        Rc::new(Core::new(id, name, stack_size, spawned, parent, job))
+    }
+
+    /// Takes a greenlet in, to start in the next turn or `after` a while. One that was told before is left alone.
+    #[inline]
+    pub(crate) fn start_greenlet(&self, core: &Rc<Core>, after: Option<Duration>) {
+        if core.state.get() != State::Unstarted {
+            return;
+        }
+        core.state.set(State::New);
+        core.slot.set(self.greenlets.borrow_mut().insert(core.clone()) as u32);
         match after {
             None => self.ready.borrow_mut().push(core.clone()),
             Some(after) => {
                 core.waits_for.set(WaitsFor::Start);
                 if let Some(at) = self.clock.deadline(after) {
-                    let key = self.timers.borrow_mut().insert(at, Action::Start(core.clone()));
-                    core.start_timer.set(Some(key));
+                    core.set_start_timer(self.timers.borrow_mut().insert(at, Action::Start(core.clone())));
                 }
             }
         }
-        core
     }
 
-    /// Ends a greenlet that has not started: it never will. Returns its closure, for the caller to drop.
-    pub(crate) fn cancel_start(&self, core: &Core) -> Option<Box<dyn FnOnce()>> {
+    /// Ends a greenlet that has not started: it never will. Returns its job, for the caller to cancel.
+    pub(crate) fn cancel_start(&self, core: &Core) -> Option<Rc<dyn Job>> {
         core.state.set(State::Cancelled);
-        if let Some(key) = core.start_timer.take() {
+        if let Some(key) = core.take_start_timer() {
             self.timers.borrow_mut().remove(key);
         }
         self.forget(core);
-        core.entry.take()
+        core.job.take()
     }
 
     fn forget(&self, core: &Core) {
         let mut greenlets = self.greenlets.borrow_mut();
-        if greenlets.get(core.slot).is_some_and(|other| other.id == core.id) {
-            greenlets.remove(core.slot);
+        let slot = core.slot.get() as usize;
+        if greenlets.get(slot).is_some_and(|other| other.id == core.id) {
+            greenlets.remove(slot);
         }
     }
 
@@ -277,7 +285,7 @@ impl Hub {
     pub(crate) fn remote_waker(&self) -> Result<RemoteWaker, WaitError> {
         let core = self.current()?;
         let hold = self.hold().ok_or(WaitError::NoHub)?;
-        Ok(RemoteWaker::new(hold, core.slot, core.id))
+        Ok(RemoteWaker::new(hold, core.slot.get() as usize, core.id))
     }
 
     /// The way in for other threads; `None` once the thread exits.

@@ -24,7 +24,7 @@ impl Hub {
     /// # Errors
     /// `Unwinding` when the thread is panicking (a switch would show the panic to other greenlets), `NoHub` on
     /// the hub's own stack, `LoopExit` for main when nobody can ever wake it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn park(&self, why: WaitsFor, deadline: Option<Moment>) -> Result<Wake, WaitError> {
         if std::thread::panicking() {
             return Err(WaitError::Unwinding);
@@ -33,6 +33,7 @@ impl Hub {
         core.raise_interrupts();
         let timer = deadline.map(|at| self.timers.borrow_mut().insert(at, Action::Wake(core.clone())));
         core.waits_for.set(why);
+        core.parked_at.set(self.tick.get());
         core.state.set(State::Parked);
         let result = self.switch_out(&core);
         core.waits_for.set(WaitsFor::Nothing);
@@ -46,7 +47,7 @@ impl Hub {
     }
 
     /// Goes to the back of the ready queue.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn yield_now(&self) {
         if std::thread::panicking() {
             return;

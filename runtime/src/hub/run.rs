@@ -72,12 +72,14 @@ impl Hub {
         self.calls.set(0);
         self.untidy.set(true);
         core.idle.set(Idle::No);
-        ctxlocal::swap(&mut core.locals.borrow_mut());
+        let mut locals = core.locals.take();
+        ctxlocal::swap(&mut locals);
         let done = match core.fiber.get() {
             Some(fiber) => self.current.during(Some(&core), || fiber.resume()),
             None => unreachable!("started above"),
         };
-        ctxlocal::swap(&mut core.locals.borrow_mut());
+        ctxlocal::swap(&mut locals);
+        core.locals.set(locals);
         if done {
             self.bury(&core);
         }
@@ -90,7 +92,6 @@ impl Hub {
 
     /// Gives a greenlet its stack; false, and the greenlet has ended, when there is none to be had.
     fn start_fiber(&self, core: &Rc<Core>) -> bool {
-        core.start_timer.set(None);
         core.waits_for.set(WaitsFor::Nothing);
         let stack = match &mut *self.stacks.borrow_mut() {
             Some(stacks) => stacks.take(core.stack_size),
@@ -98,17 +99,20 @@ impl Hub {
         };
         match stack {
             Ok(stack) => {
-                if let Some(entry) = core.entry.take() {
-                    core.fiber.get_or_init(|| Fiber::new(stack, entry));
+                if let Some(job) = core.job.take() {
+                    core.fiber.get_or_init(|| Fiber::new(stack, move || job.run()));
                 }
                 true
             }
             Err(error) => {
                 log::error!("greenlet '{}' cannot start: {error}", core.name());
-                let entry = self.cancel_start(core);
+                let job = self.cancel_start(core);
                 // A user's values are dropped on the hub's stack only here, where there is no other; blocking
                 // calls in their destructors fail.
-                unwind::report(unwind::catch(|| drop(entry)));
+                unwind::report(unwind::catch(|| {
+                    job.iter().for_each(|job| job.cancel());
+                    drop(core.locals.take());
+                }));
                 core.finish(self, End::NoStack(error));
                 false
             }
@@ -154,11 +158,16 @@ impl Hub {
         }
         self.poll(timeout);
         self.deliver_messages();
-        let now = self.clock.now();
-        self.polled_at.set(now);
-        self.fire_timers(now);
+        self.it_is(self.clock.now());
         self.ready.borrow_mut().begin_turn();
         Ok(())
+    }
+
+    /// Notes the time and fires the timers that are due.
+    pub(super) fn it_is(&self, now: Moment) {
+        self.polled_at.set(now);
+        self.tick.set(now.millis() as u32);
+        self.fire_timers(now);
     }
 
     fn poll_is_due(&self) -> bool {
@@ -228,7 +237,7 @@ impl Hub {
         self.greenlets.borrow().get(slot).filter(|core| core.id == id).cloned()
     }
 
-    pub(super) fn fire_timers(&self, now: Moment) {
+    fn fire_timers(&self, now: Moment) {
         loop {
             // Taken out first: the queue and the greenlet's cells are touched with no borrow held.
             let due = self.timers.borrow_mut().pop_due(now);
@@ -240,7 +249,7 @@ impl Hub {
                     self.unpark(&core);
                 }
                 Some(Action::Start(core)) => {
-                    core.start_timer.set(None);
+                    core.take_start_timer();
                     self.ready.borrow_mut().push(core);
                 }
                 Some(Action::Readable(registration)) => self.readable_due(registration, now),

@@ -147,9 +147,7 @@ impl Hub {
     fn look_around(&self, wait: Duration) {
         self.poll(Some(wait));
         self.deliver_messages();
-        let now = self.clock.now();
-        self.polled_at.set(now);
-        self.fire_timers(now);
+        self.it_is(self.clock.now());
     }
 
     fn outside(&self) -> Outside {
@@ -165,11 +163,10 @@ impl Hub {
     fn move_time(&self, to: Moment) {
         let to = to.max(self.clock.now());
         self.clock.set(to);
-        self.polled_at.set(to);
         if let Some(trace) = self.ready.borrow_mut().trace() {
             trace.note(to.as_nanos());
         }
-        self.fire_timers(to);
+        self.it_is(to);
     }
 
     /// What should have ended with the run. What greenlets hold is not told apart from them.

@@ -18,7 +18,8 @@ mod pool;
 mod slab;
 mod sys;
 
-use std::hint::black_box;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use std::arch::asm;
 use std::io;
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -66,10 +67,27 @@ impl Stack {
         self.bounds.size()
     }
 
-    /// Where it lies, to be kept when the stack itself is given to a coroutine.
+    /// Where it lies.
     #[inline]
     pub(crate) fn bounds(&self) -> Bounds {
         self.bounds
+    }
+
+    /// Gives the stack up to whoever keeps the bounds.
+    #[inline]
+    pub(crate) fn into_bounds(self) -> Bounds {
+        self.bounds
+    }
+
+    /// Owns a stack again.
+    ///
+    /// # Safety
+    ///
+    /// The bounds came from [`into_bounds`](Self::into_bounds), this is done once for each such call, and nothing that stood
+    /// on the stack meanwhile is there any more.
+    #[inline]
+    pub(crate) unsafe fn from_bounds(bounds: Bounds) -> Stack {
+        Stack { bounds }
     }
 }
 
@@ -150,16 +168,41 @@ impl Bounds {
     }
 }
 
-/// An address on the current stack below everything that is alive in the caller's frame.
-#[inline(never)]
+/// An address on the current stack below everything that is alive in the caller's frame, but for what the ABI lets lie
+/// beneath the stack pointer.
+#[inline(always)]
 pub(crate) fn here() -> usize {
+    let address: usize;
+    // SAFETY: copies the stack pointer into a register; touches no memory, no flags.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        asm!("mov {}, rsp", out(reg) address, options(nomem, nostack, preserves_flags))
+    };
+    // SAFETY: as above.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        asm!("mov {}, sp", out(reg) address, options(nomem, nostack, preserves_flags))
+    };
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        address = frame();
+    }
+    address
+}
+
+/// The same by the address of a local, in a frame below the caller's.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[inline(never)]
+fn frame() -> usize {
     let local = 0_u8;
-    black_box(&raw const local).addr()
+    std::hint::black_box(&raw const local).addr()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::hint::black_box;
+
     use corosensei::{Coroutine, CoroutineResult};
 
     /// A stack as corosensei wants it.

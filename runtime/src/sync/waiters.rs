@@ -11,23 +11,36 @@ use crate::hub::{Hub, Moment};
 
 /// Marks the end of the list in both directions.
 const NONE: usize = usize::MAX;
+/// The place of the one who waits outside the list.
+const ALONE: usize = usize::MAX - 1;
 
-/// A doubly linked list of parked greenlets. Empty, it owns no memory.
+/// A queue of parked greenlets. It owns memory only once two have waited at the same time.
 pub(crate) struct Waiters {
-    entries: Slab<Entry>,
-    head: usize,
-    tail: usize,
+    /// Came when nobody waited, and so goes first.
+    alone: Option<Entry>,
+    others: Option<Box<List>>,
     next_ticket: u64,
 }
 
 struct Entry {
     core: Rc<Core>,
     ticket: u64,
+}
+
+/// A doubly linked list of entries.
+struct List {
+    links: Slab<Link>,
+    head: usize,
+    tail: usize,
+}
+
+struct Link {
+    entry: Entry,
     before: usize,
     after: usize,
 }
 
-/// A place in the list. It stays unique when the slot is used again.
+/// A place in the queue. It stays unique when the slot is used again.
 #[derive(Clone, Copy)]
 struct Place {
     slot: usize,
@@ -36,30 +49,34 @@ struct Place {
 
 impl Waiters {
     pub(crate) const fn new() -> Waiters {
-        Waiters { entries: Slab::new(), head: NONE, tail: NONE, next_ticket: 0 }
+        Waiters { alone: None, others: None, next_ticket: 0 }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+        usize::from(self.alone.is_some()) + self.others.as_ref().map_or(0, |others| others.links.len())
     }
 
     #[inline]
     fn push(&mut self, core: Rc<Core>) -> Place {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        let before = self.tail;
-        let slot = self.entries.insert(Entry { core, ticket, before, after: NONE });
-        match self.entries.get_mut(before) {
-            Some(last) => last.after = slot,
-            None => self.head = slot,
-        }
-        self.tail = slot;
+        let entry = Entry { core, ticket };
+        let slot = match &mut self.others {
+            Some(others) if self.alone.is_some() || !others.links.is_empty() => others.push(entry),
+            None if self.alone.is_some() => self.others.insert(Box::default()).push(entry),
+            _ => {
+                self.alone = Some(entry);
+                ALONE
+            }
+        };
         Place { slot, ticket }
     }
 
     /// Takes the one who has waited longest.
+    #[inline]
     pub(crate) fn pop(&mut self) -> Option<Rc<Core>> {
-        (self.head != NONE).then(|| self.unlink(self.head))
+        let first = self.alone.take().or_else(|| self.others.as_mut()?.pop());
+        first.map(|entry| entry.core)
     }
 
     /// Makes all of them ready, in the order in which they came.
@@ -69,22 +86,58 @@ impl Waiters {
         }
     }
 
+    #[inline]
     fn contains(&self, place: Place) -> bool {
-        self.entries.get(place.slot).is_some_and(|entry| entry.ticket == place.ticket)
+        let entry = match place.slot {
+            ALONE => self.alone.as_ref(),
+            slot => self.others.as_ref().and_then(|others| others.links.get(slot)).map(|link| &link.entry),
+        };
+        entry.is_some_and(|entry| entry.ticket == place.ticket)
     }
 
+    /// Takes out somebody who is known to be there.
     #[inline]
-    fn unlink(&mut self, slot: usize) -> Rc<Core> {
-        let Entry { core, before, after, .. } = self.entries.remove(slot);
-        match self.entries.get_mut(before) {
-            Some(entry) => entry.after = after,
+    fn remove(&mut self, place: Place) -> Option<Entry> {
+        match place.slot {
+            ALONE => self.alone.take(),
+            slot => self.others.as_mut().map(|others| others.unlink(slot)),
+        }
+    }
+}
+
+impl List {
+    fn push(&mut self, entry: Entry) -> usize {
+        let before = self.tail;
+        let slot = self.links.insert(Link { entry, before, after: NONE });
+        match self.links.get_mut(before) {
+            Some(last) => last.after = slot,
+            None => self.head = slot,
+        }
+        self.tail = slot;
+        slot
+    }
+
+    fn pop(&mut self) -> Option<Entry> {
+        (self.head != NONE).then(|| self.unlink(self.head))
+    }
+
+    fn unlink(&mut self, slot: usize) -> Entry {
+        let Link { entry, before, after } = self.links.remove(slot);
+        match self.links.get_mut(before) {
+            Some(link) => link.after = after,
             None => self.head = after,
         }
-        match self.entries.get_mut(after) {
-            Some(entry) => entry.before = before,
+        match self.links.get_mut(after) {
+            Some(link) => link.before = before,
             None => self.tail = before,
         }
-        core
+        entry
+    }
+}
+
+impl Default for List {
+    fn default() -> List {
+        List { links: Slab::new(), head: NONE, tail: NONE }
     }
 }
 
@@ -141,7 +194,7 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if !self.was_called() {
-            let _gone = self.list.borrow_mut().unlink(self.place.slot);
+            let _gone = self.list.borrow_mut().remove(self.place);
         }
     }
 }

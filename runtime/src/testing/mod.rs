@@ -59,6 +59,8 @@
 //!   who still waits or sleeps then is named, with what it waits for and where it was spawned.
 //! - A timer or a descriptor that is left.
 //!
+//! The panic of a greenlet does not by itself: it reaches whoever joins that one.
+//!
 //! Each of these panics with the seed in the message. With `GREENLET_SEED=7` in the environment every run takes the
 //! seed 7, and [`each_seed`] takes no other.
 //!

@@ -186,7 +186,7 @@ impl Running {
         let Green { settings, pool, live, .. } = &*self.server;
         let deadline = Instant::now().checked_add(settings.graceful_timeout);
         let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        greenlet::kill_all(&self.acceptors)?;
+        greenlet::kill_all(&self.acceptors, None)?;
         live.end_idle();
         // What the kernel has completed until now would be reset.
         'all: for listener in &self.listeners {

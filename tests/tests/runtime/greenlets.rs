@@ -193,7 +193,7 @@ fn join_all_gives_up_at_its_deadline_and_then_can_go_on() {
         let jobs = [spawn(|| sleep(SHORT)), spawn(|| sleep(FOREVER))];
         assert_eq!(join_all(&jobs, SHORT * 3), Err(WaitError::TimedOut));
         assert!(jobs[0].is_dead() && !jobs[1].is_dead());
-        kill_all(&jobs).unwrap();
+        kill_all(&jobs, None).unwrap();
         assert_eq!(join_all(&jobs, None), Ok(()));
     });
 }

@@ -53,7 +53,7 @@ fn one_that_has_not_started_never_starts_and_drops_what_it_owns() {
             (jobs, now_dropped, later_dropped)
         };
         let (jobs, now, later) = start_all(&ran);
-        kill_all(&jobs).unwrap();
+        kill_all(&jobs, None).unwrap();
         assert!(now.get() && later.get(), "their closures are dropped");
         sleep(SHORT * 2);
         assert!(!ran.get());
@@ -167,7 +167,7 @@ fn one_who_waits_in_a_list_is_taken_out_of_it() {
             .collect();
         sleep(SHORT);
         assert!(format!("{event:?}").contains("waiting: 5"), "{event:?}");
-        kill_all(&victims).unwrap();
+        kill_all(&victims, None).unwrap();
         assert!(format!("{event:?}").contains("waiting: 0"), "{event:?}");
         event.set();
         assert_eq!(greenlet::stats().greenlets, 0);
@@ -299,7 +299,7 @@ fn kill_all_asks_all_before_it_waits_for_any() {
             })
             .collect();
         sleep(SHORT);
-        kill_all(&jobs).unwrap();
+        kill_all(&jobs, None).unwrap();
         assert_eq!(*order.borrow(), [0, 1, 2, 3]);
         assert_eq!(greenlet::stats().greenlets, 0);
     });

@@ -8,6 +8,7 @@ mod edges;
 mod fairness;
 mod greenlets;
 mod kill;
+mod links;
 mod locals;
 mod logs;
 mod loop_exit;
