@@ -244,13 +244,13 @@ fn time_goes_on_while_descriptors_are_silent() {
 fn time_stands_still_for_a_peer_outside_if_it_is_told_to() {
     in_time(|| {
         Sim::new().settle(Duration::MAX).run(|| {
-            let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+            let (mut ours, theirs) = UnixStream::pair().unwrap();
+            let theirs = std::os::unix::net::UnixStream::from(theirs);
             let outside = std::thread::spawn(move || {
                 std::thread::sleep(Duration::from_millis(30));
                 (&theirs).write_all(b"x").unwrap();
                 theirs
             });
-            let mut ours = UnixStream::try_from(ours).unwrap();
             timeout(SECOND, || ours.read_exact(&mut [0])).expect("the timeout never comes").unwrap();
             assert_eq!(testing::elapsed(), Duration::ZERO);
             drop(outside.join().unwrap());
