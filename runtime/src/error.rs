@@ -166,6 +166,8 @@ pub enum JoinError {
     Panicked(Panic),
     /// The greenlet was killed.
     Killed,
+    /// The greenlet was ended by a [`Timeout`](crate::Timeout) of its own that it did not catch.
+    Elapsed,
     /// The greenlet could not be started: there was no stack for it.
     NoStack(io::Error),
     /// An earlier join has taken the value.
@@ -178,6 +180,7 @@ impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             JoinError::Panicked(panic) => panic.fmt(f),
+            JoinError::Elapsed => f.write_str("the greenlet was ended by a timeout that it did not catch"),
             JoinError::Killed => f.write_str("the greenlet was killed"),
             JoinError::NoStack(error) => write!(f, "the greenlet could not be started: {error}"),
             JoinError::Taken => f.write_str("an earlier join has taken the greenlet's value"),

@@ -60,7 +60,7 @@ pub use greenlet::{
 pub use pool::{Pool, Slot};
 pub use remote::HubHandle;
 pub use threadpool::unblock;
-pub use timeout::{Elapsed, now, sleep, timeout, yield_now};
+pub use timeout::{Elapsed, Timeout, now, sleep, timeout, yield_now};
 pub use unwind::{catch_panic, shield};
 
 /// What one thread's hub holds at the moment; see [`stats`].

@@ -1,15 +1,16 @@
-//! Timeouts as scopes.
+//! Time for greenlets: timeouts, sleeping, giving way.
 
+use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::error::WaitError;
 use crate::greenlet::Core;
-use crate::hub::{Hub, TimerKey};
+use crate::hub::{Hub, Moment, TimerKey};
 use crate::unwind::{self, Caught, Interrupt};
 
-/// The time of a [`timeout`] scope was over before its closure returned.
+/// The time of a [`timeout`] or [`Timeout`] was over before the work was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Elapsed(());
 
@@ -47,38 +48,117 @@ impl From<Elapsed> for std::io::Error {
 /// assert_eq!(timeout(Duration::from_secs(3600), || 7), Ok(7));
 /// ```
 pub fn timeout<T>(after: Duration, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
-    let hub = Hub::get();
-    let core = hub.current_or_main();
-    let (token, timer) = hub.expire_later(&core, after);
-    let scope = TimeoutScope { hub, core, token, timer };
-    match unwind::catch(f) {
-        Caught::Returned(value) => Ok(value),
-        Caught::Interrupted(Interrupt::Timeout(ended)) if ended == scope.token => Err(Elapsed(())),
-        Caught::Interrupted(other) => {
-            drop(scope);
-            unwind::raise(other)
+    Timeout::after(after).run(f)
+}
+
+/// A bound on the time of what the greenlet does from here on (`gevent.Timeout`): it runs from when it is made until it is
+/// dropped.
+///
+/// When the time is over, the blocking call in which the greenlet is suspended, or the next that it makes, unwinds up to
+/// the [`run`](Self::run) of this very timeout. If it is in none, the greenlet ends with
+/// [`JoinError::Elapsed`](crate::JoinError::Elapsed); the main program, which has nobody to join it, panics without a
+/// message.
+///
+/// It binds the greenlet that made it, and no other.
+///
+/// ```
+/// use std::time::Duration;
+/// use greenlet::{Timeout, sleep};
+///
+/// // one bound for several steps
+/// let bound = Timeout::after(Duration::from_millis(20));
+/// assert!(bound.run(|| 7).is_ok());
+/// assert!(bound.run(|| sleep(Duration::from_secs(3600))).is_err());
+/// assert!(bound.run(|| sleep(Duration::from_secs(3600))).is_err(), "it stays over");
+/// ```
+#[must_use = "a timeout is over as soon as it is dropped"]
+pub struct Timeout {
+    hub: &'static Hub,
+    core: Rc<Core>,
+    token: u64,
+    /// `None`: never.
+    at: Option<Moment>,
+    timer: Cell<Option<TimerKey>>,
+}
+
+impl Timeout {
+    /// It is over `after` from now.
+    pub fn after(after: Duration) -> Timeout {
+        let hub = Hub::get();
+        Timeout::ending(hub, hub.deadline(after))
+    }
+
+    /// It is over at a point in time, by the hub's clock: see [`now`].
+    pub fn at(deadline: Instant) -> Timeout {
+        let hub = Hub::get();
+        Timeout::ending(hub, hub.deadline(deadline.saturating_duration_since(hub.instant())))
+    }
+
+    /// It is never over (`Timeout(None)`).
+    pub fn never() -> Timeout {
+        Timeout::ending(Hub::get(), None)
+    }
+
+    fn ending(hub: &'static Hub, at: Option<Moment>) -> Timeout {
+        let core = hub.current_or_main();
+        let (token, timer) = hub.expire_at(&core, at);
+        Timeout { hub, core, token, at, timer: Cell::new(timer) }
+    }
+
+    /// Runs `f` until it returns or the time is over; does not even begin if it is over already. What gevent writes
+    /// `Timeout(seconds, False)` is `.ok()` here, and `with_timeout(…, timeout_value=value)` is `.unwrap_or(value)`.
+    ///
+    /// # Errors
+    /// [`Elapsed`] when the time was over first. The end of any other timeout passes through.
+    ///
+    /// # Panics
+    /// With `f`'s own panic. In another greenlet than that which made this.
+    pub fn run<T>(&self, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
+        assert!(
+            Rc::ptr_eq(&self.core, &self.hub.current_or_main()),
+            "a Timeout of greenlet '{}' was run in another greenlet",
+            self.core.name()
+        );
+        if self.is_over() {
+            self.cancel();
+            return Err(Elapsed(()));
         }
-        Caught::Panicked(panic) => {
-            drop(scope);
-            panic.resume()
+        match unwind::catch(f) {
+            Caught::Returned(value) => Ok(value),
+            Caught::Interrupted(Interrupt::Timeout(ended)) if ended == self.token => Err(Elapsed(())),
+            Caught::Interrupted(other) => unwind::raise(other),
+            Caught::Panicked(panic) => panic.resume(),
+        }
+    }
+
+    /// Whether the time is over (the contrary of gevent's `Timeout.pending`).
+    pub fn is_over(&self) -> bool {
+        self.remaining() == Some(Duration::ZERO)
+    }
+
+    /// How much time is left; `None` if it never ends.
+    pub fn remaining(&self) -> Option<Duration> {
+        Some(self.at?.since(self.hub.now()))
+    }
+
+    /// From here on nothing is raised. Leaves no timer and no mark behind.
+    fn cancel(&self) {
+        let pending = self.timer.take().is_some_and(|key| self.hub.remove_timer(key));
+        if !pending {
+            self.core.leave_timeout(self.token);
         }
     }
 }
 
-/// Leaves no timer and no mark behind, however the scope ends.
-struct TimeoutScope {
-    hub: &'static Hub,
-    core: Rc<Core>,
-    token: u64,
-    timer: Option<TimerKey>,
+impl Drop for Timeout {
+    fn drop(&mut self) {
+        self.cancel();
+    }
 }
 
-impl Drop for TimeoutScope {
-    fn drop(&mut self) {
-        let pending = self.timer.is_some_and(|key| self.hub.remove_timer(key));
-        if !pending {
-            self.core.leave_timeout(self.token);
-        }
+impl fmt::Debug for Timeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timeout").field("remaining", &self.remaining()).finish()
     }
 }
 

@@ -559,11 +559,13 @@ fn socket(world: &Rc<World>) {
         far.write_all(b"a word").is_ok()
     });
     let mut bytes = [0; 6];
-    let own_limit = one_in(2) && !limit.is_zero();
-    near.set_read_timeout(own_limit.then_some(limit)).unwrap();
-    let read = match own_limit {
-        true => Ok(near.read_exact(&mut bytes)),
-        false => timeout(limit, || near.read_exact(&mut bytes)),
+    let read = match below(3) {
+        0 => Ok(near.wait_readable(limit).and_then(|()| near.read_exact(&mut bytes))),
+        1 if !limit.is_zero() => {
+            near.set_read_timeout(Some(limit)).unwrap();
+            Ok(near.read_exact(&mut bytes))
+        }
+        _ => timeout(limit, || near.read_exact(&mut bytes)),
     };
     match read {
         Ok(Ok(())) => {

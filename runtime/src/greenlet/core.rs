@@ -33,12 +33,15 @@ pub(crate) enum State {
 }
 
 /// How a greenlet ended, for those who have no interest in its value.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     Returned,
     Panicked,
     Killed,
-    NoStack(io::Error),
+    /// By the end of a timeout that nobody caught.
+    Elapsed,
+    /// It could not start.
+    NoStack,
 }
 
 /// What ended a wait.
@@ -134,7 +137,7 @@ pub(crate) struct Core {
     pub(crate) locals: Cell<ctxlocal::Map>,
     /// Who waits for its end.
     pub(super) joiners: RefCell<Waiters>,
-    end: RefCell<Option<End>>,
+    pub(crate) end: Cell<Option<End>>,
     rare: OnceCell<Box<Rare>>,
 }
 
@@ -143,6 +146,8 @@ pub(crate) struct Core {
 struct Rare {
     name: OnceCell<Box<str>>,
     start_timer: Cell<Option<TimerKey>>,
+    /// Why it could not start.
+    no_stack: Cell<Option<io::Error>>,
     /// Tokens of timeout scopes that are over and not raised yet, in the order in which they ended.
     expired: RefCell<Vec<u64>>,
     links: RefCell<Links>,
@@ -196,7 +201,7 @@ impl Core {
             fiber: OnceCell::new(),
             locals: Cell::default(),
             joiners: RefCell::default(),
-            end: RefCell::new(None),
+            end: Cell::new(None),
             rare: OnceCell::new(),
         }
     }
@@ -255,8 +260,8 @@ impl Core {
 
     /// The greenlet is over: from here on it counts as dead, and those who wait for that wake.
     pub(crate) fn finish(self: &Rc<Self>, hub: &Hub, end: End) {
-        self.report_swallowed_kill(&end);
-        self.end.replace(Some(end));
+        self.report_swallowed_kill(end);
+        self.end.set(Some(end));
         self.state.set(State::Dead);
         Waiters::wake_all(&self.joiners, hub);
         if let Some(rare) = self.rare.get() {
@@ -269,23 +274,15 @@ impl Core {
         &self.rare().links
     }
 
-    /// Whether it has returned a value.
-    pub(super) fn has_returned(&self) -> bool {
-        matches!(*self.end.borrow(), Some(End::Returned))
+    /// The greenlet cannot start, for there is no stack for it.
+    pub(crate) fn finish_without_stack(self: &Rc<Self>, hub: &Hub, error: io::Error) {
+        self.rare().no_stack.set(Some(error));
+        self.finish(hub, End::NoStack);
     }
 
-    pub(crate) fn has_panicked(&self) -> bool {
-        matches!(*self.end.borrow(), Some(End::Panicked))
-    }
-
-    /// How it ended, if it has. A start error is handed over once.
-    pub(crate) fn take_end(&self) -> Option<End> {
-        self.end.replace_with(|end| match end {
-            None => None,
-            Some(End::Returned) => Some(End::Returned),
-            Some(End::Panicked) => Some(End::Panicked),
-            Some(End::Killed | End::NoStack(_)) => Some(End::Killed),
-        })
+    /// Why it could not start. Handed over once.
+    pub(crate) fn take_start_error(&self) -> Option<io::Error> {
+        self.rare.get()?.no_stack.take()
     }
 
     // ---- interrupts
@@ -344,8 +341,8 @@ impl Core {
         }
     }
 
-    fn report_swallowed_kill(&self, end: &End) {
-        if self.kill.get() == Kill::Raised && !matches!(end, End::Killed) {
+    fn report_swallowed_kill(&self, end: End) {
+        if self.kill.get() == Kill::Raised && end != End::Killed {
             self.report_swallowed();
         }
     }

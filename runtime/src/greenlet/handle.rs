@@ -58,8 +58,9 @@ impl<T> Greenlet<T> {
             Outcome::Value(value) => Ok(value),
             Outcome::Panicked(panic) => Err(JoinError::Panicked(*panic)),
             Outcome::Taken => Err(JoinError::Taken),
-            Outcome::Nothing => Err(match self.0.take_end() {
-                Some(End::NoStack(error)) => JoinError::NoStack(error),
+            Outcome::Nothing => Err(match (self.0.end.get(), self.0.take_start_error()) {
+                (_, Some(error)) => JoinError::NoStack(error),
+                (Some(End::Elapsed), None) => JoinError::Elapsed,
                 _ => JoinError::Killed,
             }),
         }
@@ -205,7 +206,7 @@ impl GreenletRef {
     /// where a kill counts as a value.
     #[doc(alias = "successful")]
     pub fn is_successful(&self) -> bool {
-        self.0.has_returned()
+        self.0.end.get() == Some(End::Returned)
     }
 
     /// Lets a greenlet that was [made](Greenlet::new) but not started begin in the hub's next turn (`Greenlet.start`). Does

@@ -85,12 +85,13 @@ where
                 End::Panicked
             }
             Caught::Interrupted(Interrupt::Kill) => End::Killed,
-            Caught::Interrupted(Interrupt::Timeout(_)) => {
-                unreachable!("a timeout's scope is inside the greenlet it was made in")
-            }
+            Caught::Interrupted(Interrupt::Timeout(_)) => End::Elapsed,
         };
         let hub = Hub::get();
         let core = hub.current_or_main();
+        if end == End::Elapsed {
+            log::error!("greenlet '{}' was ended by a Timeout, for it was in no `Timeout::run`", core.name());
+        }
         let _shield = core.shield();
         unwind::report(unwind::catch(ctxlocal::finish));
         drop(self);

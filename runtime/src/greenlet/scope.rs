@@ -7,7 +7,7 @@ use std::mem;
 use std::panic::Location;
 use std::rc::Rc;
 
-use super::core::WaitsFor;
+use super::core::{End, WaitsFor};
 use super::handle::{Greenlet, GreenletRef};
 use crate::WaitError;
 use crate::error::JoinError;
@@ -83,7 +83,7 @@ struct Child {
 
 impl Child {
     fn unseen_panic(&self) -> bool {
-        self.reference.0.has_panicked() && !self.seen.get()
+        self.reference.0.end.get() == Some(End::Panicked) && !self.seen.get()
     }
 }
 

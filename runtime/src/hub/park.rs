@@ -96,15 +96,12 @@ impl Hub {
         self.clock.now()
     }
 
-    /// Adds the timer that ends a timeout scope; returns the scope's token with it.
-    pub(crate) fn expire_later(&self, core: &Rc<Core>, after: Duration) -> (u64, Option<TimerKey>) {
+    /// Adds the timer that ends a timeout; returns the timeout's token with it.
+    pub(crate) fn expire_at(&self, core: &Rc<Core>, at: Option<Moment>) -> (u64, Option<TimerKey>) {
         let token = self.next_token.get();
         self.next_token.set(token + 1);
-        let key = self
-            .clock
-            .deadline(after)
-            .map(|at| self.timers.borrow_mut().insert(at, Action::Expire(core.clone(), token)));
-        (token, key)
+        let insert = |at| self.timers.borrow_mut().insert(at, Action::Expire(core.clone(), token));
+        (token, at.map(insert))
     }
 
     /// Takes a timer out; false if it has fired.

@@ -7,7 +7,7 @@ use super::clock::Moment;
 use super::remote::Message;
 use super::{Action, Hub};
 use crate::error::{LoopExit, WaitError};
-use crate::greenlet::{Core, End, Idle, State, WaitsFor};
+use crate::greenlet::{Core, Idle, State, WaitsFor};
 use crate::switch::Fiber;
 use crate::unwind;
 
@@ -113,7 +113,7 @@ impl Hub {
                     job.iter().for_each(|job| job.cancel());
                     drop(core.locals.take());
                 }));
-                core.finish(self, End::NoStack(error));
+                core.finish_without_stack(self, error);
                 false
             }
         }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use greenlet::sync::Event;
-use greenlet::{JoinError, WaitError, sleep, spawn, timeout, yield_now};
+use greenlet::{JoinError, Timeout, WaitError, sleep, spawn, timeout, yield_now};
 use greenserve_tests::in_time;
 
 use crate::blocking::{blocking_calls, tcp_pair};
@@ -271,4 +271,77 @@ fn a_timeout_loses_nothing_of_what_a_read_has_taken() {
         sender.join().unwrap().unwrap();
         assert!(*got.borrow() == expected, "bytes were lost or came twice");
     });
+}
+
+#[test]
+fn one_timeout_binds_several_steps_and_stays_over() {
+    let bound = Timeout::after(Duration::from_millis(5));
+    assert_eq!(bound.run(|| 7), Ok(7));
+    assert!(bound.run(|| sleep(FOREVER)).is_err());
+    assert!(bound.is_over());
+    let mut ran = false;
+    assert!(bound.run(|| ran = true).is_err());
+    assert!(!ran);
+    // It was told: what blocks from here on is let be.
+    sleep(Duration::from_millis(1));
+    drop(bound);
+    assert_eq!(greenlet::stats().timers, 0);
+}
+
+#[test]
+fn a_timeout_that_is_found_over_before_its_timer_fires_raises_nothing_later() {
+    let bound = Timeout::after(Duration::ZERO);
+    assert!(bound.run(|| unreachable!("it is over")).is_err());
+    sleep(Duration::from_millis(2));
+    assert_eq!(greenlet::stats().timers, 0);
+}
+
+#[test]
+fn a_timeout_at_a_past_moment_is_over_and_one_that_never_ends_is_not() {
+    assert!(Timeout::at(greenlet::now()).is_over());
+    let never = Timeout::never();
+    assert_eq!((never.is_over(), never.remaining()), (false, None));
+    assert_eq!(greenlet::stats().timers, 0);
+    let far = Timeout::at(greenlet::now() + FOREVER);
+    assert!(far.remaining().is_some_and(|left| left <= FOREVER && left > FOREVER / 2));
+}
+
+#[test]
+fn a_guard_that_nobody_runs_ends_its_greenlet() {
+    let greenlet = spawn(|| {
+        let _bound = Timeout::after(Duration::from_millis(1));
+        sleep(FOREVER);
+    });
+    assert!(matches!(greenlet.join(), Err(JoinError::Elapsed)));
+    assert!(!greenlet.is_successful());
+}
+
+#[test]
+fn a_guard_that_is_dropped_in_time_does_nothing() {
+    let greenlet = spawn(|| {
+        drop(Timeout::after(Duration::from_millis(1)));
+        sleep(Duration::from_millis(5));
+        7
+    });
+    assert_eq!(greenlet.join().unwrap(), 7);
+}
+
+#[test]
+fn the_end_of_an_outer_timeout_passes_through_the_run_of_an_inner() {
+    let outer = Timeout::after(Duration::from_millis(1));
+    let result = outer.run(|| {
+        let inner = Timeout::after(FOREVER);
+        let result = inner.run(|| sleep(FOREVER));
+        unreachable!("the inner one returned {result:?}")
+    });
+    assert!(result.is_err());
+}
+
+#[test]
+fn a_timeout_of_one_greenlet_cannot_be_run_in_another() {
+    let bound = Timeout::after(FOREVER);
+    let thief = spawn(move || bound.run(|| ()).is_ok());
+    let error = thief.join().unwrap_err().to_string();
+    assert!(error.contains("was run in another greenlet"), "{error}");
+    assert_eq!(greenlet::stats().timers, 0);
 }
