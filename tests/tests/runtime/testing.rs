@@ -355,6 +355,18 @@ fn a_program_that_yields_for_ever_is_hopeless_too() {
 }
 
 #[test]
+fn main_that_yields_for_ever_fails_the_run() {
+    in_time(|| {
+        let said = failure(&Sim::new().seed(6), || {
+            loop {
+                yield_now();
+            }
+        });
+        assert!(said.contains("yields in a loop") && said.contains("GREENLET_SEED=6"), "{said}");
+    });
+}
+
+#[test]
 fn a_greenlet_that_has_not_ended_fails_the_run_and_is_named() {
     in_time(|| {
         let said = failure(&Sim::new().seed(3), || {
@@ -376,6 +388,17 @@ fn a_descriptor_that_is_still_open_fails_the_run() {
             std::mem::forget(listener);
         });
         assert!(said.contains("descriptor ") && said.contains("that is still open"), "{said}");
+    });
+}
+
+#[test]
+fn a_timer_that_is_left_fails_the_run() {
+    in_time(|| {
+        let said = failure(&Sim::new(), || std::mem::forget(greenlet::Timeout::after(HOUR)));
+        assert!(
+            said.contains("timer that ends a timeout scope of '") && said.contains("due in 3600s"),
+            "{said}"
+        );
     });
 }
 
