@@ -125,7 +125,7 @@ impl Timeout {
         }
         match unwind::catch(f) {
             Caught::Returned(value) => Ok(value),
-            Caught::Interrupted(Interrupt::Timeout(ended)) if ended == self.token => Err(Elapsed(())),
+            Caught::Interrupted(Interrupt::Leave(ended)) if ended == self.token => Err(Elapsed(())),
             Caught::Interrupted(other) => unwind::raise(other),
             Caught::Panicked(panic) => panic.resume(),
         }

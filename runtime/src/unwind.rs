@@ -14,8 +14,8 @@ use crate::hub::Hub;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Interrupt {
     Kill,
-    /// The end of the timeout scope with this token.
-    Timeout(u64),
+    /// The block with this token is to be left: its time is over, or a greenlet of its scope has failed.
+    Leave(u64),
 }
 
 /// Unwinds the greenlet that runs. The panic hook is not called.

@@ -336,7 +336,7 @@ impl Core {
             (!expired.is_empty()).then(|| expired.remove(0))
         });
         match token {
-            Some(token) => unwind::raise(Interrupt::Timeout(token)),
+            Some(token) => unwind::raise(Interrupt::Leave(token)),
             None => self.due.set(false),
         }
     }

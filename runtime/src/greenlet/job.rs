@@ -85,7 +85,7 @@ where
                 End::Panicked
             }
             Caught::Interrupted(Interrupt::Kill) => End::Killed,
-            Caught::Interrupted(Interrupt::Timeout(_)) => End::Elapsed,
+            Caught::Interrupted(Interrupt::Leave(_)) => End::Elapsed,
         };
         let hub = Hub::get();
         let core = hub.current_or_main();

@@ -96,10 +96,16 @@ impl Hub {
         self.clock.now()
     }
 
-    /// Adds the timer that ends a timeout; returns the timeout's token with it.
-    pub(crate) fn expire_at(&self, core: &Rc<Core>, at: Option<Moment>) -> (u64, Option<TimerKey>) {
+    /// Names a block that may have to be left early.
+    pub(crate) fn new_token(&self) -> u64 {
         let token = self.next_token.get();
         self.next_token.set(token + 1);
+        token
+    }
+
+    /// Adds the timer that ends a timeout; returns the timeout's token with it.
+    pub(crate) fn expire_at(&self, core: &Rc<Core>, at: Option<Moment>) -> (u64, Option<TimerKey>) {
+        let token = self.new_token();
         let insert = |at| self.timers.borrow_mut().insert(at, Action::Expire(core.clone(), token));
         (token, at.map(insert))
     }

@@ -3,10 +3,19 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use greenlet::{JoinError, catch_panic, scope, sleep, spawn, timeout, yield_now};
+use greenlet::{JoinError, Timeout, catch_panic, scope, sleep, spawn, timeout, yield_now};
 use greenserve_tests::in_time;
 
 use crate::{DropFlag, FOREVER, SHORT};
+
+/// Runs a closure when it is dropped.
+struct Guard<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for Guard<F> {
+    fn drop(&mut self) {
+        self.0();
+    }
+}
 
 #[test]
 fn children_may_borrow_and_change_what_is_the_parents() {
@@ -74,22 +83,163 @@ fn children_may_spawn_siblings() {
 }
 
 #[test]
-fn the_panic_of_a_child_that_nobody_joins_is_the_scopes() {
+fn a_child_that_fails_ends_its_siblings_and_the_body_and_is_the_scopes_panic() {
     in_time(|| {
-        let others = Rc::new(Cell::new(0));
+        let log = RefCell::new(Vec::new());
         let result = catch_panic(|| {
             scope(|s| {
-                s.spawn(|| panic!("child"));
-                for _ in 0..3 {
-                    s.spawn(|| {
-                        sleep(SHORT);
-                        others.set(others.get() + 1);
+                for name in ["one", "two"] {
+                    let log = &log;
+                    s.spawn(move || {
+                        let _note = Guard(|| log.borrow_mut().push(name));
+                        sleep(FOREVER);
                     });
                 }
+                s.spawn(|| {
+                    sleep(SHORT);
+                    panic!("child");
+                });
+                let _note = Guard(|| log.borrow_mut().push("body"));
+                sleep(FOREVER);
             });
         });
-        assert!(result.is_err());
-        assert_eq!(others.get(), 3, "its siblings end in peace");
+        let panic = result.unwrap_err();
+        assert_eq!(panic.message(), "child");
+        assert!(panic.location().unwrap().contains("scope.rs"), "the child's own place is told");
+        let mut log = log.into_inner();
+        log.sort();
+        assert_eq!(log, ["body", "one", "two"]);
+        assert_eq!((greenlet::stats().greenlets, greenlet::stats().timers), (0, 0));
+    });
+}
+
+#[test]
+fn a_child_that_fails_while_the_scope_waits_for_its_end_ends_the_others() {
+    in_time(|| {
+        let (flag, dropped) = DropFlag::new();
+        let result = catch_panic(|| {
+            scope(|s| {
+                s.spawn(|| {
+                    let _flag = flag;
+                    sleep(FOREVER);
+                });
+                s.spawn(|| {
+                    sleep(SHORT);
+                    panic!("child");
+                });
+            });
+        });
+        assert_eq!(result.unwrap_err().message(), "child");
+        assert!(dropped.get());
+        // the mark by which the body is left is gone with its scope
+        sleep(SHORT);
+        assert_eq!(greenlet::stats().greenlets, 0);
+    });
+}
+
+#[test]
+fn of_two_failures_the_first_is_the_scopes() {
+    in_time(|| {
+        let result = catch_panic(|| {
+            scope(|s| {
+                s.spawn(|| panic!("first"));
+                s.spawn(|| panic!("second"));
+            });
+        });
+        assert_eq!(result.unwrap_err().message(), "first");
+    });
+}
+
+#[test]
+fn a_failure_in_an_inner_scope_reaches_the_outer_ones_greenlet_and_then_the_outer_scope() {
+    in_time(|| {
+        let (flag, dropped) = DropFlag::new();
+        let result = catch_panic(|| {
+            scope(|outer| {
+                outer.spawn(|| {
+                    let _flag = flag;
+                    sleep(FOREVER);
+                });
+                outer.spawn(|| scope(|inner| drop(inner.spawn(|| panic!("innermost")))));
+                sleep(FOREVER);
+            });
+        });
+        assert_eq!(result.unwrap_err().message(), "innermost");
+        assert!(dropped.get());
+        assert_eq!(greenlet::stats().greenlets, 0);
+    });
+}
+
+#[test]
+fn a_child_that_lets_a_timeout_end_it_fails() {
+    in_time(|| {
+        let result = catch_panic(|| {
+            scope(|s| {
+                s.spawn(|| {
+                    let _bound = Timeout::after(SHORT);
+                    sleep(FOREVER);
+                });
+                sleep(FOREVER);
+            });
+        });
+        assert!(result.unwrap_err().message().contains("ended by a Timeout"));
+    });
+}
+
+#[test]
+fn a_killed_joiner_does_not_take_the_failure_with_it() {
+    in_time(|| {
+        let result = catch_panic(|| {
+            scope(|s| {
+                let child = s.spawn(|| {
+                    sleep(SHORT * 4);
+                    panic!("child");
+                });
+                let joiner = s.spawn(move || child.join().map(drop).map_err(drop));
+                sleep(SHORT);
+                joiner.kill().unwrap();
+                sleep(FOREVER);
+            });
+        });
+        assert_eq!(result.unwrap_err().message(), "child");
+    });
+}
+
+#[test]
+fn daemons_end_with_the_scope_and_not_before_the_others() {
+    in_time(|| {
+        let log = RefCell::new(Vec::new());
+        scope(|s| {
+            s.spawn_daemon(|| {
+                let _note = Guard(|| log.borrow_mut().push("daemon"));
+                sleep(FOREVER);
+            });
+            s.spawn(|| {
+                sleep(SHORT);
+                log.borrow_mut().push("child");
+            });
+        });
+        assert_eq!(log.into_inner(), ["child", "daemon"]);
+        assert_eq!(greenlet::stats().greenlets, 0);
+    });
+}
+
+#[test]
+fn what_a_daemon_spawns_is_waited_for() {
+    in_time(|| {
+        let done = Cell::new(false);
+        scope(|s| {
+            let done = &done;
+            s.spawn_daemon(move || {
+                s.spawn(move || {
+                    sleep(SHORT);
+                    done.set(true);
+                });
+                sleep(FOREVER);
+            });
+            yield_now();
+        });
+        assert!(done.get());
     });
 }
 
