@@ -95,6 +95,8 @@ struct World {
     pool: Pool,
     pooled: Cell<usize>,
     actors: RefCell<Vec<Rc<Actor>>>,
+    /// Made, and not run yet.
+    links: Cell<u64>,
     /// Begun and not done.
     shields: Cell<u64>,
     made: Cell<u64>,
@@ -114,6 +116,7 @@ impl World {
             pool: Pool::new(POOL_SIZE),
             pooled: Cell::new(0),
             actors: RefCell::default(),
+            links: Cell::new(0),
             shields: Cell::new(0),
             made: Cell::new(0),
             dropped: Cell::new(0),
@@ -150,6 +153,18 @@ impl World {
             1 => Builder::new().name("actor").stack_size(64 * 1024).spawn(life).unwrap(),
             _ => spawn(life),
         };
+        if one_in(2) {
+            let world = self.clone();
+            world.links.set(world.links.get() + 1);
+            greenlet.link(move |ended| {
+                assert!(ended.is_dead());
+                world.links.set(world.links.get() - 1);
+            });
+        }
+        if one_in(4) {
+            let link = greenlet.link(|_| unreachable!("taken back"));
+            assert!(greenlet.unlink(link) && !greenlet.unlink(link));
+        }
         let actor = Rc::new(Actor { greenlet, value, fate });
         self.actors.borrow_mut().push(actor.clone());
         actor
@@ -171,6 +186,7 @@ impl World {
         assert_nobody_waits(&self.flag.event);
         assert_nobody_waits(&self.finale);
         assert_eq!((self.pool.len(), self.pool.free_count(), self.pooled.get()), (0, POOL_SIZE, 0));
+        assert_eq!(self.links.get(), 0, "each link is run once");
         assert_eq!(self.shields.get(), 0, "a kill or a timeout got through a shield");
         assert_eq!(self.made, self.dropped, "closures and values that were made, and dropped");
         let stats = greenlet::stats();
@@ -533,19 +549,38 @@ fn in_the_pool(world: &Rc<World>) {
     }
 }
 
-/// Children that borrow; the whole may be killed or time out while it waits for them.
+/// Children that borrow; the whole may be killed or time out while it waits for them, or one of them fails.
 fn scope(world: &Rc<World>, depth: u32) {
-    let ended = Cell::new(0);
+    let (ended, failed) = (Cell::new(0), Cell::new(0));
     let children = below(4);
-    greenlet::scope(|scope| {
-        for _ in 0..children {
-            scope.spawn(|| {
-                let _ended = OnDrop(|| ended.set(ended.get() + 1));
-                step(world, depth + 1);
-            });
-        }
+    let daemon = one_in(3);
+    let result = greenlet::catch_panic(|| {
+        greenlet::scope(|scope| {
+            for _ in 0..children {
+                let ending = OnDrop(|| ended.set(ended.get() + 1));
+                let failed = &failed;
+                scope.spawn(move || {
+                    let _ending = ending;
+                    step(world, depth + 1);
+                    if one_in(8) {
+                        failed.set(failed.get() + 1);
+                        resume_unwind(Box::new("on purpose"));
+                    }
+                });
+            }
+            if daemon {
+                scope.spawn_daemon(|| drop(Event::new().wait()));
+            }
+            if one_in(2) {
+                sleep(some_time());
+            }
+        });
     });
-    assert_eq!(ended.get(), children);
+    assert_eq!(ended.get(), children, "whoever has not ended borrows from here");
+    match result {
+        Ok(()) => assert_eq!(failed.get(), 0),
+        Err(panic) => assert!(failed.get() > 0 && panic.message() == "on purpose", "{panic}"),
+    }
 }
 
 /// One end speaks after a while, the other may have lost patience by then.
