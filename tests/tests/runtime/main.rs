@@ -7,6 +7,7 @@ mod cross_thread;
 mod edges;
 mod fairness;
 mod greenlets;
+mod inspect;
 mod kill;
 mod links;
 mod locals;
