@@ -26,7 +26,7 @@ const IDLE: Duration = Duration::from_millis(1);
 /// …so many at once…
 const TIDY_AT_ONCE: usize = 1024;
 /// The report that nobody can go on has so many stacks at most.
-const STACKS_TOLD: usize = 16;
+pub(super) const STACKS_TOLD: usize = 16;
 /// …but not of the free stacks that would be taken next.
 const KEEP_HOT: usize = 16;
 

@@ -53,10 +53,10 @@
 //! # What fails a run
 //!
 //! - A panic of the closure.
-//! - A wait that can never end: it is given [`LoopExit`](crate::LoopExit) as an error, which names everybody who is
-//!   parked, at once or, where a descriptor is waited for, when patience is over.
+//! - A wait of main's that can never end: it is given [`LoopExit`](crate::LoopExit) as an error, which tells who is parked
+//!   and where, at once or, if a descriptor is waited for, when patience is over. The closure fails by unwrapping it.
 //! - A greenlet that has not ended. When the closure has returned, all who are ready are let go on, but the time stands:
-//!   who still waits or sleeps then is named, with what it waits for and where it was spawned.
+//!   who still waits or sleeps then is named, with what it waits for, where it was spawned and where it stands.
 //! - A timer or a descriptor that is left.
 //!
 //! The panic of a greenlet does not by itself: it reaches whoever joins that one.

@@ -366,15 +366,21 @@ fn main_that_yields_for_ever_fails_the_run() {
     });
 }
 
+#[inline(never)]
+fn oversleep() {
+    sleep(HOUR);
+}
+
 #[test]
 fn a_greenlet_that_has_not_ended_fails_the_run_and_is_named() {
     in_time(|| {
         let said = failure(&Sim::new().seed(3), || {
-            drop(Builder::new().name("sleeper").spawn(|| sleep(HOUR)).unwrap());
+            drop(Builder::new().name("sleeper").spawn(oversleep).unwrap());
             drop(Builder::new().name("later").start_after(HOUR).spawn(|| ()).unwrap());
         });
         assert!(said.contains("there is left") && said.contains("GREENLET_SEED=3"), "{said}");
         assert!(said.contains("greenlet 'sleeper' (#1) sleeps, spawned at"), "{said}");
+        assert!(said.contains("runtime::testing::oversleep"), "where it stands: {said}");
         assert!(said.contains("greenlet 'later' (#2) waits for the time of its start"), "{said}");
     });
 }
