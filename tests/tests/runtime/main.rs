@@ -3,10 +3,13 @@
 //! Each test has a thread of its own and so a hub of its own; `in_time` makes a hang a failure.
 
 mod blocking;
+mod connect;
 mod cross_thread;
+mod descriptors;
 mod edges;
 mod fairness;
 mod greenlets;
+mod group;
 mod inspect;
 mod kill;
 mod links;
@@ -14,14 +17,19 @@ mod locals;
 mod logs;
 mod loop_exit;
 mod overflow;
+mod passed_descriptors;
 mod pool;
 mod remote_wakes;
 mod resolver;
+mod resource_pool;
 mod scope;
+mod servers;
 mod stacks;
 mod tcp;
 mod testing;
+mod thread_pool;
 mod timeouts;
+mod tls;
 mod udp_and_unix;
 mod unblock;
 
