@@ -48,6 +48,7 @@ pub mod inspect;
 pub mod net;
 mod pool;
 mod remote;
+pub mod select;
 pub mod server;
 mod stack;
 mod switch;
@@ -59,6 +60,7 @@ mod timeout;
 #[cfg(feature = "tls")]
 pub mod tls;
 mod unwind;
+mod wait;
 
 pub use error::{JoinError, LoopExit, Panic, WaitError};
 pub use greenlet::{
@@ -70,6 +72,7 @@ pub use remote::HubHandle;
 pub use threadpool::{ThreadJob, ThreadPool, ThreadPoolBuilder, unblock};
 pub use timeout::{Elapsed, Timeout, now, sleep, timeout, yield_now};
 pub use unwind::{catch_panic, shield};
+pub use wait::{IterReady, Waitable, iwait, wait, wait_for_quiet};
 
 /// What one thread's hub holds at the moment; see [`stats`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -80,6 +80,12 @@ pub(crate) enum WaitsFor {
     Resource,
     Scope,
     Thread,
+    /// What comes first of so many.
+    Any(usize),
+    /// So many of several.
+    Objects(usize),
+    /// Until nobody else can go on.
+    Quiet,
 }
 
 impl fmt::Display for WaitsFor {
@@ -110,6 +116,9 @@ impl fmt::Display for WaitsFor {
             WaitsFor::Resource => f.write_str("waits for a resource of a ResourcePool"),
             WaitsFor::Scope => f.write_str("waits for the greenlets of a scope"),
             WaitsFor::Thread => f.write_str("waits for the thread pool"),
+            WaitsFor::Any(count) => write!(f, "waits in a select! of {count}"),
+            WaitsFor::Objects(count) => write!(f, "waits for {count} of several objects"),
+            WaitsFor::Quiet => f.write_str("waits until nothing is left to run"),
         }
     }
 }
@@ -159,7 +168,7 @@ pub(crate) struct Core {
     /// Its values while it does not run; while it does, those of the hub's thread.
     pub(crate) locals: Cell<ctxlocal::Map>,
     /// Who waits for its end.
-    pub(super) joiners: RefCell<Waiters>,
+    pub(crate) joiners: RefCell<Waiters>,
     pub(crate) end: Cell<Option<End>>,
     rare: OnceCell<Box<Rare>>,
 }

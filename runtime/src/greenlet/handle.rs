@@ -54,6 +54,11 @@ impl<T> Greenlet<T> {
 
     pub(super) fn join_until(&self, deadline: Option<Moment>) -> Result<T, JoinError> {
         self.wait_until(deadline)?;
+        self.outcome()
+    }
+
+    /// What a join of one that has ended returns.
+    pub(crate) fn outcome(&self) -> Result<T, JoinError> {
         match self.job.take() {
             Outcome::Value(value) => Ok(value),
             Outcome::Panicked(panic) => Err(JoinError::Panicked(*panic)),

@@ -331,6 +331,21 @@ impl Hub {
         result.map_err(|(error, _waiter)| error)
     }
 
+    /// Has the greenlet that runs wait, for as long as what is returned lives, until it parks and is woken.
+    ///
+    /// # Errors
+    /// `ResourceBusy` when another greenlet waits for the same side of the descriptor.
+    #[inline]
+    pub(crate) fn queue_for_io(
+        &'static self,
+        registration: Registration,
+        direction: Direction,
+    ) -> io::Result<IoWait> {
+        let core = self.current()?;
+        self.queue(registration, direction, Waiter::Parked(core.clone()))?;
+        Ok(IoWait { hub: self, registration, direction, core })
+    }
+
     /// Parks until the descriptor is ready, or until somebody else wants it looked at again.
     ///
     /// # Errors
@@ -338,7 +353,7 @@ impl Hub {
     /// [`park`](Self::park).
     #[inline]
     pub(crate) fn wait_io(
-        &self,
+        &'static self,
         registration: Registration,
         direction: Direction,
         why: WaitsFor,
@@ -347,9 +362,7 @@ impl Hub {
         if self.io.borrow_mut().is_ready(registration, direction) {
             return Ok(());
         }
-        let core = self.current()?;
-        self.queue(registration, direction, Waiter::Parked(core.clone()))?;
-        let _waiting = IoWait { hub: self, registration, direction, core: &core };
+        let _waiting = self.queue_for_io(registration, direction)?;
         match self.park(why, deadline)? {
             Wake::Event => Ok(()),
             // What arrived in the same moment as the deadline is taken.
@@ -364,7 +377,7 @@ impl Hub {
     /// # Errors
     /// As [`wait_io`](Self::wait_io).
     pub(crate) fn wait_readable(
-        &self,
+        &'static self,
         registration: Registration,
         why: WaitsFor,
         after: Option<Duration>,
@@ -373,9 +386,7 @@ impl Hub {
         if self.io.borrow_mut().is_ready(registration, direction) {
             return Ok(());
         }
-        let core = self.current()?;
-        self.queue(registration, direction, Waiter::Parked(core.clone()))?;
-        let _waiting = IoWait { hub: self, registration, direction, core: &core };
+        let _waiting = self.queue_for_io(registration, direction)?;
         self.set_deadline(registration, after.and_then(|after| self.clock.deadline(after)));
         self.park(why, None)?;
         let mut io = self.io.borrow_mut();
@@ -455,15 +466,15 @@ impl Hub {
 }
 
 /// Takes a waiter off its descriptor when the wait ends, however it ends.
-struct IoWait<'a> {
-    hub: &'a Hub,
+pub(crate) struct IoWait {
+    hub: &'static Hub,
     registration: Registration,
     direction: Direction,
-    core: &'a Rc<Core>,
+    core: Rc<Core>,
 }
 
-impl Drop for IoWait<'_> {
+impl Drop for IoWait {
     fn drop(&mut self) {
-        self.hub.io.borrow_mut().unset_waiter(self.registration, self.direction, self.core);
+        self.hub.io.borrow_mut().unset_waiter(self.registration, self.direction, &self.core);
     }
 }

@@ -12,6 +12,7 @@ mod clock;
 mod current;
 mod io;
 mod park;
+mod quiet;
 mod random;
 mod ready;
 mod remote;
@@ -30,7 +31,7 @@ use crossbeam_channel::Receiver;
 use slab::Slab;
 
 pub(crate) use clock::Moment;
-pub(crate) use io::{Direction, Registration};
+pub(crate) use io::{Direction, IoWait, Registration};
 pub(crate) use ready::Trace;
 use remote::Remote;
 pub(crate) use remote::{Hold, Message, RemoteWaker};
@@ -46,6 +47,7 @@ use crate::unwind;
 use clock::Clock;
 use current::Current;
 use io::IoTable;
+use quiet::Quiet;
 use ready::Ready;
 use timers::Timers;
 
@@ -90,6 +92,7 @@ pub(crate) struct Hub {
     /// The run of `testing` that this hub is for.
     sim: OnceCell<Box<Run>>,
     calls: Cell<u32>,
+    quiet: Quiet,
 }
 
 thread_local! {
@@ -168,6 +171,7 @@ impl Hub {
             tidy_cursor: Cell::new(0),
             sim: OnceCell::new(),
             calls: Cell::new(0),
+            quiet: Quiet::default(),
         }));
         HUB.set(Some(hub));
         // Fails only while the thread's destructors already run; then the hub goes with the process.

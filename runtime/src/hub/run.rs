@@ -145,10 +145,10 @@ impl Hub {
         }
         let mut timeout = Some(Duration::ZERO);
         if !busy {
-            let next = self.timers.borrow().next_at();
-            if next.is_none() && self.nobody_can_wake() {
-                return Err(self.loop_exit());
+            if self.nothing_is_left() {
+                return self.all_is_quiet();
             }
+            let next = self.timers.borrow().next_at();
             let now = self.clock.now();
             timeout = next.map(|at| at.since(now));
             // Not idle, if the next timer is about to fire.
@@ -162,6 +162,15 @@ impl Hub {
         self.poll(timeout);
         self.deliver_messages();
         self.it_is(self.clock.now());
+        self.ready.borrow_mut().begin_turn();
+        Ok(())
+    }
+
+    /// Nothing is left to run: that is what some wait for, and for all others the end.
+    fn all_is_quiet(&self) -> Result<(), LoopExit> {
+        if !self.tell_quiet() {
+            return Err(self.loop_exit());
+        }
         self.ready.borrow_mut().begin_turn();
         Ok(())
     }
@@ -196,7 +205,7 @@ impl Hub {
         if let (Some(remote), true) = (&*remote, timeout != Some(Duration::ZERO)) {
             remote.going_to_sleep();
             // What came, or the last hold that went, before that cannot have woken anybody.
-            if self.has_messages() || (self.timers.borrow().len() == 0 && self.nobody_can_wake()) {
+            if self.has_messages() || self.nothing_is_left() {
                 timeout = Some(Duration::ZERO);
             }
         }

@@ -112,6 +112,9 @@ impl Hub {
         run.busy.set(0);
         self.look_around(Duration::ZERO);
         while self.ready.borrow().is_empty() {
+            if self.nothing_is_left() && self.tell_quiet() {
+                break;
+            }
             let next = if run.over.get() { None } else { self.timers.borrow().next_at() };
             let outside = self.outside();
             let wait = match outside {

@@ -16,7 +16,7 @@ use rustix::event::{PollFd as KernelPollFd, PollFlags, Timespec};
 
 use crate::error::WaitError;
 use crate::greenlet::{Core, WaitsFor};
-use crate::hub::{Direction, Hub, Moment, Registration};
+use crate::hub::{Direction, Hub, IoWait, Moment, Registration};
 use crate::sys::PollSet;
 
 /// Parks the greenlet until `fd` can be read without blocking, or `timeout` is over (`None`: never). gevent's
@@ -230,6 +230,60 @@ fn wait_one(fd: PollFd<'_>, timeout: Option<Duration>) -> io::Result<()> {
     }
 }
 
+/// A descriptor that is waited for among other things: see [`select!`](crate::select!).
+pub(crate) struct Watch<'a> {
+    fd: PollFd<'a>,
+    /// In this order: it refers to the wait.
+    queued: Cell<Option<IoWait>>,
+    wait: Wait,
+}
+
+impl<'a> Watch<'a> {
+    /// Queues the greenlet that runs.
+    ///
+    /// # Errors
+    /// As [`poll`].
+    pub(crate) fn enter(fd: PollFd<'a>) -> io::Result<Watch<'a>> {
+        let wait = Wait::begin(Hub::try_get()?, std::slice::from_ref(&fd))?;
+        let watch = Watch { fd, queued: Cell::new(None), wait };
+        watch.queue()?;
+        Ok(watch)
+    }
+
+    fn queue(&self) -> io::Result<()> {
+        let Shared { hub, registration, .. } = *self.wait.shared;
+        self.queued.take();
+        hub.clear_ready(registration, Direction::Read);
+        self.queued.set(Some(hub.queue_for_io(registration, Direction::Read)?));
+        Ok(())
+    }
+
+    /// What the wait has come to, if it is over. Asks the kernel only if the hub has heard something.
+    pub(crate) fn outcome(&self) -> Option<io::Result<()>> {
+        let Shared { hub, registration, .. } = *self.wait.shared;
+        if self.wait.shared.cancelled.get() {
+            return Some(Err(cancelled()));
+        }
+        if !hub.is_ready(registration, Direction::Read) {
+            return None;
+        }
+        match self.fd.ready_now() {
+            Some(ready) => Some(ready),
+            None => self.queue().err().map(Err),
+        }
+    }
+}
+
+impl PollFd<'_> {
+    /// Whether it is ready at this moment, or cannot be asked.
+    pub(crate) fn ready_now(&self) -> Option<io::Result<()>> {
+        match look(&mut [KernelPollFd::from_borrowed_fd(self.fd, self.asked)]) {
+            Ok(0) => None,
+            other => Some(other.map(drop)),
+        }
+    }
+}
+
 /// What is ready at this moment.
 fn look(fds: &mut [KernelPollFd<'_>]) -> io::Result<usize> {
     loop {
@@ -319,8 +373,7 @@ impl Wait {
         hub.clear_ready(registration, Direction::Read);
         hub.wait_io(registration, Direction::Read, self.why, deadline)?;
         if self.shared.cancelled.get() {
-            let what = "the wait was cancelled: this program closes the descriptor";
-            return Err(io::Error::new(io::ErrorKind::NotConnected, what));
+            return Err(cancelled());
         }
         Ok(())
     }
@@ -351,6 +404,12 @@ pub(super) fn cancel(fd: RawFd) {
             waiter.hub.wake_waiters(waiter.registration);
         }
     }
+}
+
+#[cold]
+fn cancelled() -> io::Error {
+    let what = "the wait was cancelled: this program closes the descriptor";
+    io::Error::new(io::ErrorKind::NotConnected, what)
 }
 
 #[cold]

@@ -138,6 +138,11 @@ impl<T> AsyncResult<T> {
         self.outcome.into_inner()?.ok()
     }
 
+    /// Set with the result.
+    pub(crate) fn ready(&self) -> &Event {
+        &self.ready
+    }
+
     fn get_until(&self, deadline: Option<Moment>) -> Result<&T, ResultError> {
         loop {
             if let Some(outcome) = self.try_get() {

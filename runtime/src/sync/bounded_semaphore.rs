@@ -69,7 +69,11 @@ impl BoundedSemaphore {
         Ok(())
     }
 
-    fn guard<'a>(&'a self, permit: Permit<'a>) -> BoundedPermit<'a> {
+    pub(crate) fn semaphore(&self) -> &Semaphore {
+        &self.semaphore
+    }
+
+    pub(crate) fn guard<'a>(&'a self, permit: Permit<'a>) -> BoundedPermit<'a> {
         BoundedPermit { permit, forgotten: &self.forgotten }
     }
 }

@@ -158,6 +158,10 @@ impl<T> Receiver<T> {
         self.0.senders.get() == 0
     }
 
+    pub(crate) fn queue(&self) -> &Queue<T> {
+        &self.0.queue
+    }
+
     /// How many values are in the channel, those included for which somebody has been woken but has not run yet.
     pub fn len(&self) -> usize {
         self.0.queue.len()

@@ -98,7 +98,7 @@ impl Condvar {
     pub fn notify_one(&self) {
         let next = self.waiters.borrow_mut().pop();
         if let Some(waiter) = next {
-            Hub::get().unpark(&waiter);
+            waiter.call(Hub::get());
         }
     }
 

@@ -67,6 +67,11 @@ impl Event {
         self.wait_for(WaitsFor::Event, Hub::get().deadline(timeout))
     }
 
+    /// Who waits.
+    pub(crate) fn waiters(&self) -> &RefCell<Waiters> {
+        &self.waiters
+    }
+
     /// As [`wait`](Self::wait), reported as a wait for something else that is made of an event.
     pub(super) fn wait_for(&self, why: WaitsFor, deadline: Option<Moment>) -> Result<(), WaitError> {
         if self.is_set() {

@@ -93,7 +93,12 @@ impl<T: ?Sized> Mutex<T> {
         self.value.get_mut()
     }
 
-    fn guard<'a>(&'a self, permit: Permit<'a>) -> MutexGuard<'a, T> {
+    /// Has a permit while nobody holds it.
+    pub(crate) fn free(&self) -> &Semaphore {
+        &self.free
+    }
+
+    pub(crate) fn guard<'a>(&'a self, permit: Permit<'a>) -> MutexGuard<'a, T> {
         MutexGuard { value: self.value.borrow_mut(), _permit: permit, mutex: self }
     }
 }

@@ -42,7 +42,7 @@ impl<T> Offers<T> {
     pub(super) fn take(&self) -> Option<T> {
         let (_, value) = self.values.borrow_mut().pop_first()?;
         let putter = self.putters.borrow_mut().pop();
-        putter.iter().for_each(|putter| Hub::get().unpark(putter));
+        putter.map(|putter| putter.call(Hub::get()));
         Some(value)
     }
 
@@ -52,6 +52,11 @@ impl<T> Offers<T> {
         T: Clone,
     {
         self.values.borrow().first_key_value().map(|(_, value)| value.clone())
+    }
+
+    /// Whether a value is offered.
+    pub(super) fn has_some(&self) -> bool {
+        !self.values.borrow().is_empty()
     }
 
     /// Sends all putters away with their values.

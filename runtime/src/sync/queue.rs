@@ -237,6 +237,25 @@ impl<T> Queue<T> {
         }
     }
 
+    /// Has a permit for each value; waited for by those who get.
+    pub(crate) fn filled(&self) -> &Semaphore {
+        &self.filled
+    }
+
+    /// What a [`get`](Self::get) returns at once, if it does.
+    pub(crate) fn get_at_once(&self) -> Option<Result<T, GetError>> {
+        match self.try_get() {
+            Err(GetError::Empty) => None,
+            got => Some(got),
+        }
+    }
+
+    /// Whether a [`get`](Self::get) would return at once.
+    pub(crate) fn has_something(&self) -> bool {
+        let offered = matches!(&self.space, Space::Rendezvous(offers) if offers.has_some());
+        self.filled.available() > 0 || self.closed.get() || offered
+    }
+
     fn put_until(&self, value: T, deadline: Option<Moment>) -> Result<(), PutError<T>> {
         if self.closed.get() {
             return Err(PutError::Closed(value));
@@ -305,7 +324,7 @@ impl<T> Queue<T> {
     }
 
     /// Takes the value that a permit stands for. A permit that was given because the queue was closed stands for none.
-    fn pop(&self) -> Result<T, GetError> {
+    pub(crate) fn pop(&self) -> Result<T, GetError> {
         let value = self.items.borrow_mut().pop_front().ok_or(GetError::Closed)?;
         if let Space::Bounded { free, .. } = &self.space {
             free.give();

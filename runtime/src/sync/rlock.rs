@@ -92,6 +92,11 @@ impl<T: ?Sized> RLock<T> {
         &mut self.value
     }
 
+    /// Has a permit while nobody holds it.
+    pub(crate) fn free(&self) -> &Semaphore {
+        &self.free
+    }
+
     fn lock_until(&self, deadline: Option<Moment>) -> Result<RLockGuard<'_, T>, WaitError> {
         let me = Hub::get().current()?.id;
         if !self.is_held_by(me) {
@@ -104,7 +109,8 @@ impl<T: ?Sized> RLock<T> {
         self.owner.get() == Some(id)
     }
 
-    fn enter(&self, id: u64) -> RLockGuard<'_, T> {
+    /// The guard of who has the permit.
+    pub(crate) fn enter(&self, id: u64) -> RLockGuard<'_, T> {
         self.owner.set(Some(id));
         self.count.set(self.count.get() + 1);
         RLockGuard(self)

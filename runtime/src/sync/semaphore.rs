@@ -89,7 +89,7 @@ impl Semaphore {
 
     /// The guard of a permit that has been taken.
     #[inline]
-    pub(super) fn permit(&self) -> Permit<'_> {
+    pub(crate) fn permit(&self) -> Permit<'_> {
         Permit(self)
     }
 
@@ -102,18 +102,30 @@ impl Semaphore {
     /// Gives a permit to the longest waiting, or back.
     #[inline]
     pub(crate) fn give(&self) {
-        let next = self.waiters.borrow_mut().pop();
-        match next {
-            Some(waiter) => Hub::get().unpark(&waiter),
-            None => self.free.set(self.free.get() + 1),
+        while let Some(waiter) = { self.waiters.borrow_mut().pop() } {
+            if waiter.call(Hub::get()) {
+                return;
+            }
         }
+        self.free.set(self.free.get() + 1);
     }
 
     /// Gives each one who waits a permit, and keeps none.
     pub(super) fn give_to_all(&self) {
-        while self.waiting() > 0 {
-            self.give();
+        if self.waiting() > 0 {
+            Waiters::wake_all(&self.waiters, Hub::get());
         }
+    }
+
+    /// Queues the greenlet that runs, among other things that it waits for.
+    pub(crate) fn queue_up(&self) -> Result<Claim<'_>, WaitError> {
+        let waiting = Waiting::enter(&self.waiters, Hub::get())?;
+        Ok(Claim { waiting, semaphore: self, taken: Cell::new(false) })
+    }
+
+    /// Who waits.
+    pub(crate) fn waiters(&self) -> &RefCell<Waiters> {
+        &self.waiters
     }
 
     pub(super) fn waiting(&self) -> usize {
@@ -127,6 +139,29 @@ impl fmt::Debug for Semaphore {
             .field("available", &self.free.get())
             .field("waiting", &self.waiting())
             .finish()
+    }
+}
+
+/// A place among those who wait for a permit. A permit that it is handed and does not take goes to the next.
+pub(crate) struct Claim<'a> {
+    waiting: Waiting<'a>,
+    semaphore: &'a Semaphore,
+    taken: Cell<bool>,
+}
+
+impl Claim<'_> {
+    /// Takes the permit, if it has been handed one.
+    pub(crate) fn take(&self) -> bool {
+        self.taken.set(self.waiting.was_called());
+        self.taken.get()
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        if !self.taken.get() && self.waiting.was_called() {
+            self.semaphore.give();
+        }
     }
 }
 

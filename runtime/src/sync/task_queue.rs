@@ -255,6 +255,11 @@ impl<T, S: Store<T>> TaskQueue<T, S> {
         self.tokens.capacity()
     }
 
+    /// One token for each value.
+    pub(crate) fn tokens(&self) -> &Queue<()> {
+        &self.tokens
+    }
+
     /// Nobody else runs between the token and the value, here and below.
     fn put_after(&self, token: Result<(), PutError<()>>, value: T) -> Result<(), PutError<T>> {
         match token {
@@ -270,7 +275,7 @@ impl<T, S: Store<T>> TaskQueue<T, S> {
         }
     }
 
-    fn take_after(&self, token: Result<(), GetError>) -> Result<T, GetError> {
+    pub(crate) fn take_after(&self, token: Result<(), GetError>) -> Result<T, GetError> {
         token?;
         self.values.borrow_mut().pop().ok_or(GetError::Closed)
     }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use slab::Slab;
 
+use super::gather::{Gather, Note};
 use crate::error::WaitError;
 use crate::greenlet::{Core, WaitsFor, Wake};
 use crate::hub::{Hub, Moment};
@@ -19,12 +20,41 @@ pub(crate) struct Waiters {
     /// Came when nobody waited, and so goes first.
     alone: Option<Entry>,
     others: Option<Box<List>>,
-    next_ticket: u64,
+    next_ticket: u32,
 }
 
-struct Entry {
-    core: Rc<Core>,
-    ticket: u64,
+/// Somebody in the queue.
+pub(crate) enum Entry {
+    /// A greenlet that is parked, or is about to be: what it is called for is its own.
+    Parked { ticket: u32, core: Rc<Core> },
+    /// One who waits for several things and is told that this one has come: it takes nothing.
+    Noted { ticket: u32, note: Rc<Note> },
+}
+
+// Each greenlet has a list of those who wait for its end.
+const _: () = assert!(size_of::<Option<Entry>>() == 16 && size_of::<Waiters>() == 32);
+
+impl Entry {
+    /// Wakes whoever it is. False for one who takes nothing, so that the next is to be called.
+    #[inline]
+    pub(crate) fn call(self, hub: &Hub) -> bool {
+        match self {
+            Entry::Parked { core, .. } => {
+                hub.unpark(&core);
+                true
+            }
+            Entry::Noted { note, .. } => {
+                note.call(hub);
+                false
+            }
+        }
+    }
+
+    fn ticket(&self) -> u32 {
+        match self {
+            Entry::Parked { ticket, .. } | Entry::Noted { ticket, .. } => *ticket,
+        }
+    }
 }
 
 /// A doubly linked list of entries.
@@ -40,11 +70,12 @@ struct Link {
     after: usize,
 }
 
-/// A place in the queue. It stays unique when the slot is used again.
+/// A place in the queue. It stays unique when the slot is used again, for as long as anybody may ask: one who has been
+/// called runs in the next turn, and no turn sees 2^32 waits.
 #[derive(Clone, Copy)]
 struct Place {
     slot: usize,
-    ticket: u64,
+    ticket: u32,
 }
 
 impl Waiters {
@@ -57,10 +88,10 @@ impl Waiters {
     }
 
     #[inline]
-    fn push(&mut self, core: Rc<Core>) -> Place {
+    fn push(&mut self, entry: impl FnOnce(u32) -> Entry) -> Place {
         let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        let entry = Entry { core, ticket };
+        self.next_ticket = ticket.wrapping_add(1);
+        let entry = entry(ticket);
         let slot = match &mut self.others {
             Some(others) if self.alone.is_some() || !others.links.is_empty() => others.push(entry),
             None if self.alone.is_some() => self.others.insert(Box::default()).push(entry),
@@ -74,15 +105,14 @@ impl Waiters {
 
     /// Takes the one who has waited longest.
     #[inline]
-    pub(crate) fn pop(&mut self) -> Option<Rc<Core>> {
-        let first = self.alone.take().or_else(|| self.others.as_mut()?.pop());
-        first.map(|entry| entry.core)
+    pub(crate) fn pop(&mut self) -> Option<Entry> {
+        self.alone.take().or_else(|| self.others.as_mut()?.pop())
     }
 
     /// Makes all of them ready, in the order in which they came.
     pub(crate) fn wake_all(list: &RefCell<Waiters>, hub: &Hub) {
         while let Some(waiter) = { list.borrow_mut().pop() } {
-            hub.unpark(&waiter);
+            waiter.call(hub);
         }
     }
 
@@ -92,7 +122,7 @@ impl Waiters {
             ALONE => self.alone.as_ref(),
             slot => self.others.as_ref().and_then(|others| others.links.get(slot)).map(|link| &link.entry),
         };
-        entry.is_some_and(|entry| entry.ticket == place.ticket)
+        entry.is_some_and(|entry| entry.ticket() == place.ticket)
     }
 
     /// Takes out somebody who is known to be there.
@@ -159,7 +189,8 @@ impl<'a> Waiting<'a> {
     /// Queues the greenlet that runs.
     #[inline]
     pub(crate) fn enter(list: &'a RefCell<Waiters>, hub: &Hub) -> Result<Waiting<'a>, WaitError> {
-        let place = list.borrow_mut().push(hub.current()?);
+        let core = hub.current()?;
+        let place = list.borrow_mut().push(|ticket| Entry::Parked { ticket, core });
         Ok(Waiting { list, place, called: Cell::new(false) })
     }
 
@@ -218,6 +249,31 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if !self.was_called() {
+            let _gone = self.list.borrow_mut().remove(self.place);
+        }
+    }
+}
+
+/// An entry for one who waits for several things. It lasts until it is called or this is dropped.
+pub(crate) struct Watching<'a> {
+    list: &'a RefCell<Waiters>,
+    place: Place,
+    note: Rc<Note>,
+}
+
+impl<'a> Watching<'a> {
+    /// Queues `gather`, for what it knows by this number.
+    pub(crate) fn enter(list: &'a RefCell<Waiters>, gather: &Rc<Gather>, number: usize) -> Watching<'a> {
+        let note = Rc::new(Note::new(gather.clone(), number));
+        let entry = note.clone();
+        let place = list.borrow_mut().push(|ticket| Entry::Noted { ticket, note: entry });
+        Watching { list, place, note }
+    }
+}
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        if !self.note.is_called() {
             let _gone = self.list.borrow_mut().remove(self.place);
         }
     }
