@@ -28,7 +28,7 @@
 ///         }
 ///     }
 /// });
-/// [3, 4].map(|job| jobs.put(job).unwrap());
+/// (3..=4).for_each(|job| jobs.put(job).unwrap());
 /// stop.set();
 /// assert_eq!(worker.join().unwrap(), Ok(7));
 /// ```
@@ -94,6 +94,8 @@ macro_rules! select {
     };
     (@arms ($($arms:tt)*)) => {
         match $crate::select::first($crate::select!(@list $($arms)*)) {
+            // all arms may leave
+            #[allow(unreachable_code)]
             ::core::result::Result::Ok(ready) => {
                 ::core::result::Result::Ok($crate::select!(@run ready $($arms)*))
             }

@@ -27,6 +27,7 @@ mod remote_wakes;
 mod resolver;
 mod resource_pool;
 mod scope;
+mod select;
 mod servers;
 mod shared;
 mod stacks;
@@ -38,6 +39,7 @@ mod timeouts;
 mod tls;
 mod udp_and_unix;
 mod unblock;
+mod wait;
 
 use std::cell::Cell;
 use std::rc::Rc;

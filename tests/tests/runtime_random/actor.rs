@@ -7,14 +7,17 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use greenlet::net::UnixStream;
+use greenlet::select::after;
 use greenlet::sync::{Event, Queue};
-use greenlet::{JoinError, WaitError, shield, sleep, spawn, testing, timeout, yield_now};
+use greenlet::{
+    JoinError, WaitError, Waitable, iwait, select, shield, sleep, spawn, testing, timeout, wait, yield_now,
+};
 
 use crate::world::{Counted, OnDrop, POOL_SIZE, World, lasts};
 use crate::{below, one_in, some_time};
 
 pub(crate) fn step(world: &Rc<World>, depth: u32) {
-    match below(16) {
+    match below(18) {
         0 => yield_now(),
         1 => sleep_exactly(some_time()),
         2 => world.flag.set(),
@@ -35,6 +38,8 @@ pub(crate) fn step(world: &Rc<World>, depth: u32) {
         14 => socket(world),
         15 if one_in(3) => world.finale.wait().unwrap(),
         15 => shield_from_kills(world),
+        16 => first_of_three(world),
+        17 => some_of_many(world),
         _ => pipeline(world),
     }
 }
@@ -78,6 +83,47 @@ fn within_a_timeout(world: &Rc<World>, depth: u32) {
     match ended {
         Ok(()) => assert!(lasted <= limit || shielded, "{lasted:?} of {limit:?}"),
         Err(_) => assert!(lasted == limit || shielded && lasted > limit, "{lasted:?} of {limit:?}"),
+    }
+}
+
+fn first_of_three(world: &World) {
+    let from = if one_in(2) { &world.bounded } else { &world.unbounded };
+    let (limit, flag) = (some_time(), &world.flag);
+    let (began, sets, up) = (testing::elapsed(), flag.sets.get(), flag.event.is_set());
+    select! {
+        got = &from.queue => from.came_out(&got.unwrap()),
+        () = &flag.event => assert!(up || flag.sets.get() > sets, "a set that was made up"),
+        () = after(limit) => {
+            assert_eq!(testing::elapsed() - began, limit);
+            assert!(!up && flag.sets.get() == sets, "a set that was missed");
+        }
+    }
+    .unwrap();
+    assert!(testing::elapsed() - began <= limit);
+}
+
+/// Takes nothing, and so may change nothing for the others.
+fn some_of_many(world: &World) {
+    let (one, other) = (world.any_actor(), world.any_actor());
+    let objects: [(usize, &dyn Waitable); 6] = [
+        (0, &one.greenlet),
+        (1, &other.greenlet),
+        (2, &world.flag.event),
+        (3, &world.bounded.queue),
+        (4, &world.unbounded.queue),
+        (5, &world.locks[2].semaphore),
+    ];
+    let (limit, count, began) = (some_time(), below(4) as usize, testing::elapsed());
+    let ready: Vec<_> = match one_in(2) {
+        true => wait(&objects, limit, count).unwrap(),
+        false => iwait(&objects, limit, None).take(count).collect(),
+    };
+    let lasted = testing::elapsed() - began;
+    assert!(ready.len() == count && lasted <= limit || ready.len() < count && lasted == limit);
+    for (n, (which, _)) in ready.iter().enumerate() {
+        assert!(ready[..n].iter().all(|(other, _)| other != which), "twice");
+        assert!(*which != 0 || one.greenlet.is_dead());
+        assert!(*which != 1 || other.greenlet.is_dead());
     }
 }
 
