@@ -20,7 +20,7 @@
 //! # How it runs
 //!
 //! - **One hub per thread.** Greenlets never move between threads; handles and sockets stay on theirs. What is
-//!   made for it crosses: [`unblock`], [`HubHandle`].
+//!   made for it crosses: [`unblock`], [`ThreadPool`], [`HubHandle`].
 //! - **Switching is cooperative.** A greenlet runs until it blocks, [yields](yield_now) or ends. Between two
 //!   blocking calls nobody else of the thread runs, so data shared by greenlets (`Rc`, `RefCell`) needs no lock;
 //!   only don't hold a `RefCell` borrow or a `std` lock across a blocking call.
@@ -33,6 +33,10 @@
 //! - **No blocking while unwinding.** In a destructor that runs because of a panic or a kill, a call that would
 //!   have to wait fails instead ([`WaitError::Unwinding`]).
 //! - **A panic stays in its greenlet** and reaches who joins it.
+//!
+//! # Features
+//!
+//! - `tls` (off by default): TLS streams for clients and servers, by rustls, in the module `tls`.
 
 #[cfg(panic = "abort")]
 compile_error!("greenlet kills greenlets by unwinding them: build with panic = \"unwind\"");
@@ -44,6 +48,7 @@ pub mod inspect;
 pub mod net;
 mod pool;
 mod remote;
+pub mod server;
 mod stack;
 mod switch;
 pub mod sync;
@@ -51,16 +56,18 @@ mod sys;
 pub mod testing;
 mod threadpool;
 mod timeout;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod unwind;
 
 pub use error::{JoinError, LoopExit, Panic, WaitError};
 pub use greenlet::{
-    Builder, Greenlet, GreenletRef, LinkId, Scope, ScopedGreenlet, current, get_all, join_all, kill_all,
-    scope, spawn, spawn_later,
+    Builder, Greenlet, GreenletRef, LinkId, Locals, Scope, ScopedGreenlet, current, get_all, join_all,
+    kill_all, scope, spawn, spawn_later,
 };
-pub use pool::{Pool, Slot};
+pub use pool::{Group, Imap, ImapUnordered, Pool, Resource, ResourceError, ResourcePool, Slot};
 pub use remote::HubHandle;
-pub use threadpool::unblock;
+pub use threadpool::{ThreadJob, ThreadPool, ThreadPoolBuilder, unblock};
 pub use timeout::{Elapsed, Timeout, now, sleep, timeout, yield_now};
 pub use unwind::{catch_panic, shield};
 

@@ -60,6 +60,8 @@ pub(crate) enum WaitsFor {
     Greenlet(u64),
     Readable(RawFd),
     Writable(RawFd),
+    /// One of so many.
+    Descriptors(usize),
     Event,
     Semaphore,
     AsyncResult,
@@ -72,6 +74,10 @@ pub(crate) enum WaitsFor {
     Tasks,
     PoolSlot,
     Pool,
+    Group,
+    MapResult,
+    MapRoom,
+    Resource,
     Scope,
     Thread,
 }
@@ -85,6 +91,7 @@ impl fmt::Display for WaitsFor {
             WaitsFor::Greenlet(id) => write!(f, "waits for the end of greenlet #{id}"),
             WaitsFor::Readable(fd) => write!(f, "waits to read from descriptor {fd}"),
             WaitsFor::Writable(fd) => write!(f, "waits to write to descriptor {fd}"),
+            WaitsFor::Descriptors(count) => write!(f, "waits for one of {count} descriptors"),
             WaitsFor::Event => f.write_str("waits for an Event to be set"),
             WaitsFor::Semaphore => f.write_str("waits for a Semaphore"),
             WaitsFor::AsyncResult => f.write_str("waits for an AsyncResult to be set"),
@@ -97,6 +104,10 @@ impl fmt::Display for WaitsFor {
             WaitsFor::Tasks => f.write_str("waits for the tasks of a JoinableQueue to be done"),
             WaitsFor::PoolSlot => f.write_str("waits for a free slot in a Pool"),
             WaitsFor::Pool => f.write_str("waits for a Pool to become empty"),
+            WaitsFor::Group => f.write_str("waits for a Group to become empty"),
+            WaitsFor::MapResult => f.write_str("waits for the next result of an imap"),
+            WaitsFor::MapRoom => f.write_str("waits for the results of an imap to be taken"),
+            WaitsFor::Resource => f.write_str("waits for a resource of a ResourcePool"),
             WaitsFor::Scope => f.write_str("waits for the greenlets of a scope"),
             WaitsFor::Thread => f.write_str("waits for the thread pool"),
         }

@@ -11,12 +11,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use greenlet::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use greenlet::server::{AcceptFailure, Backoff};
 use greenlet::{Greenlet, Pool, Slot};
 use socket2::{SockRef, Socket};
 
 use super::conn::Conn;
 use super::exchange::live;
-use super::listen::{AcceptFailure, Backoff, Listener, SocketFile};
+use super::listen::{Listener, SocketFile};
 use super::settings::Settings;
 use super::stop::{Registered, Registry, ServerHandle};
 use super::threads::addr;
@@ -88,7 +89,7 @@ impl Green {
                         log::debug!("a connection was lost before it was accepted: {error}")
                     }
                     AcceptFailure::Exhausted => {
-                        let pause = backoff.failed(&SockRef::from(listener), &error);
+                        let pause = backoff.failed(listener, &error);
                         greenlet::sleep(pause);
                     }
                     AcceptFailure::Fatal => break error,
@@ -307,8 +308,9 @@ impl GreenSocket {
 }
 
 impl Transport for GreenSocket {
-    /// Long enough that a connection in use keeps its thread from one request to the next.
-    const PATIENCE: Option<Duration> = Some(Duration::from_millis(100));
+    /// Long enough that a connection in use keeps its thread from one request to the next, and short because those that
+    /// have just come and are silent hold one so long: what they take meanwhile is never given back.
+    const PATIENCE: Option<Duration> = Some(Duration::from_millis(30));
 
     fn read(&self, buf: &mut [u8], wait: Duration) -> io::Result<usize> {
         loop {
