@@ -48,7 +48,7 @@ impl Moment {
 #[derive(Debug)]
 pub(crate) struct Clock {
     epoch: u64,
-    /// The same for users.
+    /// Where virtual time begins, for users.
     began: Instant,
     /// `PAST` while the time is the machine's.
     set: Cell<Moment>,
@@ -67,9 +67,12 @@ impl Clock {
         Moment(sys::nanos().saturating_sub(self.epoch))
     }
 
-    /// Now, for users. Moments before the hub was made are out of its reach.
+    /// Now, for users.
     pub(crate) fn instant(&self) -> Instant {
-        self.began + self.now().since(Moment::PAST)
+        match self.set.get() {
+            Moment::PAST => Instant::now(),
+            set => self.began + set.since(Moment::PAST),
+        }
     }
 
     /// The moment `after` from now; `None` when that is further off than can be told (584 years), which means
