@@ -46,6 +46,7 @@ impl Event {
 
     /// Whether the flag is up (`isSet`, `ready`).
     #[doc(alias = "ready")]
+    #[doc(alias = "isSet")]
     pub fn is_set(&self) -> bool {
         self.set.get()
     }

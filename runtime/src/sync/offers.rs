@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-use super::queue::PutError;
+use super::queue_error::PutError;
 use super::waiters::{Waiters, Waiting};
 use crate::greenlet::WaitsFor;
 use crate::hub::{Hub, Moment};
