@@ -33,6 +33,10 @@
 //! - **No blocking while unwinding.** In a destructor that runs because of a panic or a kill, a call that would
 //!   have to wait fails instead ([`WaitError::Unwinding`]).
 //! - **A panic stays in its greenlet** and reaches who joins it.
+//!
+//! # Features
+//!
+//! - `tls` (off by default): TLS streams for clients and servers, by rustls, in the module `tls`.
 
 #[cfg(panic = "abort")]
 compile_error!("greenlet kills greenlets by unwinding them: build with panic = \"unwind\"");
@@ -50,6 +54,8 @@ mod sys;
 pub mod testing;
 mod threadpool;
 mod timeout;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod unwind;
 
 pub use error::{JoinError, LoopExit, Panic, WaitError};

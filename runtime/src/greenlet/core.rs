@@ -60,6 +60,8 @@ pub(crate) enum WaitsFor {
     Greenlet(u64),
     Readable(RawFd),
     Writable(RawFd),
+    /// One of so many.
+    Descriptors(usize),
     Event,
     Semaphore,
     QueueItem,
@@ -79,6 +81,7 @@ impl fmt::Display for WaitsFor {
             WaitsFor::Greenlet(id) => write!(f, "waits for the end of greenlet #{id}"),
             WaitsFor::Readable(fd) => write!(f, "waits to read from descriptor {fd}"),
             WaitsFor::Writable(fd) => write!(f, "waits to write to descriptor {fd}"),
+            WaitsFor::Descriptors(count) => write!(f, "waits for one of {count} descriptors"),
             WaitsFor::Event => f.write_str("waits for an Event to be set"),
             WaitsFor::Semaphore => f.write_str("waits for a Semaphore"),
             WaitsFor::QueueItem => f.write_str("waits for a value in a Queue"),

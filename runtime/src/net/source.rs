@@ -87,6 +87,9 @@ impl Source {
         if let Some(registration) = self.registration.get() {
             self.hub.wake_waiters(registration);
         }
+        if let Some(fd) = &self.fd {
+            super::poll::cancel(fd.as_raw_fd());
+        }
     }
 
     /// Runs `call` until it says something else than `WouldBlock`, parked in between for at most this socket's
@@ -148,7 +151,7 @@ impl Source {
 
     /// Parks until the descriptor may be ready.
     #[inline]
-    fn wait(&self, direction: Direction, deadline: Option<Moment>) -> io::Result<()> {
+    pub(super) fn wait(&self, direction: Direction, deadline: Option<Moment>) -> io::Result<()> {
         let fd = self.open()?;
         let registration = self.registered()?;
         let why = match direction {
@@ -312,20 +315,36 @@ impl Source {
             }
         }
         self.wait(Direction::Write, deadline)?;
-        loop {
-            if let Some(error) = socket.take_error()? {
-                return Err(error);
-            }
-            match socket.peer_addr() {
-                Ok(_) => return Ok(()),
-                Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {
-                    if let Some(registration) = self.registration.get() {
-                        self.hub.clear_ready(registration, Direction::Write);
-                    }
-                    self.wait(Direction::Write, deadline)?;
+        while !self.connected()? {
+            self.wait(Direction::Write, deadline)?;
+        }
+        Ok(())
+    }
+
+    /// Begins to connect; true when that was all.
+    pub(crate) fn start_connect(&self, address: &SockAddr) -> io::Result<bool> {
+        match self.socket()?.connect(address) {
+            Ok(()) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a connect that was begun is done; to be asked when the socket is writable.
+    pub(crate) fn connected(&self) -> io::Result<bool> {
+        let socket = self.socket()?;
+        if let Some(error) = socket.take_error()? {
+            return Err(error);
+        }
+        match socket.peer_addr() {
+            Ok(_) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {
+                if let Some(registration) = self.registration.get() {
+                    self.hub.clear_ready(registration, Direction::Write);
                 }
-                Err(error) => return Err(error),
+                Ok(false)
             }
+            Err(error) => Err(error),
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::addr::{ToSocketAddrs, each};
+use super::connect::Connector;
 use super::source::Source;
 use crate::hub::Direction;
 
@@ -21,13 +22,13 @@ const BACKLOG: i32 = 4096;
 pub struct TcpStream(Source);
 
 impl TcpStream {
-    /// Connects to the first address that answers ([`std::net::TcpStream::connect`]). Names are resolved off the
-    /// hub. Parks the caller.
+    /// Connects to the address that answers first ([`std::net::TcpStream::connect`]): [`Connector`] says how several are
+    /// tried, and has settings. Names are resolved off the hub. Parks the caller.
     ///
     /// # Errors
-    /// What resolving or connecting to the last address failed with.
+    /// As [`Connector::connect`].
     pub fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
-        each(address, |address| TcpStream::connect_one(&address, None))
+        Connector::new().connect(address)
     }
 
     /// Connects to one address within a time ([`std::net::TcpStream::connect_timeout`]). Parks the caller.
@@ -41,13 +42,14 @@ impl TcpStream {
                 "a timeout of zero leaves no time to connect",
             ));
         }
-        TcpStream::connect_one(address, Some(timeout))
+        let source = socket(address, Type::STREAM, Protocol::TCP)?;
+        source.connect(&SockAddr::from(*address), Some(timeout))?;
+        Ok(TcpStream(source))
     }
 
-    fn connect_one(address: &SocketAddr, timeout: Option<Duration>) -> io::Result<TcpStream> {
-        let source = socket(address, Type::STREAM, Protocol::TCP)?;
-        source.connect(&SockAddr::from(*address), timeout)?;
-        Ok(TcpStream(source))
+    /// A stream of a socket that is connected.
+    pub(super) fn from_source(source: Source) -> TcpStream {
+        TcpStream(source)
     }
 
     /// The address of the other side.
@@ -320,6 +322,20 @@ macro_rules! listener_close {
             /// port becomes free, when the last reference does.
             pub fn close(&self) {
                 self.0.close();
+            }
+
+            /// How long `accept` may wait; `None` (the default) is without end.
+            pub fn accept_timeout(&self) -> Option<Duration> {
+                self.0.timeout(Direction::Read)
+            }
+
+            /// Sets how long `accept` may wait before it fails with `TimedOut` (Python's `settimeout`). A setting of this
+            /// handle, without a system call.
+            ///
+            /// # Errors
+            /// `InvalidInput` for a timeout of zero.
+            pub fn set_accept_timeout(&self, timeout: impl Into<Option<Duration>>) -> io::Result<()> {
+                self.0.set_timeout(Direction::Read, timeout.into())
             }
         }
     };

@@ -17,7 +17,7 @@ use crate::hub::Direction;
 const BACKLOG: i32 = 4096;
 
 /// A stream between two processes of one machine, with the API of [`std::os::unix::net::UnixStream`].
-pub struct UnixStream(Source);
+pub struct UnixStream(pub(super) Source);
 
 impl UnixStream {
     /// Connects to the socket at a path. Parks the caller while the listener's backlog is full.
@@ -25,7 +25,15 @@ impl UnixStream {
     /// # Errors
     /// What connect(2) says.
     pub fn connect(path: impl AsRef<Path>) -> io::Result<UnixStream> {
-        UnixStream::connect_to(&SockAddr::unix(path)?)
+        UnixStream::connect_to(&SockAddr::unix(path)?, None)
+    }
+
+    /// As [`connect`](Self::connect), within a time.
+    ///
+    /// # Errors
+    /// `TimedOut`; as [`connect`](Self::connect).
+    pub fn connect_timeout(path: impl AsRef<Path>, timeout: Duration) -> io::Result<UnixStream> {
+        UnixStream::connect_to(&SockAddr::unix(path)?, Some(timeout))
     }
 
     /// Connects to an address, which may be abstract.
@@ -33,12 +41,12 @@ impl UnixStream {
     /// # Errors
     /// What connect(2) says.
     pub fn connect_addr(address: &SocketAddr) -> io::Result<UnixStream> {
-        UnixStream::connect_to(&sock_addr(address)?)
+        UnixStream::connect_to(&sock_addr(address)?, None)
     }
 
-    fn connect_to(address: &SockAddr) -> io::Result<UnixStream> {
+    fn connect_to(address: &SockAddr, timeout: Option<Duration>) -> io::Result<UnixStream> {
         let source = socket(Type::STREAM)?;
-        source.connect(address, None)?;
+        source.connect(address, timeout)?;
         Ok(UnixStream(source))
     }
 
@@ -118,7 +126,7 @@ impl Iterator for UnixIncoming<'_> {
 }
 
 /// A datagram socket between processes of one machine, with the API of [`std::os::unix::net::UnixDatagram`].
-pub struct UnixDatagram(Source);
+pub struct UnixDatagram(pub(super) Source);
 
 impl UnixDatagram {
     /// Binds to a path, which must not exist.

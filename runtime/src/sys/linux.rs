@@ -6,7 +6,7 @@
 //! wait of `polling` follows, which resets it.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -152,5 +152,45 @@ fn readiness(key: usize, events: u32) -> Readiness {
         readable: events & READABLE != 0,
         writable: events & WRITABLE != 0,
         hangup: events & HANGUP != 0,
+    }
+}
+
+/// A set of descriptors that is a descriptor itself: readable while one of them is ready.
+pub(crate) struct PollSet(OwnedFd);
+
+impl PollSet {
+    pub(crate) fn new() -> io::Result<PollSet> {
+        // SAFETY: the call takes no pointers.
+        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just made this descriptor for us.
+        Ok(PollSet(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Adds a descriptor, once. `PermissionDenied` for one that cannot be waited for: a regular file.
+    pub(crate) fn add(
+        &self,
+        fd: BorrowedFd<'_>,
+        read: bool,
+        write: bool,
+        exceptional: bool,
+    ) -> io::Result<()> {
+        let interest = if read { libc::EPOLLIN } else { 0 }
+            | if write { libc::EPOLLOUT } else { 0 }
+            | if exceptional { libc::EPOLLPRI } else { 0 };
+        let mut event = libc::epoll_event { events: interest as u32, u64: 0 };
+        // SAFETY: both descriptors are open (one is owned, one borrowed) and `event` outlives the call, which
+        // keeps no pointer to it.
+        let result =
+            unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &mut event) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+}
+
+impl AsFd for PollSet {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }

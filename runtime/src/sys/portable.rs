@@ -1,7 +1,7 @@
 //! [`Poll`] by the portable interface of `polling`.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,5 +55,36 @@ impl Poll {
             });
         }
         Ok(())
+    }
+}
+
+/// A set of descriptors that is a descriptor itself: readable while one of them is ready.
+pub(crate) struct PollSet(Poller);
+
+impl PollSet {
+    pub(crate) fn new() -> io::Result<PollSet> {
+        Poller::new().map(PollSet)
+    }
+
+    /// Adds a descriptor, once. `PermissionDenied` for one that cannot be waited for: a regular file.
+    pub(crate) fn add(
+        &self,
+        fd: BorrowedFd<'_>,
+        read: bool,
+        write: bool,
+        exceptional: bool,
+    ) -> io::Result<()> {
+        let event = Event::new(0, read, write);
+        let event = if exceptional { event.with_priority() } else { event };
+        // SAFETY: `polling` asks that the descriptor be deleted before it is closed. The descriptor is borrowed for the
+        // wait for which the set was made, and the set goes with that wait. Nobody asks the set for its events, so an
+        // entry that a greenlet abandoned at the thread's exit leaves behind misleads nobody.
+        unsafe { self.0.add_with_mode(fd.as_raw_fd(), event, PollMode::Level) }
+    }
+}
+
+impl AsFd for PollSet {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }

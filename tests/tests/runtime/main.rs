@@ -3,7 +3,9 @@
 //! Each test has a thread of its own and so a hub of its own; `in_time` makes a hang a failure.
 
 mod blocking;
+mod connect;
 mod cross_thread;
+mod descriptors;
 mod edges;
 mod fairness;
 mod greenlets;
@@ -13,6 +15,7 @@ mod locals;
 mod logs;
 mod loop_exit;
 mod overflow;
+mod passed_descriptors;
 mod pool;
 mod remote_wakes;
 mod resolver;
@@ -21,6 +24,7 @@ mod stacks;
 mod tcp;
 mod testing;
 mod timeouts;
+mod tls;
 mod udp_and_unix;
 mod unblock;
 

@@ -7,7 +7,7 @@ use greenlet::net::{UdpSocket, UnixDatagram, UnixListener, UnixStream};
 use greenlet::{sleep, spawn};
 use greenserve_tests::{Scratch, in_time};
 
-use crate::SHORT;
+use crate::{FOREVER, SHORT};
 
 #[test]
 fn udp_sockets_exchange_datagrams() {
@@ -109,6 +109,25 @@ fn more_clients_than_a_unix_listener_has_room_for_wait_for_their_turn() {
         for client in clients {
             assert_eq!(client.join().unwrap(), 1);
         }
+    });
+}
+
+#[test]
+fn connecting_and_accepting_have_deadlines() {
+    in_time(|| {
+        let scratch = Scratch::new();
+        let path = scratch.join("socket");
+        let listener = UnixListener::from(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        listener.set_accept_timeout(SHORT).unwrap();
+        assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::TimedOut);
+        assert_eq!(listener.accept_timeout(), Some(SHORT));
+        let zero = listener.set_accept_timeout(std::time::Duration::ZERO).unwrap_err();
+        assert_eq!(zero.kind(), ErrorKind::InvalidInput);
+
+        socket2::SockRef::from(&listener).listen(0).unwrap();
+        let _lets_in = UnixStream::connect_timeout(&path, FOREVER).unwrap();
+        assert_eq!(UnixStream::connect_timeout(&path, SHORT).unwrap_err().kind(), ErrorKind::TimedOut);
+        listener.accept().unwrap();
     });
 }
 
