@@ -14,7 +14,7 @@ use std::time::Duration;
 use greenserve::{Body, IntoResponse, Method, Request, Response, StatusCode};
 
 fn app(req: Request) -> Response {
-    match (req.method(), req.uri().path()) {
+    match (req.method(), req.path()) {
         (&Method::GET, "/") => "Hello, World!\n".into_response(),
         (&Method::GET, "/slow") => {
             // parks this request's green thread; thousands of others may do the same meanwhile

@@ -23,7 +23,7 @@ ctxlocal! {
 }
 
 fn app(req: Request) -> Result<String, (StatusCode, &'static str)> {
-    let query = req.uri().query().unwrap_or_default();
+    let query = req.query().unwrap_or_default();
     if let Some(user) = query.split('&').find_map(|pair| pair.strip_prefix("user=")) {
         USER.with(|current| user.clone_into(&mut current.borrow_mut()));
     }

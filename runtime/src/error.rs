@@ -1,10 +1,14 @@
 //! Why a wait or a greenlet ended otherwise than hoped: small enums, each variant one cause.
 
 use std::any::Any;
+use std::backtrace::Backtrace;
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
+use std::iter;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::inspect;
 
 /// Why a blocking call gave up waiting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,16 +58,23 @@ impl From<WaitError> for io::Error {
 /// ready, no timer is pending, nobody waits for a descriptor, and no other thread holds a way to wake this hub
 /// (gevent's `LoopExit`).
 ///
-/// [`Display`](fmt::Display) names every parked greenlet and what it waits for.
-#[derive(Clone, PartialEq, Eq)]
+/// [`Display`](fmt::Display) names every parked greenlet and what it waits for; `{:#}` and [`Debug`], which is what `unwrap`
+/// prints, tell also where the first of them stand in their code.
+#[derive(Clone)]
 pub struct LoopExit {
     parked: Arc<[String]>,
+    /// Of the first of them.
+    stacks: Arc<[Option<Backtrace>]>,
     why: Cow<'static, str>,
 }
 
 impl LoopExit {
-    pub(crate) fn new(lines: Vec<String>) -> LoopExit {
-        LoopExit { parked: lines.into(), why: "nobody is left who could end it".into() }
+    pub(crate) fn new(lines: Vec<String>, stacks: Vec<Option<Backtrace>>) -> LoopExit {
+        LoopExit {
+            parked: lines.into(),
+            stacks: stacks.into(),
+            why: "nobody is left who could end it".into(),
+        }
     }
 
     /// With another reason than the usual one.
@@ -75,21 +86,40 @@ impl LoopExit {
     pub fn parked(&self) -> &[String] {
         &self.parked
     }
+
+    fn report(&self, f: &mut fmt::Formatter<'_>, stacks: bool) -> fmt::Result {
+        write!(f, "LoopExit: this wait can never end, for {}. Parked:", self.why)?;
+        let all = self.stacks.iter().map(Option::as_ref).chain(iter::repeat(None));
+        for (line, stack) in self.parked.iter().zip(all) {
+            write!(f, "\n  {line}")?;
+            if let Some(stack) = stack.filter(|_| stacks) {
+                let calls = inspect::users_part(&stack.to_string());
+                calls.lines().try_for_each(|call| write!(f, "\n      {call}"))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Display for LoopExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LoopExit: this wait can never end, for {}. Parked:", self.why)?;
-        self.parked.iter().try_for_each(|line| write!(f, "\n  {line}"))
+        self.report(f, f.alternate())
     }
 }
 
 impl fmt::Debug for LoopExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What `unwrap` prints is what its reader needs.
-        fmt::Display::fmt(self, f)
+        self.report(f, true)
     }
 }
+
+impl PartialEq for LoopExit {
+    fn eq(&self, other: &LoopExit) -> bool {
+        self.parked == other.parked && self.why == other.why
+    }
+}
+
+impl Eq for LoopExit {}
 
 impl std::error::Error for LoopExit {}
 

@@ -44,6 +44,7 @@ compile_error!("greenlet kills greenlets by unwinding them: build with panic = \
 mod error;
 mod greenlet;
 mod hub;
+pub mod inspect;
 pub mod net;
 mod pool;
 mod remote;

@@ -8,6 +8,7 @@
 use std::cell::{Cell, UnsafeCell};
 use std::mem;
 use std::num::NonZeroUsize;
+use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
 
 use corosensei::stack::valgrind::ValgrindStackRegistration;
@@ -42,7 +43,7 @@ pub(crate) struct Fiber {
     /// `None` once the stack was taken back.
     coroutine: UnsafeCell<Option<Coroutine<Door, (), (), Ground>>>,
     /// The way out of the coroutine, which it leaves here when it is entered for the first time.
-    yielder: Cell<*const Yielder<Door, ()>>,
+    yielder: Slot,
     bounds: Bounds,
     /// The stack pointer of the last [`suspend`](Self::suspend), or one of the marks below.
     left_at: Cell<usize>,
@@ -55,8 +56,16 @@ const NOWHERE: usize = 0;
 /// The fiber runs.
 const RUNNING: usize = 1;
 
-/// What each resume hands in: where the yielder is to be put.
-struct Door(*const Cell<*const Yielder<Door, ()>>);
+/// What is handed in: by the first resume the address of the cell for the yielder; by later ones null, or the address
+/// of what a [visit](Fiber::visit) is to run.
+struct Door(*const ());
+
+/// Where the yielder is to be put.
+type Slot = Cell<*const Yielder<Door, ()>>;
+/// What a visit runs.
+type Visit<'a> = &'a mut dyn FnMut();
+/// A visit is not made where less stack than this is left: to capture a backtrace takes a few kilobytes.
+const ROOM: usize = 16 * 1024;
 
 impl Fiber {
     /// A fiber that will run `entry` on `stack` at the first [`resume`](Self::resume). `entry` must not unwind;
@@ -66,9 +75,9 @@ impl Fiber {
         let ground = Ground { base: stack.base(), limit: stack.limit() };
         let bounds = stack.into_bounds();
         let coroutine = Coroutine::with_stack(ground, move |yielder: &Yielder<Door, ()>, door: Door| {
-            // SAFETY: this closure is entered by `resume(&self)`, which handed in the address of its own cell: the fiber
-            // is borrowed and alive now, and the cell is read and written by this thread only.
-            unsafe { (*door.0).set(ptr::from_ref(yielder)) };
+            // SAFETY: this closure is entered by the first `resume(&self)`, which handed in the address of its own cell:
+            // the fiber is borrowed and alive now, and the cell is read and written by this thread only.
+            unsafe { (*door.0.cast::<Slot>()).set(ptr::from_ref(yielder)) };
             entry();
         });
         Fiber {
@@ -89,12 +98,18 @@ impl Fiber {
     /// If the fiber already runs (a switch from inside itself) or has ended.
     #[inline]
     pub(crate) fn resume(&self) -> bool {
+        let first = self.left_at.get() == NOWHERE;
+        self.enter(Door(if first { (&raw const self.yielder).cast() } else { ptr::null() }))
+    }
+
+    #[inline(always)]
+    fn enter(&self, door: Door) -> bool {
         assert!(self.left_at.replace(RUNNING) != RUNNING, "a green thread was resumed from inside itself");
-        // SAFETY: it did not run, so no other `resume` is active on this fiber and nobody else borrows the
+        // SAFETY: it did not run, so no other `enter` is active on this fiber and nobody else borrows the
         // coroutine: `new` has exclusive access, `take_stack` checks that too, `suspend` does not touch it. `Fiber` is
         // `!Sync`, so no other thread is involved.
         let coroutine = unsafe { &mut *self.coroutine.get() };
-        match coroutine.as_mut().expect("present until take_stack").resume(Door(&raw const self.yielder)) {
+        match coroutine.as_mut().expect("present until take_stack").resume(door) {
             // `suspend` has noted where it stands
             CoroutineResult::Yield(()) => false,
             CoroutineResult::Return(()) => {
@@ -102,6 +117,26 @@ impl Fiber {
                 true
             }
         }
+    }
+
+    /// Runs `f` on the fiber's own stack, where it stands, and leaves it standing there. False, and `f` was not run, if the
+    /// fiber runs, has not been entered, has ended, or has little stack left.
+    ///
+    /// # Panics
+    /// With `f`'s panic, which does not touch the fiber.
+    pub(crate) fn visit(&self, f: &mut dyn FnMut()) -> bool {
+        let left_at = self.left_at.get();
+        if matches!(left_at, NOWHERE | RUNNING) || left_at - self.bounds.pages().start < ROOM {
+            return false;
+        }
+        let mut result = Ok(());
+        let mut f = || result = panic::catch_unwind(AssertUnwindSafe(&mut *f));
+        let mut visit: Visit<'_> = &mut f;
+        self.enter(Door((&raw mut visit).cast_const().cast()));
+        if let Err(payload) = result {
+            panic::resume_unwind(payload);
+        }
+        true
     }
 
     /// Where its stack lies.
@@ -115,14 +150,20 @@ impl Fiber {
     /// When called from anywhere but this fiber's own stack.
     #[inline(always)]
     pub(crate) fn suspend(&self) {
-        let here = stack::here();
-        assert!(
-            self.left_at.replace(here) == RUNNING && self.bounds.contains(here),
-            "a blocking call was made on a stack that is not the green thread's own"
-        );
-        // SAFETY: the fiber runs and the caller is on its stack (checked above), so `entry` has been called,
-        // which set `yielder` first; the yielder lives at the bottom of that very stack until `entry` returns.
-        unsafe { (*self.yielder.get()).suspend(()) };
+        loop {
+            let here = stack::here();
+            assert!(
+                self.left_at.replace(here) == RUNNING && self.bounds.contains(here),
+                "a blocking call was made on a stack that is not the green thread's own"
+            );
+            // SAFETY: the fiber runs and the caller is on its stack (checked above), so `entry` has been called,
+            // which set `yielder` first; the yielder lives at the bottom of that very stack until `entry` returns.
+            let door = unsafe { (*self.yielder.get()).suspend(()) };
+            if door.0.is_null() {
+                return;
+            }
+            receive(&door);
+        }
     }
 
     /// Gives back the memory of the stack below where the fiber stands. Does nothing while it runs and before it has
@@ -150,6 +191,15 @@ impl Fiber {
         // that this, which happens once, is the only claim to it.
         Some(unsafe { Stack::from_bounds(self.bounds) })
     }
+}
+
+/// Runs what a visit has brought.
+#[cold]
+fn receive(door: &Door) {
+    // SAFETY: after the first resume, which `suspend` does not see, a door that is not null comes from `visit` and is the
+    // address of a `Visit` in its frame. That frame stands until this fiber suspends again, after the call.
+    let visit = unsafe { &mut *door.0.cast_mut().cast::<Visit<'_>>() };
+    visit();
 }
 
 impl Drop for Fiber {

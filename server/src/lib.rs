@@ -1,14 +1,15 @@
 //! An HTTP/1.1 server that gives each connection a green thread, so that handlers are plain blocking functions.
 //!
-//! An application is any `Fn(Request) -> impl IntoResponse`. [`Request`] and [`Response`] are the `http` crate's types
-//! with our [`Body`], which reads with [`std::io::Read`] and streams with [`std::io::Write`].
+//! An application is any `Fn(Request) -> impl IntoResponse`. [`Response`] is the `http` crate's type with our [`Body`], which
+//! reads with [`std::io::Read`] and streams with [`std::io::Write`]; [`Request`] has that crate's methods and converts to its
+//! type, but makes only what is asked for.
 //!
 //! ```
 //! use greenserve::{Body, IntoResponse, Request, Response, StatusCode};
 //! use std::io::Write;
 //!
 //! fn app(req: Request) -> Response {
-//!     match req.uri().path() {
+//!     match req.path() {
 //!         "/" => "Hello, World!".into_response(),
 //!         "/stream" => Body::stream(|out| out.write_all(b"piece by piece\n")).into_response(),
 //!         _ => StatusCode::NOT_FOUND.into_response(),
@@ -28,7 +29,7 @@ pub mod log;
 pub mod serve;
 
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
-pub use app::{Addr, Body, BodyError, BodyWriter, Handler, IntoResponse, Request, RequestExt, Response};
+pub use app::{Addr, Body, BodyError, BodyWriter, Handler, IntoResponse, Request, Response};
 pub use cli::{main, program};
 pub use serve::{AccessLog, Exchange, Server, ServerHandle};
 pub use std::process::ExitCode;

@@ -81,16 +81,14 @@ fn allocations(server: &Running, request: &str, at_once: usize) -> f64 {
 }
 
 #[test]
-fn a_request_on_a_connection_that_is_kept_alive_asks_the_heap_a_bounded_number_of_times() {
+fn a_request_on_a_connection_that_is_kept_alive_asks_the_heap_for_next_to_nothing() {
     const SMALL: &str = "GET /plaintext HTTP/1.1\r\nHost: localhost\r\n\r\n";
     const USUAL: &str = "GET /plaintext HTTP/1.1\r\nHost: localhost:8080\r\nUser-Agent: curl/8.0\r\nAccept: */*\r\n\
         Accept-Encoding: gzip, br\r\nAccept-Language: en\r\nCookie: a=1; b=2\r\nX-Forwarded-For: 127.0.0.1\r\n\r\n";
     let server = Running::start(Mode::Green, |server| server, app);
-    // Two for each map of header fields, the request's and the response's, two for the copy of the head that the request's
-    // values share, and one for each field name that is not a standard one.
-    for (request, at_once, bound) in [(SMALL, 1, 6.0), (USUAL, 1, 7.0), (SMALL, 16, 6.0)] {
+    // Where several have come together it takes a few to have the answers sent, however many they are.
+    for (request, at_once, bound) in [(SMALL, 1, 0.0), (USUAL, 1, 0.0), (SMALL, 16, 1.0), (USUAL, 16, 1.0)] {
         let found = allocations(&server, request, at_once);
-        println!("{found} allocations for each of {at_once}: {request:?}");
         assert!(
             found <= bound,
             "{found} allocations for each of {at_once} × {request:?}; the bound is {bound}"

@@ -10,9 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use greenserve::http::Limits;
-use greenserve::{
-    AccessLog, Body, BodyError, Exchange, IntoResponse, Request, RequestExt, Response, StatusCode,
-};
+use greenserve::{AccessLog, Body, BodyError, Exchange, IntoResponse, Request, Response, StatusCode};
 use support::{Mode, Running, both, hello, split};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -241,7 +239,7 @@ fn rfc9110_10_1_1_continue_is_sent_when_the_handler_first_reads() {
         let server = Running::start(
             mode,
             |s| s,
-            |req: Request| match req.uri().path() {
+            |req: Request| match req.path() {
                 "/read" => echo(req).into_response(),
                 "/stream" => Body::reader(req.into_body(), None).into_response(),
                 _ => "unread".into_response(),
@@ -271,7 +269,7 @@ fn rfc9110_10_1_1_continue_is_sent_when_the_handler_first_reads() {
 #[test]
 fn an_unread_body_is_drained_within_bounds() {
     both(|mode| {
-        let server = Running::start(mode, |s| s, |req: Request| req.uri().path().to_owned());
+        let server = Running::start(mode, |s| s, |req: Request| req.path().to_owned());
         let mut client = server.client();
         for body in [
             format!("Content-Length: 5000\r\n\r\n{}", "x".repeat(5000)),
@@ -353,7 +351,7 @@ fn head_204_304_205_carry_no_body() {
             mode,
             |s| s,
             |req: Request| {
-                let status: u16 = req.uri().path()[1..].parse().unwrap();
+                let status: u16 = req.path()[1..].parse().unwrap();
                 (StatusCode::from_u16(status).unwrap(), Body::from("body"))
             },
         );
@@ -404,7 +402,7 @@ fn a_body_that_breaks_its_word_ends_the_connection() {
         let server = Running::start(
             mode,
             |s| s,
-            |req: Request| match req.uri().path() {
+            |req: Request| match req.path() {
                 "/short" => Body::sized_stream(10, |out| out.write_all(b"short")).into_response(),
                 "/long" => Body::sized_stream(4, |out| out.write_all(b"longer")).into_response(),
                 "/header-short" => ([("content-length", "10")], Body::from("short")).into_response(),
@@ -436,7 +434,7 @@ fn a_panic_is_500_and_harms_nobody_else() {
             mode,
             |s| s,
             |req: Request| -> Response {
-                match req.uri().path() {
+                match req.path() {
                     "/panic" => panic!("on purpose"),
                     "/mid" => Body::stream(|out| {
                         out.write_all(b"first")?;
@@ -580,7 +578,7 @@ fn files_are_sent_whole_and_in_part() {
             |s| s,
             move |req: Request| {
                 let file = std::fs::File::open(&path).unwrap();
-                match req.uri().path() {
+                match req.path() {
                     "/all" => Body::file(file, 0, 300_000),
                     "/part" => Body::file(file, 100_000, 50_000),
                     "/small" => Body::file(file, 5, 10),
@@ -644,7 +642,7 @@ fn the_access_log_hears_of_every_answer() {
         let server = Running::start(
             mode,
             |s| s.access_log(log),
-            |req: Request| match req.uri().path() {
+            |req: Request| match req.path() {
                 "/panic" => panic!("on purpose"),
                 _ => Body::stream(|out| out.write_all(b"12345")),
             },

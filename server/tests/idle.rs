@@ -73,7 +73,7 @@ fn no_green_thread_stays_with_an_idle_connection() {
 #[test]
 fn a_request_in_pieces_and_several_at_once_are_served_after_a_long_wait() {
     both(|mode| {
-        let server = Running::start(mode, patient, |req: Request| req.uri().path().to_owned() + ".");
+        let server = Running::start(mode, patient, |req: Request| req.path().to_owned() + ".");
         let mut client = server.client();
         client.send("GET /first HTTP/1.1\r\nHost: a\r\n\r\n");
         client.until("/first.");
@@ -165,14 +165,14 @@ fn an_answer_does_not_wait_for_the_handler_of_the_next_request() {
     let go = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let gone = go.clone();
     let server = Running::start(Mode::Green, patient, move |req: Request| {
-        if req.uri().path() == "/waits" {
+        if req.path() == "/waits" {
             let began = Instant::now();
             while !gone.load(std::sync::atomic::Ordering::SeqCst) {
                 assert!(began.elapsed() < PATIENCE, "the answers before this one did not arrive");
                 greenlet::sleep(Duration::from_millis(1));
             }
         }
-        req.uri().path().to_owned() + "."
+        req.path().to_owned() + "."
     });
     let mut client = server.client();
     let get = |path| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");

@@ -78,7 +78,7 @@ fn stop_ends_idle_connections_at_once_and_requests_under_way_with_their_answer()
             mode,
             |s| s.keep_alive(Duration::from_secs(3600)).header_timeout(Duration::from_secs(3600)),
             move |req: Request| {
-                if req.uri().path() == "/slow" {
+                if req.path() == "/slow" {
                     entered.lock().unwrap().send(()).unwrap();
                     pause(mode, Duration::from_millis(300));
                 }
@@ -114,7 +114,7 @@ fn connections_that_the_kernel_completed_before_the_stop_are_served() {
             mode,
             |s| s.worker_connections(1),
             move |req: Request| {
-                if req.uri().path() == "/first" {
+                if req.path() == "/first" {
                     entering.fetch_add(1, Ordering::SeqCst);
                     let began = Instant::now();
                     while gone.lock().unwrap().try_recv().is_err() && began.elapsed() < PATIENCE {
@@ -175,7 +175,7 @@ fn a_request_beyond_its_time_is_unwound_and_answered_503() {
     let setup = |s: greenserve::Server| s.request_timeout(Duration::from_millis(100));
     let server = Running::start(Mode::Green, setup, move |req: Request| {
         let dropped = Dropped(Arc::clone(&counter));
-        match req.uri().path() {
+        match req.path() {
             "/quick" => "quick".into_response(),
             "/mid" => Body::stream(move |out| {
                 let _dropped = dropped;

@@ -70,8 +70,8 @@ pub fn scope<'env, T>(f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) ->
             panic.resume()
         }
         Caught::Interrupted(interrupt) => Some(interrupt),
-        Caught::Returned(_) => early.and_then(|early| match early {
-            EarlyEnd::Interrupted(interrupt) => Some(interrupt),
+        Caught::Returned(_) => early.map(|early| match early {
+            EarlyEnd::Interrupted(interrupt) => interrupt,
             EarlyEnd::Stuck(exit) => {
                 panic!("the greenlets of a scope were killed, since they could never end: {exit}")
             }

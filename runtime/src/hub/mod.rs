@@ -272,6 +272,12 @@ impl Hub {
         }
     }
 
+    /// Main, and all greenlets that have started and not ended.
+    pub(crate) fn all(&self) -> Vec<Rc<Core>> {
+        let greenlets = self.greenlets.borrow();
+        std::iter::once(&self.main).chain(greenlets.iter().map(|(_, core)| core)).cloned().collect()
+    }
+
     pub(crate) fn stats(&self) -> Stats {
         Stats {
             greenlets: self.greenlets.borrow().len(),

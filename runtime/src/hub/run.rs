@@ -8,6 +8,7 @@ use super::remote::Message;
 use super::{Action, Hub};
 use crate::error::{LoopExit, WaitError};
 use crate::greenlet::{Core, Idle, State, WaitsFor};
+use crate::inspect;
 use crate::switch::Fiber;
 use crate::unwind;
 
@@ -24,6 +25,8 @@ const TIDY_EVERY: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_millis(1);
 /// …so many at once…
 const TIDY_AT_ONCE: usize = 1024;
+/// The report that nobody can go on has so many stacks at most.
+const STACKS_TOLD: usize = 16;
 /// …but not of the free stacks that would be taken next.
 const KEEP_HOT: usize = 16;
 
@@ -258,11 +261,10 @@ impl Hub {
     }
 
     pub(super) fn loop_exit(&self) -> LoopExit {
-        let mut lines = Vec::new();
-        for core in std::iter::once(&self.main).chain(self.greenlets.borrow().iter().map(|(_, core)| core)) {
-            lines.push(core.describe());
-        }
-        LoopExit::new(lines)
+        let all = self.all();
+        let lines = all.iter().map(|core| core.describe()).collect();
+        let stacks = all.iter().take(STACKS_TOLD).map(|core| inspect::backtrace_of(core)).collect();
+        LoopExit::new(lines, stacks)
     }
 
     /// Gives back memory that idle stacks hold, in portions, when nobody is ready; returns when to be called again.

@@ -378,14 +378,10 @@ pub(crate) trait Connection {
     fn local_addr(&self) -> Option<Addr>;
 }
 
-/// A request's body: its connection, its number there, and the head as it came.
+/// A request's body: its connection and its number there.
 pub(crate) struct Incoming {
     pub(crate) connection: Rc<dyn Connection>,
     pub(crate) request: u64,
-    /// The whole head, from the method to the empty line.
-    pub(crate) head: Bytes,
-    /// Where in `head` the request target lies.
-    pub(crate) target: (u32, u32),
 }
 
 impl From<Incoming> for Body {

@@ -12,7 +12,7 @@ use super::{IntoResponse, Request, Response};
 /// use greenserve::{Body, Handler, Request};
 ///
 /// fn greet(req: Request) -> String {
-///     format!("you asked for {}", req.uri().path())
+///     format!("you asked for {}", req.path())
 /// }
 /// let response = greet.call(Request::new(Body::empty()));
 /// assert_eq!(&response.into_body().into_bytes().unwrap()[..], b"you asked for /");

@@ -14,17 +14,12 @@ mod spare;
 pub use addr::Addr;
 pub use body::{Body, BodyError, BodyWriter};
 pub use handler::Handler;
-pub use request::{HeadersInOrder, RequestExt};
+pub use request::{HeadersInOrder, Request};
 pub use response::IntoResponse;
 
 pub(crate) use body::{Connection, Incoming, Kind};
-pub(crate) use request::HeadLines;
-pub(crate) use spare::{header_map, keep_header_map};
-
-/// A request as a handler gets it: the `http` crate's type with our [`Body`]. [`RequestExt`] adds what that type lacks.
-///
-/// Its `Debug` form shows `Sensitive` in place of the values of `Authorization`, `Proxy-Authorization` and `Cookie`.
-pub type Request = ::http::Request<Body>;
+pub(crate) use request::Came;
+pub(crate) use spare::{came, header_map, keep_came, keep_header_map};
 
 /// A response as a handler gives it: the `http` crate's type with our [`Body`]. Most handlers return something simpler
 /// that is [`IntoResponse`].

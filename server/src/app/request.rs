@@ -1,72 +1,389 @@
-//! What a request knows beyond the `http` crate's type.
+//! What a handler is asked.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::fmt;
+use std::ops::Range;
+use std::rc::Rc;
 
-use ::http::header;
+use ::http::{Extensions, HeaderMap, HeaderValue, Method, Uri, Version, header, request};
+use bytes::Bytes;
 
-use super::{Addr, Request};
+use super::{Addr, Body, Connection, Incoming, spare};
+use crate::http::{Head, Lines};
 
-/// What a request knows beyond the `http` crate's type: its connection's addresses and its head as it came.
+/// A request as a handler gets it: what [`http::Request`](::http::Request) is, method by method, with our [`Body`].
 ///
-/// All of it is reached through the request's body. For a request made by hand, or one whose body was replaced, there are
-/// no addresses, and target and headers are those of the `http` type.
-pub trait RequestExt {
-    /// The client's address.
-    fn peer_addr(&self) -> Option<Addr>;
-
-    /// The address at which the client reached this server.
-    fn local_addr(&self) -> Option<Addr>;
-
-    /// The request target, byte for byte as it came: `/a%20b?c`, `http://host/a`, `host:443` or `*` (RFC 9112, 3.2).
-    fn raw_target(&self) -> Cow<'_, str>;
-
-    /// The path with its percent-encoding taken off, as bytes since nothing says that they are UTF-8. A `%` that no two
-    /// hexadecimal digits follow stands for itself. Empty for `CONNECT`.
-    fn path_decoded(&self) -> Cow<'_, [u8]>;
-
-    /// The headers in order of arrival with names spelled as they came, repeated ones each time.
-    fn headers_in_order(&self) -> HeadersInOrder<'_>;
+/// It is a type of its own since it makes only what is asked for. [`path`](Request::path), [`query`](Request::query) and
+/// [`header`](Request::header) look into the head as it came; [`uri`](Request::uri) and [`headers`](Request::headers) make
+/// the `http` crate's `Uri` and `HeaderMap` when they are first called, and keep them. `From` leads to the `http` crate's
+/// request and back.
+///
+/// ```
+/// use greenserve::{Body, Request};
+///
+/// let req = Request::from(http::Request::get("/a?b=c").header("x-a", "1").body(Body::empty())?);
+/// assert_eq!((req.path(), req.query()), ("/a", Some("b=c")));
+/// assert_eq!(req.header("X-A"), Some(&b"1"[..]));
+/// assert_eq!(req.headers()["x-a"], "1");
+/// # Ok::<_, http::Error>(())
+/// ```
+///
+/// Its `Debug` form shows `Sensitive` in place of the values of `Authorization`, `Proxy-Authorization` and `Cookie`.
+pub struct Request {
+    head: Source,
+    body: Body,
 }
 
-impl RequestExt for Request {
-    fn peer_addr(&self) -> Option<Addr> {
-        self.body().as_incoming().map(|incoming| incoming.connection.peer_addr())
+enum Source {
+    /// From a client, untouched.
+    Came(Rc<Came>),
+    /// Made by hand, or changed.
+    Own(Box<Own>),
+}
+
+struct Own {
+    parts: request::Parts,
+    /// What it was before.
+    came: Option<Rc<Came>>,
+}
+
+impl Request {
+    /// `GET /` without headers, to be changed by the methods ending in `_mut`. `http::Request::builder()` and `From` make
+    /// any other.
+    pub fn new(body: Body) -> Request {
+        ::http::Request::new(body).into()
     }
 
-    fn local_addr(&self) -> Option<Addr> {
-        self.body().as_incoming()?.connection.local_addr()
+    pub(crate) fn incoming(came: Rc<Came>, connection: Rc<dyn Connection>, request: u64) -> Request {
+        Request { head: Source::Came(came), body: Body::from(Incoming { connection, request }) }
     }
 
-    fn raw_target(&self) -> Cow<'_, str> {
-        match self.body().as_incoming() {
-            Some(incoming) => {
-                let (start, end) = incoming.target;
-                String::from_utf8_lossy(&incoming.head[start as usize..end as usize])
+    /// The method.
+    pub fn method(&self) -> &Method {
+        match &self.head {
+            Source::Came(came) => &came.head.method,
+            Source::Own(own) => &own.parts.method,
+        }
+    }
+
+    /// The method, to be changed.
+    pub fn method_mut(&mut self) -> &mut Method {
+        &mut self.own().method
+    }
+
+    /// The request target.
+    pub fn uri(&self) -> &Uri {
+        match &self.head {
+            Source::Came(came) => came.uri(),
+            Source::Own(own) => &own.parts.uri,
+        }
+    }
+
+    /// The request target, to be changed.
+    pub fn uri_mut(&mut self) -> &mut Uri {
+        &mut self.own().uri
+    }
+
+    /// The path, as [`Uri::path`] has it: still percent-encoded, empty for `CONNECT`, `*` for `OPTIONS *`.
+    pub fn path(&self) -> &str {
+        match &self.head {
+            Source::Came(came) if came.is_origin_form() => came.part(came.target().start..came.path_end()),
+            _ => self.uri().path(),
+        }
+    }
+
+    /// What stands behind the target's `?`, if there is one: still percent-encoded.
+    pub fn query(&self) -> Option<&str> {
+        match &self.head {
+            Source::Came(came) if came.is_origin_form() => {
+                let (mark, end) = (came.path_end(), came.target().end);
+                (mark < end).then(|| came.part(mark + 1..end))
             }
+            _ => self.uri().query(),
+        }
+    }
+
+    /// The version: 1.0 or 1.1 from a client.
+    pub fn version(&self) -> Version {
+        match &self.head {
+            Source::Came(came) => came.head.version,
+            Source::Own(own) => own.parts.version,
+        }
+    }
+
+    /// The version, to be changed.
+    pub fn version_mut(&mut self) -> &mut Version {
+        &mut self.own().version
+    }
+
+    /// The value of the first header of that name, compared without regard to case. It may hold bytes above 0x7f, of which
+    /// nothing says what they are.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        match &self.head {
+            Source::Came(came) => came.header(name),
+            Source::Own(own) => own.parts.headers.get(name).map(HeaderValue::as_bytes),
+        }
+    }
+
+    /// The headers.
+    pub fn headers(&self) -> &HeaderMap {
+        match &self.head {
+            Source::Came(came) => came.headers(),
+            Source::Own(own) => &own.parts.headers,
+        }
+    }
+
+    /// The headers, to be changed.
+    pub fn headers_mut(&mut self) -> &mut HeaderMap {
+        &mut self.own().headers
+    }
+
+    /// What others have attached to this request; nothing when it comes.
+    pub fn extensions(&self) -> &Extensions {
+        match &self.head {
+            Source::Came(came) => &came.extensions,
+            Source::Own(own) => &own.parts.extensions,
+        }
+    }
+
+    /// Where others attach what they like to this request.
+    pub fn extensions_mut(&mut self) -> &mut Extensions {
+        &mut self.own().extensions
+    }
+
+    /// The body.
+    pub fn body(&self) -> &Body {
+        &self.body
+    }
+
+    /// The body, to be read or replaced.
+    pub fn body_mut(&mut self) -> &mut Body {
+        &mut self.body
+    }
+
+    /// The body alone.
+    pub fn into_body(self) -> Body {
+        self.body
+    }
+
+    /// The `http` crate's parts, and the body.
+    pub fn into_parts(self) -> (request::Parts, Body) {
+        match self.head {
+            Source::Own(own) => (own.parts, self.body),
+            Source::Came(came) => (Own::of(&came).parts, self.body),
+        }
+    }
+
+    /// The other way round.
+    pub fn from_parts(parts: request::Parts, body: Body) -> Request {
+        Request { head: Source::Own(Box::new(Own { parts, came: None })), body }
+    }
+
+    /// The client's address. `None` for a request made by hand, or one whose body was replaced.
+    pub fn peer_addr(&self) -> Option<Addr> {
+        self.body.as_incoming().map(|incoming| incoming.connection.peer_addr())
+    }
+
+    /// The address at which the client reached this server. `None` as for [`Request::peer_addr`].
+    pub fn local_addr(&self) -> Option<Addr> {
+        self.body.as_incoming()?.connection.local_addr()
+    }
+
+    /// The request target, byte for byte as it came: `/a%20b?c`, `http://host/a`, `host:443` or `*` (RFC 9112, 3.2). For a
+    /// request made by hand that of its `Uri`.
+    pub fn raw_target(&self) -> Cow<'_, str> {
+        match self.came() {
+            Some(came) => String::from_utf8_lossy(&came.bytes()[came.target()]),
             None => Cow::Owned(self.uri().to_string()),
         }
     }
 
-    fn path_decoded(&self) -> Cow<'_, [u8]> {
-        percent_encoding::percent_decode_str(self.uri().path()).into()
+    /// The path with its percent-encoding taken off, as bytes since nothing says that they are UTF-8. A `%` that no two
+    /// hexadecimal digits follow stands for itself. Empty for `CONNECT`.
+    pub fn path_decoded(&self) -> Cow<'_, [u8]> {
+        percent_encoding::percent_decode_str(self.path()).into()
     }
 
-    fn headers_in_order(&self) -> HeadersInOrder<'_> {
-        HeadersInOrder(match self.body().as_incoming() {
-            Some(incoming) => Source::Head(HeadLines::new(&incoming.head)),
-            None => Source::Map(self.headers().iter()),
+    /// The headers in order of arrival with names spelled as they came, repeated ones each time. For a request made by hand
+    /// those of its map.
+    pub fn headers_in_order(&self) -> HeadersInOrder<'_> {
+        HeadersInOrder(match self.came() {
+            Some(came) => Fields::Came(Lines::new(came.bytes())),
+            None => Fields::Map(self.headers().iter()),
         })
+    }
+
+    fn came(&self) -> Option<&Came> {
+        match &self.head {
+            Source::Came(came) => Some(came),
+            Source::Own(own) => own.came.as_deref(),
+        }
+    }
+
+    /// The parts as they may be changed.
+    fn own(&mut self) -> &mut request::Parts {
+        if let Source::Came(came) = &self.head {
+            self.head = Source::Own(Box::new(Own::of(came)));
+        }
+        match &mut self.head {
+            Source::Own(own) => &mut own.parts,
+            Source::Came(_) => unreachable!("it was made its own just now"),
+        }
     }
 }
 
-/// The iterator of [`RequestExt::headers_in_order`]: names and values.
+impl Own {
+    fn of(came: &Rc<Came>) -> Own {
+        let (mut parts, ()) = ::http::Request::new(()).into_parts();
+        parts.method = came.head.method.clone();
+        parts.version = came.head.version;
+        parts.uri = came.uri().clone();
+        parts.headers = came.headers().clone();
+        Own { parts, came: Some(Rc::clone(came)) }
+    }
+}
+
+impl From<::http::Request<Body>> for Request {
+    fn from(request: ::http::Request<Body>) -> Request {
+        let (parts, body) = request.into_parts();
+        Request::from_parts(parts, body)
+    }
+}
+
+impl From<Request> for ::http::Request<Body> {
+    fn from(request: Request) -> ::http::Request<Body> {
+        let (parts, body) = request.into_parts();
+        ::http::Request::from_parts(parts, body)
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("method", self.method())
+            .field("uri", self.uri())
+            .field("version", &self.version())
+            .field("headers", self.headers())
+            .field("body", &self.body)
+            .finish()
+    }
+}
+
+/// A request's head as it came, and what was made of it on demand.
+pub(crate) struct Came {
+    /// The head's bytes, behind `LEAD` others.
+    room: Vec<u8>,
+    head: Head,
+    /// The bytes again, in a form of which `uri` and `headers` have parts.
+    shared: OnceCell<Bytes>,
+    uri: OnceCell<Uri>,
+    headers: OnceCell<HeaderMap>,
+    /// Always empty.
+    extensions: Extensions,
+}
+
+/// So much puts the target of a `GET` at a multiple of sixteen: that it is UTF-8 is then seen words at a time.
+const LEAD: usize = 12;
+
+impl Came {
+    /// With room for `capacity` bytes at least.
+    pub(super) fn new(capacity: usize, bytes: &[u8], head: Head) -> Came {
+        let mut room = Vec::with_capacity(LEAD + capacity.max(bytes.len()));
+        room.extend_from_slice(&[0; LEAD]);
+        room.extend_from_slice(bytes);
+        Came {
+            room,
+            head,
+            shared: OnceCell::new(),
+            uri: OnceCell::new(),
+            headers: OnceCell::new(),
+            extensions: Extensions::new(),
+        }
+    }
+
+    /// Its memory, for another head.
+    #[inline]
+    pub(super) fn renew(&mut self, bytes: &[u8], head: Head) {
+        self.room.truncate(LEAD);
+        self.room.extend_from_slice(bytes);
+        self.head = head;
+    }
+
+    /// Gives back what was made on demand.
+    pub(super) fn forget(&mut self) {
+        self.uri.take();
+        if let Some(map) = self.headers.take() {
+            spare::keep_header_map(map);
+        }
+        if let Some(bytes) = self.shared.take() {
+            spare::keep_bytes(bytes);
+        }
+    }
+
+    /// From the method to the empty line inclusive.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.room[LEAD..]
+    }
+
+    /// What it says.
+    pub(crate) fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// How many bytes it can take without asking for memory.
+    pub(super) fn capacity(&self) -> usize {
+        self.room.capacity()
+    }
+
+    fn target(&self) -> Range<usize> {
+        self.head.target()
+    }
+
+    /// Where the target's `?` is, or its end.
+    fn path_end(&self) -> usize {
+        self.head.line.path_end as usize
+    }
+
+    /// Whether the target is a path and perhaps a query.
+    fn is_origin_form(&self) -> bool {
+        self.bytes()[self.target().start] == b'/'
+    }
+
+    /// A part of the target, which is ASCII.
+    fn part(&self, part: Range<usize>) -> &str {
+        std::str::from_utf8(&self.bytes()[part]).unwrap_or_default()
+    }
+
+    fn shared(&self) -> &Bytes {
+        self.shared.get_or_init(|| spare::bytes(self.bytes()))
+    }
+
+    fn uri(&self) -> &Uri {
+        self.uri.get_or_init(|| self.head.uri(self.shared()))
+    }
+
+    fn headers(&self) -> &HeaderMap {
+        self.headers.get_or_init(|| {
+            let mut map = spare::header_map(0);
+            self.head.headers(self.shared(), &mut map);
+            map
+        })
+    }
+
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        Lines::new(self.bytes()).find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+}
+
+/// The iterator of [`Request::headers_in_order`]: names and values.
 #[derive(Debug)]
-pub struct HeadersInOrder<'a>(Source<'a>);
+pub struct HeadersInOrder<'a>(Fields<'a>);
 
 #[derive(Debug)]
-enum Source<'a> {
-    Head(HeadLines<'a>),
-    Map(header::Iter<'a, header::HeaderValue>),
+enum Fields<'a> {
+    Came(Lines<'a>),
+    Map(header::Iter<'a, HeaderValue>),
 }
 
 impl<'a> Iterator for HeadersInOrder<'a> {
@@ -74,67 +391,101 @@ impl<'a> Iterator for HeadersInOrder<'a> {
 
     fn next(&mut self) -> Option<(&'a str, &'a [u8])> {
         match &mut self.0 {
-            Source::Head(lines) => lines.next(),
-            Source::Map(map) => map.next().map(|(name, value)| (name.as_str(), value.as_bytes())),
+            Fields::Came(lines) => lines.next(),
+            Fields::Map(map) => map.next().map(|(name, value)| (name.as_str(), value.as_bytes())),
         }
-    }
-}
-
-/// Walks the field lines of a head that was already parsed, and so is known to be well-formed.
-#[derive(Debug, Clone)]
-pub(crate) struct HeadLines<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> HeadLines<'a> {
-    /// `head` reaches from the request line to the empty line.
-    pub(crate) fn new(head: &'a [u8]) -> HeadLines<'a> {
-        let mut lines = HeadLines { rest: head };
-        lines.line();
-        lines
-    }
-
-    fn line(&mut self) -> Option<&'a [u8]> {
-        let end = memchr::memchr(b'\n', self.rest)?;
-        let line = &self.rest[..end];
-        self.rest = &self.rest[end + 1..];
-        Some(line.strip_suffix(b"\r").unwrap_or(line))
-    }
-}
-
-impl<'a> Iterator for HeadLines<'a> {
-    type Item = (&'a str, &'a [u8]);
-
-    fn next(&mut self) -> Option<(&'a str, &'a [u8])> {
-        let line = self.line()?;
-        let colon = memchr::memchr(b':', line)?;
-        let name = std::str::from_utf8(&line[..colon]).ok()?;
-        let is_space = |b: &&u8| matches!(**b, b' ' | b'\t');
-        let value = &line[colon + 1..];
-        let start = value.iter().take_while(is_space).count();
-        let end = value.len() - value[start..].iter().rev().take_while(is_space).count();
-        Some((name, &value[start..end]))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Body;
     use super::*;
+    use crate::http::{HeadReader, KnownFields, Limits};
+
+    struct Nobody;
+
+    impl Connection for Nobody {
+        fn read_body(&self, _: u64, _: &mut [u8]) -> std::io::Result<usize> {
+            Ok(0)
+        }
+
+        fn body_remaining(&self, _: u64) -> Option<u64> {
+            Some(0)
+        }
+
+        fn peer_addr(&self) -> Addr {
+            Addr::Unix(None)
+        }
+
+        fn local_addr(&self) -> Option<Addr> {
+            None
+        }
+    }
+
+    fn came(head: &str) -> Request {
+        let found = HeadReader::default()
+            .read(head.as_bytes(), &Limits::default(), &mut KnownFields::default())
+            .unwrap()
+            .unwrap();
+        let came = spare::came(head.as_bytes(), found.head.unwrap());
+        Request::incoming(came, Rc::new(Nobody), 0)
+    }
 
     #[test]
-    fn head_lines_keep_order_case_and_repeats_and_trim_values() {
-        let head = b"GET / HTTP/1.1\r\nHost: a\r\nX-A:  1 \t\r\nx-a:\r\nX-A: 2:3\r\n\r\n";
-        let lines: Vec<_> = HeadLines::new(head).collect();
-        assert_eq!(lines, [("Host", &b"a"[..]), ("X-A", b"1"), ("x-a", b""), ("X-A", b"2:3")]);
+    fn what_came_and_what_is_made_of_it_agree() {
+        for target in ["/", "/a", "/a?", "/a?b=c?d", "//x?/y", "http://h", "http://h/a?b", "HTTPS://h?b"] {
+            let req = came(&format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n"));
+            assert_eq!((req.path(), req.query()), (req.path(), req.query()), "{target}");
+            assert_eq!(req.raw_target(), target);
+        }
+        assert_eq!(came("OPTIONS * HTTP/1.0\r\n\r\n").path(), "*");
+        assert_eq!(came("CONNECT h:1 HTTP/1.0\r\n\r\n").path(), "");
+    }
+
+    #[test]
+    fn headers_are_found_with_and_without_the_map() {
+        let mut req = came(
+            "POST / HTTP/1.1\r\nHost: h\r\nX-A: 1\r\nx-a:  2\t\r\nContent-Length: 3\r\ncontent-length: 3\r\n\r\n",
+        );
+        assert_eq!((req.header("x-A"), req.header("x-b")), (Some(&b"1"[..]), None));
+        assert_eq!(req.headers().get_all("x-a").iter().collect::<Vec<_>>(), ["1", "2"]);
+        assert_eq!(req.headers().get_all("content-length").iter().count(), 1);
+        req.headers_mut().insert("x-a", "3".parse().unwrap());
+        req.headers_mut().append("x-a", "4".parse().unwrap());
+        assert_eq!((req.header("X-a"), &req.headers()["host"]), (Some(&b"3"[..]), &"h".parse().unwrap()));
+        assert_eq!(req.headers_in_order().nth(1), Some(("X-A", &b"1"[..])));
+    }
+
+    #[test]
+    fn a_changed_request_keeps_the_rest_of_itself() {
+        let mut req = came("PUT /a?b HTTP/1.0\r\nX-A: 1\r\n\r\n");
+        assert!(req.extensions().is_empty());
+        req.extensions_mut().insert(7u8);
+        *req.uri_mut() = "/c?d".parse().unwrap();
+        assert_eq!((req.path(), req.query(), &*req.raw_target()), ("/c", Some("d"), "/a?b"));
+        let (parts, _) = req.into_parts();
+        assert_eq!((parts.method, parts.version), (Method::PUT, Version::HTTP_10));
+        assert_eq!((parts.extensions.get(), &parts.headers["x-a"]), (Some(&7u8), &"1".parse().unwrap()));
     }
 
     #[test]
     fn a_request_made_by_hand_answers_from_its_own_parts() {
         let req = ::http::Request::get("/a%20b%zz?q=1").header("x-a", "1").body(Body::empty()).unwrap();
-        assert_eq!(req.raw_target(), "/a%20b%zz?q=1");
+        let req = Request::from(req);
+        assert_eq!(
+            (req.path(), req.query(), &*req.raw_target()),
+            ("/a%20b%zz", Some("q=1"), "/a%20b%zz?q=1")
+        );
         assert_eq!(&*req.path_decoded(), b"/a b%zz");
         assert_eq!(req.headers_in_order().collect::<Vec<_>>(), [("x-a", &b"1"[..])]);
         assert!(req.peer_addr().is_none());
+        assert_eq!(::http::Request::from(req).uri(), "/a%20b%zz?q=1");
+    }
+
+    #[test]
+    fn secrets_are_masked() {
+        let req = came("GET / HTTP/1.0\r\nCookie: secret\r\nAuthorization: secret\r\nX-A: 1\r\n\r\n");
+        let text = format!("{req:?}");
+        assert!(text.contains("x-a") && !text.contains("secret"), "{text}");
     }
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::query::BadQuery;
 use super::{Answer, Demo};
 use crate::config::WorkerClass;
-use crate::{Addr, IntoResponse, Request, RequestExt};
+use crate::{Addr, IntoResponse, Request};
 
 /// Largest body that `/echo` holds in memory.
 const ECHO_BODY: u64 = 64 << 20;
@@ -43,7 +43,7 @@ pub(super) fn echo(status: StatusCode, mut req: Request) -> Answer {
         method: req.method().as_str(),
         target: &req.raw_target(),
         path: &text(&path),
-        query: req.uri().query().unwrap_or_default(),
+        query: req.query().unwrap_or_default(),
         version: &format!("{:?}", req.version()),
         authority: req.uri().authority().map(|authority| authority.as_str()).or_else(host),
         headers: &headers.collect::<Vec<_>>(),
@@ -90,7 +90,7 @@ pub(super) fn whoami(demo: &Demo, req: Request) -> Answer {
 
 /// `/status/NNN`: that status, with its reason as the body where it may have one.
 pub(super) fn status(_: &Demo, req: Request) -> Answer {
-    let text = req.uri().path().trim_start_matches("/status/");
+    let text = req.path().trim_start_matches("/status/");
     let code = text.parse().ok().filter(|code| (200..600).contains(code) && text.len() == 3);
     let Some(status) = code.and_then(|code: u16| StatusCode::from_u16(code).ok()) else {
         return Err(BadQuery(format!("{text} is not a status from 200 to 599")).into());

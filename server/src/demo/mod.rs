@@ -37,7 +37,7 @@ impl Demo {
     }
 
     fn answer(&self, req: Request) -> Answer {
-        let path = req.uri().path();
+        let path = req.path();
         let Some(route) = ROUTES.iter().find(|route| route.matches(path)) else {
             return inspect::echo(StatusCode::NOT_FOUND, req);
         };

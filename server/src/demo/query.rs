@@ -13,7 +13,7 @@ pub(super) struct BadQuery(pub(super) String);
 
 impl<'a> Query<'a> {
     pub(super) fn of(req: &'a Request) -> Self {
-        Self(req.uri().query().unwrap_or_default())
+        Self(req.query().unwrap_or_default())
     }
 
     /// The first value of that name, as it came.

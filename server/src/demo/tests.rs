@@ -3,7 +3,7 @@ use crate::Body;
 
 fn call(method: &str, target: &str, body: impl Into<Body>) -> Response {
     let req = ::http::Request::builder().method(method).uri(target).body(body.into()).unwrap();
-    Demo::new(WorkerClass::Threads).call(req)
+    Demo::new(WorkerClass::Threads).call(req.into())
 }
 
 fn get(target: &str) -> Response {
@@ -44,7 +44,7 @@ fn echo_tells_what_the_application_saw() {
         .header("X-A", "2")
         .body(Body::from(vec![0, 255]))
         .unwrap();
-    let response = Demo::new(WorkerClass::Threads).call(req);
+    let response = Demo::new(WorkerClass::Threads).call(req.into());
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "application/json");
     let seen: serde_json::Value = serde_json::from_str(&text(response)).unwrap();

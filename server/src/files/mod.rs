@@ -43,9 +43,9 @@ use crate::{Body, Handler, IntoResponse, Request, Response};
 /// use greenserve::{Body, Handler, Request};
 ///
 /// let files = StaticFiles::new("src")?;
-/// let response = files.call(::http::Request::get("/lib.rs").body(Body::empty()).unwrap());
+/// let response = files.call(::http::Request::get("/lib.rs").body(Body::empty()).unwrap().into());
 /// assert_eq!(response.headers()["content-type"], "text/x-rust; charset=utf-8");
-/// assert_eq!(files.call(::http::Request::get("/../Cargo.toml").body(Body::empty()).unwrap()).status(), 404);
+/// assert_eq!(files.call(::http::Request::get("/../Cargo.toml").body(Body::empty()).unwrap().into()).status(), 404);
 /// # Ok::<_, std::io::Error>(())
 /// ```
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl StaticFiles {
         if req.method() != Method::GET && req.method() != Method::HEAD {
             return Ok((StatusCode::METHOD_NOT_ALLOWED, [("allow", "GET, HEAD")], ()).into_response());
         }
-        let Some(target) = Target::of(req.uri().path()) else {
+        let Some(target) = Target::of(req.path()) else {
             return Ok(status(StatusCode::NOT_FOUND));
         };
         match path::open(&self.root, &target) {
@@ -80,7 +80,7 @@ impl StaticFiles {
                 let validators = Validators { etag: &etag, modified: modified.and_then(last_modified) };
                 respond(req, file, length, &name, validators)
             }
-            Ok(Found::Folder) => redirect(&target, req.uri().query()),
+            Ok(Found::Folder) => redirect(&target, req.query()),
             Ok(Found::Nothing) => Ok(status(StatusCode::NOT_FOUND)),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 Ok(status(StatusCode::FORBIDDEN))

@@ -31,7 +31,7 @@ impl Folder {
         for (name, value) in headers {
             req = req.header(*name, *value);
         }
-        StaticFiles::new(self.root()).unwrap().call(req.body(Body::empty()).unwrap())
+        StaticFiles::new(self.root()).unwrap().call(req.body(Body::empty()).unwrap().into())
     }
 }
 
@@ -141,7 +141,7 @@ fn a_root_that_is_a_link_can_be_exchanged() {
     let current = folder.0.join("current");
     symlink("root", &current).unwrap();
     let files = StaticFiles::new(&current).unwrap();
-    let get = || text(files.call(::http::Request::get("/").body(Body::empty()).unwrap()));
+    let get = || text(files.call(::http::Request::get("/").body(Body::empty()).unwrap().into()));
     assert_eq!(get(), "<h1>home</h1>");
     fs::remove_file(&current).unwrap();
     symlink("next", &current).unwrap();

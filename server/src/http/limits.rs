@@ -43,6 +43,11 @@ impl Limits {
         bounded(self.request_field_size, HARD_HEAD)
     }
 
+    /// Whether there may be so many fields, the longest of so many bytes with its CRLF.
+    pub(crate) fn fields_allow(&self, count: usize, longest: usize) -> bool {
+        count <= self.fields() && longest <= self.field_size()
+    }
+
     pub(crate) fn body_allows(&self, length: u64) -> bool {
         self.request_body == 0 || length <= self.request_body
     }

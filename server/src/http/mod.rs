@@ -1,9 +1,8 @@
 //! HTTP/1.1 as bytes: heads in, body framing, heads out, dates, limits.
 //!
 //! Everything here is a pure function or a small state machine over byte slices: no sockets, no clock, no logging, so it can
-//! be fuzzed as it stands. A request is first delimited ([`Scanner`]), then understood ([`parse_head`]); how its body is
-//! framed is decided in one place ([`framing`]) and nothing else may guess. Each refusal is a [`ParseError`], one variant per
-//! rule.
+//! be fuzzed as it stands. A request's head is read by a [`HeadReader`]; how its body is framed is decided in one place
+//! ([`framing`]) and nothing else may guess. Each refusal is a [`ParseError`], one variant per rule.
 
 pub mod chunked;
 mod date;
@@ -12,14 +11,18 @@ mod error;
 mod fields;
 pub mod framing;
 mod head;
+mod known;
 mod limits;
+mod line;
 mod scan;
 mod target;
 
 pub use date::DateCache;
 pub use encode::{CONTINUE, Connection, ResponseHead, encode_chunk_size, encode_head};
 pub use error::ParseError;
-pub(crate) use head::parse_head_into;
-pub use head::{Head, parse_head};
+pub(crate) use fields::Lines;
+pub use head::{Found, Head, HeadReader};
+pub use known::KnownFields;
 pub use limits::Limits;
-pub use scan::{Extent, RequestLine, Scanner};
+pub use line::RequestLine;
+use scan::Scanner;

@@ -1,9 +1,11 @@
 //! Where a head begins and ends, found without looking at any byte twice.
 
+use std::ops::Range;
+
 use memchr::memchr;
 
 use super::limits::HARD_HEAD;
-use super::{Limits, ParseError, target};
+use super::{Limits, ParseError, RequestLine, target};
 
 /// Finds one request head in a growing buffer.
 ///
@@ -11,49 +13,29 @@ use super::{Limits, ParseError, target};
 /// meets errors in the order of the bytes, so the outcome never depends on how the input was cut. The request line is
 /// judged as soon as it is there (an HTTP/0.9 client sends nothing after it).
 #[derive(Debug, Clone, Default)]
-pub struct Scanner {
+pub(super) struct Scanner {
     /// Bytes looked at.
     pos: usize,
     /// Where the line under way starts.
     line: usize,
     /// Where the request line starts: behind an empty line, if one came first.
     start: usize,
-    request: Option<RequestLine>,
+    /// Whether the request line was read.
+    request: bool,
     fields: usize,
 }
 
-/// A head that was found: `buffer[start..end]` reaches from the method to the empty line inclusive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Extent {
-    /// The first byte of the request line.
-    pub start: usize,
-    /// The byte after the empty line.
-    pub end: usize,
-    /// The number of field lines.
-    pub fields: usize,
-    /// The parts of the request line.
-    pub request: RequestLine,
-}
-
-/// The parts of the request line, counted from its first byte.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RequestLine {
-    /// The method ends here; the target starts one further.
-    pub method_end: usize,
-    /// The target ends here.
-    pub target_end: usize,
-    /// The line ends here, before CRLF.
-    pub end: usize,
-    /// Whether the version is 1.0; otherwise it is 1.1 or a later 1.x, which is treated as 1.1.
-    pub old: bool,
-}
-
 impl Scanner {
-    /// Looks at the new bytes of `buffer`, which must begin with all those shown before. `None`: more input is needed.
+    /// Looks at the new bytes of `buffer`, which must begin with all those shown before. `None`: more input is needed; else
+    /// where the head is, from the method to the empty line inclusive.
     ///
     /// # Errors
     /// Whatever can be said of a head without its fields' meaning; the connection can't be used for reading any more.
-    pub fn scan(&mut self, buffer: &[u8], limits: &Limits) -> Result<Option<Extent>, ParseError> {
+    pub(super) fn scan(
+        &mut self,
+        buffer: &[u8],
+        limits: &Limits,
+    ) -> Result<Option<Range<usize>>, ParseError> {
         if self.line == 0 && !self.find_start(buffer)? {
             return Ok(None);
         }
@@ -66,11 +48,11 @@ impl Scanner {
             }
             let line = &buffer[self.line..lf - 1];
             self.limit(line.len(), limits)?;
-            if self.request.is_none() {
-                self.request = Some(request_line(line)?);
+            if !self.request {
+                RequestLine::read(line)?;
+                self.request = true;
             } else if line.is_empty() {
-                let request = self.request.take().ok_or(ParseError::RequestLine)?;
-                let extent = Extent { start: self.start, end: lf + 1, fields: self.fields, request };
+                let extent = self.start..lf + 1;
                 *self = Scanner::default();
                 return Ok(Some(extent));
             } else if matches!(line[0], b' ' | b'\t') {
@@ -91,7 +73,7 @@ impl Scanner {
     }
 
     /// Whether any byte of a head was seen.
-    pub fn is_started(&self) -> bool {
+    pub(super) fn is_started(&self) -> bool {
         self.pos > 0
     }
 
@@ -125,7 +107,7 @@ impl Scanner {
 
     /// `length` bytes of the line under way are there, not counting its CRLF.
     fn limit(&self, length: usize, limits: &Limits) -> Result<(), ParseError> {
-        if self.request.is_none() {
+        if !self.request {
             if length > limits.line() {
                 return Err(ParseError::RequestLineTooLong);
             }
@@ -136,31 +118,6 @@ impl Scanner {
     }
 }
 
-fn request_line(line: &[u8]) -> Result<RequestLine, ParseError> {
-    let method_end = line.iter().position(|b| !target::is_token_byte(*b)).ok_or(ParseError::RequestLine)?;
-    if method_end == 0 || line[method_end] != b' ' {
-        return Err(ParseError::Method);
-    }
-    let rest = &line[method_end + 1..];
-    let target_len = memchr(b' ', rest).ok_or(ParseError::RequestLine)?;
-    let target_end = method_end + 1 + target_len;
-    let old = match &line[target_end + 1..] {
-        b"HTTP/1.1" => false,
-        b"HTTP/1.0" => true,
-        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
-            if major.is_ascii_digit() && minor.is_ascii_digit() =>
-        {
-            if *major != b'1' {
-                return Err(ParseError::VersionNotSupported);
-            }
-            false
-        }
-        _ => return Err(ParseError::Version),
-    };
-    target::check(&line[..method_end], &rest[..target_len])?;
-    Ok(RequestLine { method_end, target_end, end: line.len(), old })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,8 +126,7 @@ mod tests {
     fn the_end_is_found_and_the_rest_left_alone() {
         let bytes = b"\r\nGET /a HTTP/1.0\r\nA: b\r\n\r\nGET";
         let extent = Scanner::default().scan(bytes, &Limits::default()).unwrap().unwrap();
-        assert_eq!((extent.start, extent.end, extent.fields), (2, 27, 1));
-        assert_eq!(extent.request, RequestLine { method_end: 3, target_end: 6, end: 15, old: true });
+        assert_eq!(extent, 2..27);
     }
 
     #[test]

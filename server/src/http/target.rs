@@ -13,7 +13,26 @@ pub(super) fn check(method: &[u8], target: &[u8]) -> Result<(), ParseError> {
         b"*" => method == b"OPTIONS",
         _ => is_absolute_form(target),
     };
+    // What is handed on later must be a `Uri`.
+    let fits = fits && ::http::Uri::try_from(target).is_ok();
     if fits { Ok(()) } else { Err(ParseError::TargetForm) }
+}
+
+/// Where the target that begins at `start` has its first `?`, if it has one, and where it ends. Up to there it is a `Uri` if
+/// it begins with `/`.
+#[inline]
+pub(super) fn extent(bytes: &[u8], start: usize) -> (usize, usize) {
+    let run = |mut at: usize, table: &[bool; 256]| {
+        while bytes.get(at).is_some_and(|byte| table[*byte as usize]) {
+            at += 1;
+        }
+        at
+    };
+    let path_end = run(start, &PATH);
+    match bytes.get(path_end) {
+        Some(b'?') => (path_end, run(path_end, &TARGET)),
+        _ => (path_end, path_end),
+    }
 }
 
 /// A byte of a token (RFC 9110, 5.6.2).
@@ -91,6 +110,8 @@ fn is_target_byte(byte: u8) -> bool {
     TARGET[byte as usize]
 }
 
+/// The same without `?`, and without the one of them that a `Uri` has in its query only.
+static PATH: [bool; 256] = table(b"!$%&'()*+,-./:;=@[\\]^_{|}~");
 static TARGET: [bool; 256] = table(b"!$%&'()*+,-./:;=?@[\\]^_`{|}~");
 
 static TOKEN: [bool; 256] = table(b"!#$%&'*+-.^_`|~");
@@ -177,5 +198,29 @@ mod tests {
         for bad in [&b"/\xff"[..], b"/a#b", b"/\x01", b"/\x7f", b"/\"", b"/<", b"/a\tb", "/é".as_bytes()] {
             assert_eq!(check(b"GET", bad), Err(ParseError::TargetByte), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn what_passes_is_a_uri() {
+        for byte in (0..=255).filter(|byte| is_target_byte(*byte)) {
+            for target in [&b"/a"[..], b"/a?b", b"/a?b?", b"/", b"//"] {
+                let target = [target, &[byte, b'x', byte]].concat();
+                if byte == b'`' && !target.contains(&b'?') {
+                    assert_eq!(check(b"GET", &target), Err(ParseError::TargetForm));
+                    assert!(extent(&target, 0).1 < target.len());
+                    continue;
+                }
+                let uri = ::http::Uri::try_from(&target[..]).unwrap();
+                assert_eq!(uri.path_and_query().unwrap().as_str().as_bytes(), target);
+                let (path_end, end) = extent(&target, 0);
+                assert_eq!((&target[..path_end], end), (uri.path().as_bytes(), target.len()));
+            }
+        }
+        assert_eq!(extent(b"GET /a?b?c d", 4), (6, 10));
+        let longest = [
+            b"/".as_slice(),
+            &vec![b'x'; crate::http::Limits { request_line: 0, ..Default::default() }.line() - 15],
+        ];
+        assert!(::http::Uri::try_from(&longest.concat()[..]).is_ok());
     }
 }

@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use ::http::{HeaderMap, StatusCode};
 
-use crate::app::{Addr, HeadLines};
+use crate::app::Addr;
+use crate::http::Lines;
 
 /// Is told of every answered request, after the last byte of the answer was handed to the kernel or the connection failed.
 ///
@@ -60,7 +61,7 @@ impl<'a> Exchange<'a> {
 
     /// The value of the first request header of that name, compared without regard to case.
     pub fn request_header(&self, name: &str) -> Option<&'a [u8]> {
-        HeadLines::new(self.head?).find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        Lines::new(self.head?).find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 }
 

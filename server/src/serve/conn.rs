@@ -12,15 +12,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::http::StatusCode;
-use bytes::Bytes;
 
-use super::input::{Input, Step};
+use super::input::{Input, Refused, Search, Step};
 use super::output::Output;
 use super::settings::Settings;
 use super::stop::ServerHandle;
 use super::transport::{Transport, is_timeout};
-use crate::app::{Addr, BodyError, Connection};
-use crate::http::{Extent, Head, ParseError};
+use crate::app::{Addr, BodyError, Came, Connection};
+use crate::http::ParseError;
 
 /// How much of a body that nobody read is read away to keep a connection alive, and for how long.
 const DRAIN_BYTES: u64 = 64 * 1024;
@@ -43,8 +42,6 @@ pub(crate) struct Conn<T: Transport> {
     pub(crate) server: ServerHandle,
     input: RefCell<Input>,
     output: RefCell<Output>,
-    /// The head of a request that the handler is about to get.
-    pub(crate) head: Cell<Option<Head>>,
     /// The number of the request under way; bodies of other numbers are stale.
     request: Cell<u64>,
     /// A final response to the request under way has begun, so that `100 Continue` would come too late.
@@ -56,16 +53,13 @@ pub(crate) struct Conn<T: Transport> {
     busy: Cell<u32>,
 }
 
-/// What looking for a head in the input has come to; `None`: more is needed.
-type Search = Result<Option<(Bytes, Extent)>, ParseError>;
-
 /// Why there is no next request.
 #[derive(Debug)]
 pub(crate) enum NoRequest {
     /// The connection has ended as it may, or can't be used any more.
     Ended,
-    /// It must be refused with this status.
-    Refused(StatusCode, &'static str),
+    /// It must be refused with this status; its head is there if one could be made out.
+    Refused(StatusCode, &'static str, Option<Box<[u8]>>),
     /// Nothing has come for a while. It may be waited for so much longer, without this thread.
     Idle(Duration),
 }
@@ -79,7 +73,6 @@ impl<T: Transport> Conn<T> {
             server,
             input: RefCell::new(Input::new()),
             output: RefCell::default(),
-            head: Cell::new(None),
             request: Cell::new(0),
             answering: Cell::new(false),
             served_any: Cell::new(false),
@@ -108,6 +101,16 @@ impl<T: Transport> Conn<T> {
     pub(crate) fn flush(&self) -> io::Result<()> {
         let mut output = self.output()?;
         if output.is_empty() { Ok(()) } else { output.send(&self.io, [&[], &[], &[]]) }
+    }
+
+    /// Sends what lies in the output, and gives its buffers back.
+    fn rest(&self) -> io::Result<()> {
+        let mut output = self.output()?;
+        if !output.is_empty() {
+            output.send(&self.io, [&[], &[], &[]])?;
+        }
+        output.rest();
+        Ok(())
     }
 
     /// Gives way to others after a while of work without having to wait.
@@ -140,7 +143,7 @@ impl<T: Transport> Conn<T> {
     /// Waits for the next request's head. What the output holds is sent before waiting, but not if a whole request has come
     /// already: answers to pipelined requests go out together. With `leave` the wait may end in [`NoRequest::Idle`].
     #[inline(never)]
-    pub(crate) fn next_head(&self, leave: bool) -> Result<(Bytes, Extent), NoRequest> {
+    pub(crate) fn next_head(&self, leave: bool) -> Result<Rc<Came>, NoRequest> {
         let mut input = self.input().map_err(|_| NoRequest::Ended)?;
         let mut found = input.find_head(&self.settings.limits);
         let mut deadline = None;
@@ -151,10 +154,9 @@ impl<T: Transport> Conn<T> {
                     return Ok(found);
                 }
                 Ok(None) => {}
-                Err(error) => return Err(refusal(error)),
+                Err(refused) => return Err(refused.into()),
             }
-            self.flush().map_err(|_| NoRequest::Ended)?;
-            self.output().map_err(|_| NoRequest::Ended)?.rest();
+            self.rest().map_err(|_| NoRequest::Ended)?;
             found = if input.is_empty() {
                 self.read_idle(&mut input, leave)?
             } else {
@@ -280,11 +282,11 @@ impl<T: Transport> Conn<T> {
     fn read_head(&self, input: &mut Input, deadline: Instant) -> Result<Search, NoRequest> {
         let mut found = Ok(None);
         match self.read_until(deadline, |bytes| found = input.find_head_in(bytes, &self.settings.limits)) {
-            Ok(0) => Err(refusal(ParseError::Incomplete)),
+            Ok(0) => Err(Refused::from(ParseError::Incomplete).into()),
             Ok(_) => Ok(found),
             Err(error) if is_timeout(&error) => {
                 let reason = "the request head did not arrive within the header timeout";
-                Err(NoRequest::Refused(StatusCode::REQUEST_TIMEOUT, reason))
+                Err(NoRequest::Refused(StatusCode::REQUEST_TIMEOUT, reason, None))
             }
             Err(_) => Err(NoRequest::Ended),
         }
@@ -414,6 +416,9 @@ fn later(now: Instant, wait: Duration) -> Instant {
     now.checked_add(wait).unwrap_or(now + Duration::from_secs(365 * 24 * 3600))
 }
 
-fn refusal(error: ParseError) -> NoRequest {
-    NoRequest::Refused(error.status(), error.reason())
+impl From<Refused> for NoRequest {
+    #[cold]
+    fn from(refused: Refused) -> NoRequest {
+        NoRequest::Refused(refused.why.status(), refused.why.reason(), refused.head)
+    }
 }

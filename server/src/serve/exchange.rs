@@ -4,20 +4,19 @@ use std::cell::RefCell;
 use std::fmt::Display;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use ::http::{HeaderMap, Method, StatusCode, Version, header};
-use bytes::Bytes;
 
 use super::access::Exchange;
 use super::conn::{Conn, NoRequest};
 use super::output::{BodyOut, GATHER};
-use super::spare;
 use super::transport::Transport;
-use crate::app::{Body, Handler, Incoming, Kind, Request, Response, header_map, keep_header_map};
+use crate::app::{Body, Came, Handler, Kind, Request, Response, keep_came, keep_header_map};
 use crate::http::framing::{ResponseBody, response_body};
-use crate::http::{Connection, DateCache, Extent, ParseError, ResponseHead, encode_head, parse_head_into};
+use crate::http::{Connection, DateCache, Head, ResponseHead, encode_head};
 
 /// A piece of a reader's or a file's content.
 const PIECE: usize = 16 * 1024;
@@ -70,12 +69,18 @@ enum After {
 
 /// What the answer depends on, once the request belongs to the handler.
 struct Asked {
-    head: Bytes,
-    method: Method,
-    version: Version,
+    came: Rc<Came>,
     keep_alive: bool,
     /// Noted only if somebody will look.
     started: Option<(SystemTime, Instant)>,
+}
+
+impl Deref for Asked {
+    type Target = Head;
+
+    fn deref(&self) -> &Head {
+        self.came.head()
+    }
 }
 
 /// An answer that was handed to the output whole.
@@ -88,8 +93,6 @@ struct Answered {
 
 /// Why an answer is not whole.
 enum Broken {
-    /// There is no request that could be answered.
-    Refused(ParseError),
     /// The client can't be reached.
     ClientGone(io::Error),
     /// The body falls so many bytes short of the length stated with this status.
@@ -104,21 +107,16 @@ enum Broken {
 fn one_request<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler) -> After {
     // A request's body that the application has kept must find its connection here.
     let leave = Rc::strong_count(conn) == 1;
-    let (head, extent) = match conn.next_head(leave) {
+    let came = match conn.next_head(leave) {
         Ok(found) => found,
         Err(none) => return without_request(conn, none),
     };
-    let mut asked = Asked {
-        head,
-        method: Method::GET,
-        version: Version::HTTP_11,
-        keep_alive: false,
-        started: start(conn),
-    };
+    let keep_alive = came.head().keep_alive && !conn.settings.keep_alive.is_zero();
+    let asked = Asked { came, keep_alive, started: start(conn) };
     let mut outcome = None;
     let mut run = || {
         // A request's values end with it, while the connection's green thread lives on.
-        ctxlocal::scope(|| T::catch(|| outcome = Some(answer(conn, app, &mut asked, &extent))))
+        ctxlocal::scope(|| T::catch(|| outcome = Some(answer(conn, app, &asked))))
     };
     let caught = match conn.settings.request_timeout {
         None => Some(run()),
@@ -140,7 +138,7 @@ fn one_request<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler) -> After {
             after_failure(conn, &asked, StatusCode::SERVICE_UNAVAILABLE, reason, None)
         }
     };
-    spare::keep_head(asked.head);
+    keep_came(asked.came);
     after
 }
 
@@ -161,48 +159,14 @@ fn start<T: Transport>(conn: &Conn<T>) -> Option<(SystemTime, Instant)> {
 
 /// Has the handler answer, and hands its answer to the output.
 #[inline(never)]
-fn answer<T: Transport>(
-    conn: &Rc<Conn<T>>,
-    app: &dyn Handler,
-    asked: &mut Asked,
-    extent: &Extent,
-) -> Result<Answered, Broken> {
-    understand(conn, asked, extent)?;
+fn answer<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler, asked: &Asked) -> Result<Answered, Broken> {
     // Nested, so that the request is made where the handler gets it.
-    let mut response = app.call(request(conn, asked, extent));
+    let mut response = app.call(Request::incoming(
+        Rc::clone(&asked.came),
+        Rc::clone(conn) as Rc<dyn crate::app::Connection>,
+        conn.begin_request(),
+    ));
     respond(conn, asked, &mut response)
-}
-
-/// Parses the head, and leaves what comes of it with the connection.
-#[inline(never)]
-fn understand<T: Transport>(conn: &Rc<Conn<T>>, asked: &mut Asked, extent: &Extent) -> Result<(), Broken> {
-    let head = parse_head_into(&asked.head, extent, &conn.settings.limits, header_map(extent.fields))
-        .map_err(Broken::Refused)?;
-    asked.method = head.method.clone();
-    asked.version = head.version;
-    asked.keep_alive = head.keep_alive && !conn.settings.keep_alive.is_zero();
-    conn.input().map_err(Broken::ClientGone)?.begin_body(head.body, head.expect_continue);
-    conn.head.set(Some(head));
-    Ok(())
-}
-
-/// Makes the request that the handler gets.
-#[inline(never)]
-fn request<T: Transport>(conn: &Rc<Conn<T>>, asked: &Asked, extent: &Extent) -> Request {
-    let line = extent.request;
-    let mut request = Request::new(Body::from(Incoming {
-        connection: Rc::clone(conn) as Rc<dyn crate::app::Connection>,
-        request: conn.begin_request(),
-        head: asked.head.clone(),
-        target: (line.method_end as u32 + 1, line.target_end as u32),
-    }));
-    if let Some(head) = conn.head.take() {
-        *request.method_mut() = head.method;
-        *request.uri_mut() = head.uri;
-        *request.version_mut() = head.version;
-        *request.headers_mut() = head.headers;
-    }
-    request
 }
 
 #[cold]
@@ -211,8 +175,8 @@ fn without_request<T: Transport>(conn: &Rc<Conn<T>>, why: NoRequest) -> After {
     match why {
         NoRequest::Idle(left) => After::Idle(left),
         NoRequest::Ended => After::Torn,
-        NoRequest::Refused(status, reason) => {
-            refuse(conn, None, status, reason);
+        NoRequest::Refused(status, reason, head) => {
+            refuse(conn, head.as_deref(), status, reason);
             After::Close { refused: true }
         }
     }
@@ -229,17 +193,13 @@ fn after_panic<T: Transport>(conn: &Rc<Conn<T>>, asked: &Asked, panic: &str) -> 
 #[inline(never)]
 fn after_broken<T: Transport>(conn: &Rc<Conn<T>>, asked: &Asked, broken: Broken) -> After {
     match broken {
-        Broken::Refused(error) => {
-            refuse(conn, Some(&asked.head), error.status(), error.reason());
-            After::Close { refused: true }
-        }
         Broken::ClientGone(error) => {
-            let what = described(&asked.head);
+            let what = described(asked.came.bytes());
             log::debug!("{}: the client left during the answer to {what}: {error}", conn.peer);
             After::Torn
         }
         Broken::Short(status, missing) => {
-            let what = described(&asked.head);
+            let what = described(asked.came.bytes());
             log::error!(
                 "{}: {what}: the response body is {missing} bytes shorter than its stated length",
                 conn.peer
@@ -264,7 +224,7 @@ fn after_failure<T: Transport>(
     reason: &str,
     sent: Option<StatusCode>,
 ) -> After {
-    log::error!("{}: {}: {reason}", conn.peer, described(&asked.head));
+    log::error!("{}: {}: {reason}", conn.peer, described(asked.came.bytes()));
     let retracted = match conn.answering.get() {
         true => conn.output().is_ok_and(|mut output| output.retract()),
         false => true,
@@ -345,7 +305,7 @@ fn respond<T: Transport>(
         log::error!(
             "{}: {}: the response body is longer than its stated length and was cut there",
             conn.peer,
-            described(&asked.head)
+            described(asked.came.bytes())
         );
     }
     let headers = std::mem::take(response.headers_mut());
@@ -476,7 +436,7 @@ fn send_file<T: Transport>(
 }
 
 /// Refuses what is no request, or none that may be served: small, plain, final.
-fn refuse<T: Transport>(conn: &Rc<Conn<T>>, head: Option<&Bytes>, status: StatusCode, reason: &'static str) {
+fn refuse<T: Transport>(conn: &Rc<Conn<T>>, head: Option<&[u8]>, status: StatusCode, reason: &'static str) {
     log::info!("{}: refused with {}: {reason}", conn.peer, status.as_u16());
     let started = start(conn);
     // RFC 9110, 9.3.2: no content in answer to HEAD, not even to a bad one.
@@ -486,7 +446,7 @@ fn refuse<T: Transport>(conn: &Rc<Conn<T>>, head: Option<&Bytes>, status: Status
         let (started, since) = started.unwrap_or_else(|| (SystemTime::now(), Instant::now()));
         access_log.log(&Exchange {
             peer: &conn.peer,
-            head: head.map(|head| &head[..]),
+            head,
             status,
             response_headers: &HeaderMap::new(),
             body_sent: conn.output().map_or(0, |output| output.body_sent),
@@ -516,7 +476,7 @@ fn log_access<T: Transport>(conn: &Conn<T>, asked: &Asked, status: StatusCode, h
     };
     access_log.log(&Exchange {
         peer: &conn.peer,
-        head: Some(&asked.head),
+        head: Some(asked.came.bytes()),
         status,
         response_headers: headers,
         body_sent: conn.output().map_or(0, |output| output.body_sent),

@@ -1,17 +1,20 @@
 //! The bytes that came from the client, and how far the current request's body was read. No I/O of its own.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use super::spare;
-use crate::app::BodyError;
+use crate::app::{BodyError, Came, came};
 use crate::http::chunked::{Decoder, Next};
 use crate::http::framing::RequestBody;
-use crate::http::{Extent, Limits, ParseError, Scanner};
+use crate::http::{Found, HeadReader, KnownFields, Limits, ParseError};
 
 /// An empty buffer that has grown beyond this is not kept.
 const KEEP: usize = 16 * 1024;
+
+thread_local! {
+    static KNOWN: RefCell<KnownFields> = const { RefCell::new(KnownFields::new()) };
+}
 
 /// The receiving side of a connection.
 #[derive(Debug)]
@@ -19,7 +22,7 @@ pub(crate) struct Input {
     /// `buffer[at..]` came and is not used up. Most requests come whole and are never in here.
     buffer: Vec<u8>,
     at: usize,
-    scanner: Scanner,
+    reader: HeadReader,
     body: Body,
     /// The client waits for `100 Continue`, and has not got it.
     pub(crate) expects_continue: bool,
@@ -33,6 +36,22 @@ enum Body {
     Length(u64),
     Chunked(Decoder),
     Failed(BodyError),
+}
+
+/// What looking for a head has come to; `None`: more input is needed.
+pub(crate) type Search = Result<Option<Rc<Came>>, Refused>;
+
+/// A head that is refused, with its bytes if it could be made out.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) why: ParseError,
+    pub(crate) head: Option<Box<[u8]>>,
+}
+
+impl From<ParseError> for Refused {
+    fn from(why: ParseError) -> Refused {
+        Refused { why, head: None }
+    }
 }
 
 /// What reading a body from the buffer came to.
@@ -49,7 +68,7 @@ impl Input {
         Input {
             buffer: Vec::new(),
             at: 0,
-            scanner: Scanner::default(),
+            reader: HeadReader::default(),
             body: Body::Length(0),
             expects_continue: false,
             waited: Duration::ZERO,
@@ -61,35 +80,36 @@ impl Input {
         self.buffer.is_empty()
     }
 
-    /// Finds the next head in what has come before. `None`: more input is needed.
-    pub(crate) fn find_head(&mut self, limits: &Limits) -> Result<Option<(Bytes, Extent)>, ParseError> {
+    /// Finds the next head in what has come before; its request begins. `None`: more input is needed.
+    #[inline]
+    pub(crate) fn find_head(&mut self, limits: &Limits) -> Search {
         if self.is_empty() {
             return Ok(None);
         }
-        let Some(extent) = self.scanner.scan(&self.buffer[self.at..], limits)? else { return Ok(None) };
-        let head = spare::head(&self.buffer[self.at..][extent.start..extent.end]);
-        self.use_up(extent.end);
-        Ok(Some((head, extent)))
-    }
-
-    /// Takes in what has just come, and finds the next head. `None`: more input is needed.
-    pub(crate) fn find_head_in(
-        &mut self,
-        came: &[u8],
-        limits: &Limits,
-    ) -> Result<Option<(Bytes, Extent)>, ParseError> {
-        if !self.is_empty() {
-            self.came(came);
-            return self.find_head(limits);
-        }
-        let Some(extent) = self.scanner.scan(came, limits)? else {
-            self.came(came);
+        let Some((came, end)) = find(&mut self.reader, &self.buffer[self.at..], limits)? else {
             return Ok(None);
         };
-        if extent.end < came.len() {
-            self.came(&came[extent.end..]);
+        self.use_up(end);
+        self.begin_body(&came);
+        Ok(Some(came))
+    }
+
+    /// Takes in what has just come, and finds the next head; its request begins. `None`: more input is needed.
+    #[inline]
+    pub(crate) fn find_head_in(&mut self, bytes: &[u8], limits: &Limits) -> Search {
+        if !self.is_empty() {
+            self.came(bytes);
+            return self.find_head(limits);
         }
-        Ok(Some((spare::head(&came[extent.start..extent.end]), extent)))
+        let Some((came, end)) = find(&mut self.reader, bytes, limits)? else {
+            self.came(bytes);
+            return Ok(None);
+        };
+        if end < bytes.len() {
+            self.came(&bytes[end..]);
+        }
+        self.begin_body(&came);
+        Ok(Some(came))
     }
 
     /// Keeps what has just come.
@@ -106,13 +126,14 @@ impl Input {
         *self = Input::new();
     }
 
-    /// A request begins whose body is framed so.
-    pub(crate) fn begin_body(&mut self, framing: RequestBody, expects_continue: bool) {
-        self.body = match framing {
+    /// A request begins: what comes next is its body.
+    fn begin_body(&mut self, came: &Came) {
+        let head = came.head();
+        self.body = match head.body {
             RequestBody::Length(length) => Body::Length(length),
             RequestBody::Chunked => Body::Chunked(Decoder::new()),
         };
-        self.expects_continue = expects_continue;
+        self.expects_continue = head.expect_continue;
         self.waited = Duration::ZERO;
     }
 
@@ -202,6 +223,36 @@ impl Input {
     }
 }
 
+/// Finds the head that `bytes` begin with, and its length with all that stands before it.
+#[inline(always)]
+fn find(
+    reader: &mut HeadReader,
+    bytes: &[u8],
+    limits: &Limits,
+) -> Result<Option<(Rc<Came>, usize)>, Refused> {
+    match KNOWN.with_borrow_mut(|known| reader.read_whole(bytes, limits, known)) {
+        Some((head, end)) => Ok(Some((came(&bytes[..end], head), end))),
+        None => find_slowly(reader, bytes, limits),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn find_slowly(
+    reader: &mut HeadReader,
+    bytes: &[u8],
+    limits: &Limits,
+) -> Result<Option<(Rc<Came>, usize)>, Refused> {
+    let found = KNOWN.with_borrow_mut(|known| reader.read_slowly(bytes, limits, known))?;
+    let Some(Found { extent, head }) = found else { return Ok(None) };
+    let end = extent.end;
+    let bytes = &bytes[extent];
+    match head {
+        Ok(head) => Ok(Some((came(bytes, head), end))),
+        Err(why) => Err(Refused { why, head: Some(bytes.into()) }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,16 +265,15 @@ mod tests {
     fn heads_and_bodies_are_taken_off_in_order() {
         let limits = Limits::default();
         let mut input = Input::new();
-        feed(&mut input, b"\r\nPOST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhelloGET / HTTP/1.0\r\n\r\n");
-        let (head, _) = input.find_head(&limits).unwrap().unwrap();
-        assert!(head.starts_with(b"POST") && head.ends_with(b"\r\n\r\n"));
-        input.begin_body(RequestBody::Length(5), false);
+        feed(&mut input, b"\r\nPOST / HTTP/1.0\r\nContent-Length: 5\r\n\r\nhelloGET / HTTP/1.0\r\n\r\n");
+        let head = input.find_head(&limits).unwrap().unwrap();
+        assert!(head.bytes().starts_with(b"POST") && head.bytes().ends_with(b"\r\n\r\n"));
         let mut out = [0; 3];
         assert_eq!(input.read_body(&mut out, &limits), Ok(Step::Read(3)));
         assert_eq!((&out, input.body_left()), (b"hel", Some(2)));
         assert_eq!(input.read_body(&mut out, &limits), Ok(Step::Read(2)));
         assert_eq!(input.read_body(&mut out, &limits), Ok(Step::Read(0)));
-        assert!(input.find_head(&limits).unwrap().unwrap().0.starts_with(b"GET"));
+        assert!(input.find_head(&limits).unwrap().unwrap().bytes().starts_with(b"GET"));
         assert!(input.is_empty());
     }
 
@@ -231,7 +281,7 @@ mod tests {
     fn a_body_may_be_read_past_an_empty_buffer_up_to_its_end_only() {
         let limits = Limits::default();
         let mut input = Input::new();
-        input.begin_body(RequestBody::Length(10), false);
+        input.body = Body::Length(10);
         assert_eq!(input.read_body(&mut [0; 4], &limits), Ok(Step::NeedInput(10)));
         input.read_past(4, &limits).unwrap();
         assert_eq!(input.read_body(&mut [0; 4], &limits), Ok(Step::NeedInput(6)));
@@ -241,7 +291,7 @@ mod tests {
     fn a_chunked_body_beyond_the_limit_fails_and_stays_failed() {
         let limits = Limits { request_body: 4, ..Limits::default() };
         let mut input = Input::new();
-        input.begin_body(RequestBody::Chunked, false);
+        input.body = Body::Chunked(Decoder::new());
         feed(&mut input, b"3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n");
         assert_eq!(input.read_body(&mut [0; 9], &limits), Ok(Step::Read(3)));
         assert_eq!(input.read_body(&mut [0; 9], &limits), Err(BodyError::TooLarge));
@@ -253,8 +303,8 @@ mod tests {
     fn a_request_that_comes_whole_leaves_nothing_in_the_buffer() {
         let limits = Limits::default();
         let mut input = Input::new();
-        let (head, _) = input.find_head_in(b"\r\nGET / HTTP/1.0\r\n\r\n", &limits).unwrap().unwrap();
-        assert_eq!(&head[..], b"GET / HTTP/1.0\r\n\r\n");
+        let head = input.find_head_in(b"\r\nGET / HTTP/1.0\r\n\r\n", &limits).unwrap().unwrap();
+        assert_eq!(head.bytes(), b"GET / HTTP/1.0\r\n\r\n");
         assert!(input.is_empty());
         assert_eq!(input.buffer.capacity(), 0);
     }
@@ -264,13 +314,12 @@ mod tests {
         let limits = Limits::default();
         let mut input = Input::new();
         assert!(input.find_head_in(b"GET /a HTTP/1.0\r\n", &limits).unwrap().is_none());
-        let (head, _) = input.find_head_in(b"\r\nGET /b HT", &limits).unwrap().unwrap();
-        assert!(head.starts_with(b"GET /a"));
+        let head = input.find_head_in(b"\r\nGET /b HT", &limits).unwrap().unwrap();
+        assert!(head.bytes().starts_with(b"GET /a"));
         assert!(input.find_head(&limits).unwrap().is_none());
-        let (head, _) =
-            input.find_head_in(b"TP/1.0\r\n\r\nGET /c HTTP/1.0\r\n\r\n", &limits).unwrap().unwrap();
-        assert!(head.starts_with(b"GET /b"));
-        assert!(input.find_head(&limits).unwrap().unwrap().0.starts_with(b"GET /c"));
+        let head = input.find_head_in(b"TP/1.0\r\n\r\nGET /c HTTP/1.0\r\n\r\n", &limits).unwrap().unwrap();
+        assert!(head.bytes().starts_with(b"GET /b"));
+        assert!(input.find_head(&limits).unwrap().unwrap().bytes().starts_with(b"GET /c"));
         assert!(input.is_empty());
     }
 
@@ -280,7 +329,7 @@ mod tests {
         let mut input = Input::new();
         let long = format!("GET /{} HTTP/1.0\r\n\r\n", "x".repeat(3 * KEEP));
         feed(&mut input, long.as_bytes());
-        assert_eq!(input.find_head(&limits).unwrap().unwrap().0, long);
+        assert_eq!(input.find_head(&limits).unwrap().unwrap().bytes(), long.as_bytes());
         assert_eq!(input.buffer.capacity(), 0);
     }
 }

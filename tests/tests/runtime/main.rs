@@ -9,6 +9,7 @@ mod descriptors;
 mod edges;
 mod fairness;
 mod greenlets;
+mod inspect;
 mod kill;
 mod links;
 mod locals;

@@ -242,7 +242,8 @@ fn a_large_file_arrives_byte_for_byte_while_others_are_served() {
     let content: Vec<u8> = (0..30_000_000u32).map(|i| (i ^ (i >> 7) ^ (i >> 15)) as u8).collect();
     scratch.write("large.bin", &content);
     scratch.write("small.txt", "small");
-    let server = ServerProcess::start([&*format!("static:{}", scratch.path().display())]);
+    let server =
+        ServerProcess::start(["--keep-alive", "60", &*format!("static:{}", scratch.path().display())]);
     let small = server.get("/small.txt");
     assert_eq!(small.text(), "small");
     let before = server.proc().resident();

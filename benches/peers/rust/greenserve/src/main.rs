@@ -16,7 +16,7 @@ fn main() -> io::Result<()> {
     let length = file.metadata()?.len();
     let body = Bytes::from(vec![b'x'; 100 * 1024]);
     let app = move |req: Request| -> Response {
-        match req.uri().path() {
+        match req.path() {
             "/plaintext" => "Hello, World!".into_response(),
             "/sleep" => {
                 greenlet::sleep(Duration::from_millis(number(&req, "ms")));
@@ -25,7 +25,7 @@ fn main() -> io::Result<()> {
             "/fixed" => body.clone().into_response(),
             "/stream" | "/stream-flushed" => {
                 let (n, size) = (number(&req, "n"), number(&req, "size"));
-                let flushed = req.uri().path() == "/stream-flushed";
+                let flushed = req.path() == "/stream-flushed";
                 Body::stream(move |out| {
                     let piece = vec![b'x'; size as usize];
                     for _ in 0..n {
@@ -54,7 +54,7 @@ fn main() -> io::Result<()> {
 
 /// A number in the query; 1 if there is none.
 fn number(req: &Request, name: &str) -> u64 {
-    let query = req.uri().query().unwrap_or_default();
+    let query = req.query().unwrap_or_default();
     let value = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
     value.and_then(|value| value.parse().ok()).unwrap_or(1)
 }
