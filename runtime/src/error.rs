@@ -165,6 +165,11 @@ impl Panic {
         self.into_parts().0
     }
 
+    /// The same panic told once more: its payload is the message.
+    pub(crate) fn retold(&self) -> Panic {
+        Panic::new(Box::new(self.message.to_string()), self.location.clone(), self.greenlet.clone())
+    }
+
     pub(crate) fn into_parts(self) -> (Box<dyn Any + Send>, Option<String>) {
         (self.payload.into_inner().unwrap_or_else(PoisonError::into_inner), self.location)
     }
@@ -202,6 +207,8 @@ pub enum JoinError {
     NoStack(io::Error),
     /// An earlier join has taken the value.
     Taken,
+    /// The [`ThreadPool`](crate::ThreadPool) was shut down before it ran the job.
+    ShutDown,
     /// The join gave up waiting; the greenlet lives on.
     Wait(WaitError),
 }
@@ -214,6 +221,7 @@ impl fmt::Display for JoinError {
             JoinError::Killed => f.write_str("the greenlet was killed"),
             JoinError::NoStack(error) => write!(f, "the greenlet could not be started: {error}"),
             JoinError::Taken => f.write_str("an earlier join has taken the greenlet's value"),
+            JoinError::ShutDown => f.write_str("the thread pool was shut down before it ran the job"),
             JoinError::Wait(error) => write!(f, "cannot wait for the greenlet: {error}"),
         }
     }

@@ -20,7 +20,7 @@
 //! # How it runs
 //!
 //! - **One hub per thread.** Greenlets never move between threads; handles and sockets stay on theirs. What is
-//!   made for it crosses: [`unblock`], [`HubHandle`].
+//!   made for it crosses: [`unblock`], [`ThreadPool`], [`HubHandle`].
 //! - **Switching is cooperative.** A greenlet runs until it blocks, [yields](yield_now) or ends. Between two
 //!   blocking calls nobody else of the thread runs, so data shared by greenlets (`Rc`, `RefCell`) needs no lock;
 //!   only don't hold a `RefCell` borrow or a `std` lock across a blocking call.
@@ -48,6 +48,7 @@ pub mod inspect;
 pub mod net;
 mod pool;
 mod remote;
+pub mod server;
 mod stack;
 mod switch;
 pub mod sync;
@@ -64,9 +65,9 @@ pub use greenlet::{
     Builder, Greenlet, GreenletRef, LinkId, Scope, ScopedGreenlet, current, get_all, join_all, kill_all,
     scope, spawn, spawn_later,
 };
-pub use pool::{Pool, Slot};
+pub use pool::{Group, Imap, ImapUnordered, Pool, Resource, ResourceError, ResourcePool, Slot};
 pub use remote::HubHandle;
-pub use threadpool::unblock;
+pub use threadpool::{ThreadJob, ThreadPool, ThreadPoolBuilder, unblock};
 pub use timeout::{Elapsed, Timeout, now, sleep, timeout, yield_now};
 pub use unwind::{catch_panic, shield};
 

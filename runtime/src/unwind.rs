@@ -7,7 +7,7 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
 
-use crate::error::Panic;
+use crate::error::{JoinError, Panic};
 use crate::hub::Hub;
 
 /// What is raised in a greenlet from outside.
@@ -16,6 +16,16 @@ pub(crate) enum Interrupt {
     Kill,
     /// The block with this token is to be left: its time is over, or a greenlet of its scope has failed.
     Leave(u64),
+}
+
+/// As the end of the work that it interrupted.
+impl From<Interrupt> for JoinError {
+    fn from(interrupt: Interrupt) -> JoinError {
+        match interrupt {
+            Interrupt::Kill => JoinError::Killed,
+            Interrupt::Leave(_) => JoinError::Elapsed,
+        }
+    }
 }
 
 /// Unwinds the greenlet that runs. The panic hook is not called.

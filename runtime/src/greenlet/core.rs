@@ -68,6 +68,10 @@ pub(crate) enum WaitsFor {
     QueueSpace,
     PoolSlot,
     Pool,
+    Group,
+    MapResult,
+    MapRoom,
+    Resource,
     Scope,
     Thread,
 }
@@ -88,6 +92,10 @@ impl fmt::Display for WaitsFor {
             WaitsFor::QueueSpace => f.write_str("waits for space in a Queue"),
             WaitsFor::PoolSlot => f.write_str("waits for a free slot in a Pool"),
             WaitsFor::Pool => f.write_str("waits for a Pool to become empty"),
+            WaitsFor::Group => f.write_str("waits for a Group to become empty"),
+            WaitsFor::MapResult => f.write_str("waits for the next result of an imap"),
+            WaitsFor::MapRoom => f.write_str("waits for the results of an imap to be taken"),
+            WaitsFor::Resource => f.write_str("waits for a resource of a ResourcePool"),
             WaitsFor::Scope => f.write_str("waits for the greenlets of a scope"),
             WaitsFor::Thread => f.write_str("waits for the thread pool"),
         }

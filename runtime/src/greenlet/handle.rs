@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::builder::Builder;
 use super::core::{Core, End, State, WaitsFor};
 use super::job::{Outcome, Yields};
-use super::links::{self, Link, LinkId};
+use super::links::{self, LinkId};
 use crate::error::{JoinError, Panic, WaitError};
 use crate::hub::{Hub, Moment};
 use crate::sync::Waiting;
@@ -220,7 +220,7 @@ impl GreenletRef {
         Hub::get().start_greenlet(&self.0, Some(after));
     }
 
-    fn add_link(&self, link: Link) -> LinkId {
+    pub(crate) fn add_link(&self, link: Box<dyn FnOnce(GreenletRef)>) -> LinkId {
         let id = self.0.links().borrow_mut().add(link);
         if self.is_dead() {
             links::follow(self.clone(), self.0.links().take());

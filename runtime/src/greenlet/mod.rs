@@ -10,7 +10,7 @@ mod links;
 mod many;
 mod scope;
 
-pub(crate) use self::core::{Core, Idle, State, WaitsFor, Wake};
+pub(crate) use self::core::{Core, End, Idle, State, WaitsFor, Wake};
 pub(crate) use self::job::Job;
 pub use builder::{Builder, spawn, spawn_later};
 pub use handle::{Greenlet, GreenletRef, current};

@@ -11,12 +11,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use greenlet::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use greenlet::server::{AcceptFailure, Backoff};
 use greenlet::{Greenlet, Pool, Slot};
 use socket2::{SockRef, Socket};
 
 use super::conn::Conn;
 use super::exchange::live;
-use super::listen::{AcceptFailure, Backoff, Listener, SocketFile};
+use super::listen::{Listener, SocketFile};
 use super::settings::Settings;
 use super::stop::{Registered, Registry, ServerHandle};
 use super::threads::addr;
@@ -88,7 +89,7 @@ impl Green {
                         log::debug!("a connection was lost before it was accepted: {error}")
                     }
                     AcceptFailure::Exhausted => {
-                        let pause = backoff.failed(&SockRef::from(listener), &error);
+                        let pause = backoff.failed(listener, &error);
                         greenlet::sleep(pause);
                     }
                     AcceptFailure::Fatal => break error,

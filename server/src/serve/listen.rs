@@ -1,12 +1,11 @@
-//! Listening sockets, and what to do when accepting fails.
+//! Listening sockets.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -133,81 +132,6 @@ impl Drop for SocketFile {
     }
 }
 
-/// What to do after a failed accept(2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AcceptFailure {
-    /// Nobody is there (any more): go on.
-    Nobody,
-    /// That connection or the network had a problem: go on.
-    Passing,
-    /// Descriptors or memory are used up: wait before the next try.
-    Exhausted,
-    /// The listener is unusable.
-    Fatal,
-}
-
-impl AcceptFailure {
-    pub(crate) fn of(error: &io::Error) -> AcceptFailure {
-        match error.raw_os_error() {
-            Some(libc::EAGAIN | libc::EINTR) => AcceptFailure::Nobody,
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => AcceptFailure::Exhausted,
-            Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT | libc::EOPNOTSUPP) => {
-                AcceptFailure::Fatal
-            }
-            // ECONNABORTED, EPROTO, EPERM by a firewall, and the errors of the network that accept(2) passes on.
-            Some(_) => AcceptFailure::Passing,
-            None => AcceptFailure::Fatal,
-        }
-    }
-}
-
-/// Patience while descriptors are used up: 10 ms doubling to 1 s, one log line per period of want. When that has gone on
-/// for long, one waiting client per try is let in and sent away, by means of a descriptor held in reserve for it.
-#[derive(Debug)]
-pub(crate) struct Backoff {
-    delay: Duration,
-    reserve: Option<File>,
-}
-
-impl Backoff {
-    const FIRST: Duration = Duration::from_millis(10);
-    const LONGEST: Duration = Duration::from_secs(1);
-
-    pub(crate) fn new() -> Backoff {
-        Backoff { delay: Duration::ZERO, reserve: spare() }
-    }
-
-    /// Accepting works.
-    pub(crate) fn succeeded(&mut self) {
-        if !self.delay.is_zero() {
-            log::warn!("accepting connections again");
-            self.delay = Duration::ZERO;
-        }
-    }
-
-    /// Accepting failed for want of something; gives how long to wait.
-    pub(crate) fn failed(&mut self, listener: &Socket, error: &io::Error) -> Duration {
-        if self.delay.is_zero() {
-            log::error!(
-                "can't accept connections for now: {error}; raise the limit on open files or lower the pool's size"
-            );
-            self.delay = Self::FIRST;
-        } else if self.delay < Self::LONGEST {
-            self.delay = (self.delay * 2).min(Self::LONGEST);
-        } else if self.reserve.take().is_some() {
-            drop(listener.accept());
-        }
-        if self.reserve.is_none() {
-            self.reserve = spare();
-        }
-        self.delay
-    }
-}
-
-fn spare() -> Option<File> {
-    File::open("/dev/null").ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,25 +174,5 @@ mod tests {
         fs::write(&path, "precious").unwrap();
         assert_eq!(Listener::bind(&address, 1).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         fs::remove_dir_all(&dir).unwrap();
-    }
-
-    #[test]
-    fn accept_errors_by_what_can_be_done() {
-        let of = |errno| AcceptFailure::of(&io::Error::from_raw_os_error(errno));
-        assert_eq!(of(libc::EMFILE), AcceptFailure::Exhausted);
-        assert_eq!(of(libc::ECONNABORTED), AcceptFailure::Passing);
-        assert_eq!(of(libc::EAGAIN), AcceptFailure::Nobody);
-        assert_eq!(of(libc::EBADF), AcceptFailure::Fatal);
-    }
-
-    #[test]
-    fn backing_off_doubles_up_to_a_second_and_starts_anew() {
-        let listener = Listener::bind("127.0.0.1:0", 1).unwrap();
-        let error = io::Error::from_raw_os_error(libc::EMFILE);
-        let mut backoff = Backoff::new();
-        let delays: Vec<_> = (0..9).map(|_| backoff.failed(&listener.socket, &error).as_millis()).collect();
-        assert_eq!(delays, [10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
-        backoff.succeeded();
-        assert_eq!(backoff.failed(&listener.socket, &error), Backoff::FIRST);
     }
 }

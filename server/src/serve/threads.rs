@@ -12,12 +12,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use greenlet::server::{AcceptFailure, Backoff};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{SockAddr, Socket};
 
 use super::conn::Conn;
 use super::exchange::live;
-use super::listen::{AcceptFailure, Backoff, Listener};
+use super::listen::Listener;
 use super::settings::Settings;
 use super::stop::{Registered, Registry, ServerHandle};
 use super::transport::{Transport, with_read_buffer};

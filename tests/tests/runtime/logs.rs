@@ -18,6 +18,11 @@ pub(crate) fn any(wanted: impl Fn(&str) -> bool) -> bool {
     LINES.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|line| wanted(line))
 }
 
+/// How many of the lines are of this kind.
+pub(crate) fn count(wanted: impl Fn(&str) -> bool) -> usize {
+    LINES.lock().unwrap_or_else(PoisonError::into_inner).iter().filter(|line| wanted(line)).count()
+}
+
 struct Collector;
 
 impl log::Log for Collector {

@@ -1,0 +1,77 @@
+//! Work that blocks its OS thread, done beside the hub: pools of plain threads, and what hands results back.
+//!
+//! Two pools serve the whole process: one for [`unblock`], one for name resolution, so that slow look-ups and slow files do
+//! not wait for each other. What may not enter here: greenlets that run on a pool's thread, and anything of a hub but the
+//! way to wake a greenlet of it.
+
+mod job;
+mod line;
+mod pool;
+
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+
+pub use job::ThreadJob;
+pub use pool::{ThreadPool, ThreadPoolBuilder};
+
+use crate::error::JoinError;
+use crate::hub::Hub;
+
+static WORK: LazyLock<ThreadPool> =
+    LazyLock::new(|| ThreadPool::builder(64).name("greenlet-unblock").build());
+static NAMES: LazyLock<ThreadPool> =
+    LazyLock::new(|| ThreadPool::builder(32).name("greenlet-resolve").build());
+
+/// Runs `f` on a thread of a pool and parks the greenlet until it is done (`hub.threadpool.apply`): for file systems,
+/// computation, and libraries that block.
+///
+/// The pool is one for all hubs of the process. At most 64 such closures run at once, 1,024 more wait their turn, and who
+/// comes then waits to be let in, all of them first come, first served. If the greenlet is killed meanwhile, `f` still runs
+/// to its end and its result is dropped, on its thread.
+///
+/// `f` runs in place, and blocks the hub, where the greenlet cannot be parked (in a destructor, while unwinding), where no
+/// thread can be started, and on a thread of such a pool, which is there to be blocked.
+///
+/// # Panics
+/// With `f`'s panic.
+///
+/// ```
+/// let text = greenlet::unblock(|| std::fs::read_to_string("/proc/self/comm"));
+/// assert!(text.is_ok());
+/// ```
+pub fn unblock<F, T>(f: F) -> T
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    run(&WORK, f)
+}
+
+/// As [`unblock`], on the threads for name resolution.
+pub(crate) fn unblock_names<F, T>(f: F) -> T
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    run(&NAMES, f)
+}
+
+fn run<F, T>(pool: &ThreadPool, f: F) -> T
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    if std::thread::panicking() || pool::on_a_pools_thread() || Hub::get().current().is_err() {
+        return f();
+    }
+    match pool.spawn(f).and_then(|job| job.join()) {
+        Ok(value) => value,
+        Err(JoinError::Panicked(panic)) => panic.resume(),
+        // The pool is never shut down, and the job holds the hub, so that this is no LoopExit; the thread exits.
+        Err(error) => panic!("cannot wait for the thread pool: {error}"),
+    }
+}
+
+/// Jobs catch their panics and no lock is held across user code: there is nothing a panic could break.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
