@@ -74,6 +74,8 @@ pub(crate) enum WaitsFor {
     Resource,
     Scope,
     Thread,
+    /// The end of the process with this number.
+    Process(i32),
 }
 
 impl fmt::Display for WaitsFor {
@@ -98,6 +100,7 @@ impl fmt::Display for WaitsFor {
             WaitsFor::Resource => f.write_str("waits for a resource of a ResourcePool"),
             WaitsFor::Scope => f.write_str("waits for the greenlets of a scope"),
             WaitsFor::Thread => f.write_str("waits for the thread pool"),
+            WaitsFor::Process(pid) => write!(f, "waits for the end of process {pid}"),
         }
     }
 }

@@ -10,6 +10,7 @@
 
 mod clock;
 mod current;
+mod fork;
 mod io;
 mod park;
 mod random;
@@ -90,6 +91,8 @@ pub(crate) struct Hub {
     /// The run of `testing` that this hub is for.
     sim: OnceCell<Box<Run>>,
     calls: Cell<u32>,
+    /// Whether this process has forked while it had this hub: open files may then be in another process, too.
+    forked: Cell<bool>,
 }
 
 thread_local! {
@@ -168,6 +171,7 @@ impl Hub {
             tidy_cursor: Cell::new(0),
             sim: OnceCell::new(),
             calls: Cell::new(0),
+            forked: Cell::new(false),
         }));
         HUB.set(Some(hub));
         // Fails only while the thread's destructors already run; then the hub goes with the process.
