@@ -44,7 +44,7 @@ use crate::unblock;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
-    at(path, |path| std::fs::read(path))
+    at(path, std::fs::read)
 }
 
 /// The whole of a file as text, as [`std::fs::read_to_string`]. Parks the greenlet.
@@ -52,7 +52,7 @@ pub fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
 /// # Errors
 /// As std's.
 pub fn read_to_string(path: impl AsRef<Path>) -> io::Result<String> {
-    at(path, |path| std::fs::read_to_string(path))
+    at(path, std::fs::read_to_string)
 }
 
 /// Makes or replaces a file, as [`std::fs::write`]. Parks the greenlet; the contents are copied for the thread that
@@ -88,7 +88,7 @@ pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
 /// # Errors
 /// As std's.
 pub fn metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
-    at(path, |path| std::fs::metadata(path))
+    at(path, std::fs::metadata)
 }
 
 /// What is known of a file or link, as [`std::fs::symlink_metadata`]. Parks the greenlet.
@@ -96,7 +96,7 @@ pub fn metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
 /// # Errors
 /// As std's.
 pub fn symlink_metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
-    at(path, |path| std::fs::symlink_metadata(path))
+    at(path, std::fs::symlink_metadata)
 }
 
 /// Whether there is such a file, as [`std::fs::exists`]. Parks the greenlet.
@@ -104,7 +104,7 @@ pub fn symlink_metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
 /// # Errors
 /// As std's.
 pub fn exists(path: impl AsRef<Path>) -> io::Result<bool> {
-    at(path, |path| std::fs::exists(path))
+    at(path, std::fs::exists)
 }
 
 /// The absolute path with all links resolved, as [`std::fs::canonicalize`]. Parks the greenlet.
@@ -112,7 +112,7 @@ pub fn exists(path: impl AsRef<Path>) -> io::Result<bool> {
 /// # Errors
 /// As std's.
 pub fn canonicalize(path: impl AsRef<Path>) -> io::Result<PathBuf> {
-    at(path, |path| std::fs::canonicalize(path))
+    at(path, std::fs::canonicalize)
 }
 
 /// Changes a file's permissions, as [`std::fs::set_permissions`]. Parks the greenlet.
@@ -128,7 +128,7 @@ pub fn set_permissions(path: impl AsRef<Path>, permissions: Permissions) -> io::
 /// # Errors
 /// As std's.
 pub fn create_dir(path: impl AsRef<Path>) -> io::Result<()> {
-    at(path, |path| std::fs::create_dir(path))
+    at(path, std::fs::create_dir)
 }
 
 /// Makes a directory and those it lies in, as [`std::fs::create_dir_all`]. Parks the greenlet.
@@ -136,7 +136,7 @@ pub fn create_dir(path: impl AsRef<Path>) -> io::Result<()> {
 /// # Errors
 /// As std's.
 pub fn create_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
-    at(path, |path| std::fs::create_dir_all(path))
+    at(path, std::fs::create_dir_all)
 }
 
 /// What lies in a directory. Parks the greenlet; unlike [`std::fs::read_dir`] it collects the entries, since each step
@@ -153,7 +153,7 @@ pub fn read_dir(path: impl AsRef<Path>) -> io::Result<Vec<DirEntry>> {
 /// # Errors
 /// As std's.
 pub fn remove_file(path: impl AsRef<Path>) -> io::Result<()> {
-    at(path, |path| std::fs::remove_file(path))
+    at(path, std::fs::remove_file)
 }
 
 /// Removes an empty directory, as [`std::fs::remove_dir`]. Parks the greenlet.
@@ -161,7 +161,7 @@ pub fn remove_file(path: impl AsRef<Path>) -> io::Result<()> {
 /// # Errors
 /// As std's.
 pub fn remove_dir(path: impl AsRef<Path>) -> io::Result<()> {
-    at(path, |path| std::fs::remove_dir(path))
+    at(path, std::fs::remove_dir)
 }
 
 /// Removes a directory with all that lies in it, as [`std::fs::remove_dir_all`]. Parks the greenlet.
@@ -169,7 +169,7 @@ pub fn remove_dir(path: impl AsRef<Path>) -> io::Result<()> {
 /// # Errors
 /// As std's.
 pub fn remove_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
-    at(path, |path| std::fs::remove_dir_all(path))
+    at(path, std::fs::remove_dir_all)
 }
 
 /// Has a thread do it.

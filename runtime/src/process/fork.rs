@@ -24,8 +24,8 @@ pub enum Fork {
 /// # What is there in the child
 /// - **This thread's greenlets, all of them**, as in gevent: each stands where it stood, and goes on in both processes
 ///   until somebody ends it there. Sleepers wake in both; who waits for a descriptor is told in both what happens to it
-///   (and if both read from it, each byte goes to one of them). A child that wants none of them calls
-///   [`kill_all`](crate::kill_all) with [`get_all`](crate::get_all).
+///   (and if both read from it, each byte goes to one of them). A child that wants none of
+///   them kills them by their handles.
 /// - **An event loop of its own.** Poller, wake-up and signal descriptors are made anew, what was waited for is registered
 ///   again; the parent's are not touched. Timers go on. [`HubHandle`](crate::HubHandle)s of this thread stay good.
 /// - **No other thread.** The threads of [`unblock`](crate::unblock) and of name resolution are started afresh when they
