@@ -1,7 +1,7 @@
 //! Files, pipes and terminals that don't stop the hub.
 //!
 //! A regular file is always "ready", so no poller can wait for it: [`File`] and the functions of this module have the
-//! threads of [`unblock`](crate::unblock) do the work (gevent's `FileObjectThread`). Pipes, terminals and other devices are
+//! threads of [`unblock`] do the work (gevent's `FileObjectThread`). Pipes, terminals and other devices are
 //! waited for by the hub: [`FileObject`] takes any descriptor and chooses (`FileObjectPosix`). Buffering is std's:
 //! `BufReader`, `BufWriter`, `LineWriter` go around all of them.
 //!
@@ -13,7 +13,7 @@
 //! |---|---|---|
 //! | `fileobject.FileObject` | [`FileObject`] | chosen by the descriptor's kind, not by a setting |
 //! | `FileObjectPosix` | [`FileObject::from`], [`FileObject::exclusive`] | `from` leaves `O_NONBLOCK` as it is, where gevent sets it and other processes suffer |
-//! | `FileObjectThread` | [`File`], [`read`], [`write`] and so on | one pool for the process |
+//! | `FileObjectThread` | [`File`], [`read`], [`write()`] and so on | one pool for the process |
 //! | `FileObjectBlock` | `std::fs::File` | |
 //! | `FileObject(..., mode, buffering, newline, encoding)` | `BufReader`, `BufWriter` of std | bytes; no universal newlines |
 //! | `FileObject.close`, `closefd=False` | dropping it; `try_clone_to_owned` before | |

@@ -173,7 +173,7 @@ fn flags_that_others_share_stay_as_they_are() {
         let object = FileObject::from(OwnedFd::from(reader.try_clone().unwrap()));
         let job = spawn(move || {
             let mut object = object;
-            object.read(&mut [0; 8]).unwrap();
+            assert_eq!(object.read(&mut [0; 8]).unwrap(), 1);
             object
         });
         sleep(SHORT);
