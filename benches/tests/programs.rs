@@ -29,11 +29,14 @@ fn compare_refuses_what_it_cannot_measure() {
 
 #[test]
 fn runtime_marks_measures_what_is_asked_for_and_judges_it() {
-    let json = std::env::temp_dir().join(format!("runtime-marks-{}.json", std::process::id()));
+    let temporary = |kind| std::env::temp_dir().join(format!("runtime-marks-{}.{kind}", std::process::id()));
+    let (json, page) = (temporary("json"), temporary("html"));
     let run = |arguments: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_runtime_marks"))
             .args(["--no-peers", "--runs", "1", "--json"])
             .arg(&json)
+            .arg("--report")
+            .arg(&page)
             .args(arguments)
             .output()
             .unwrap();
@@ -45,6 +48,7 @@ fn runtime_marks_measures_what_is_asked_for_and_judges_it() {
     let _ = std::fs::remove_file(&json);
     assert!(success && text.contains("(mark: at most 0: met)"), "{text}");
     assert!(figures.unwrap().contains("\"met\": true"));
+    let _ = std::fs::remove_file(&page);
     let (success, text) = run(&["--only", "nonsense"]);
     assert!(!success && text.contains("no benchmark `nonsense`"), "{text}");
 }
@@ -64,4 +68,41 @@ fn marks_refuses_what_it_does_not_know() {
         let text = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && text.contains(complaint), "{arguments:?}: {text}");
     }
+}
+
+#[test]
+fn report_is_made_from_what_the_programs_have_recorded() {
+    let directory = std::env::temp_dir().join(format!("report-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let (json, page) = (directory.join("runtime.json"), directory.join("report.html"));
+    let report = || {
+        let output = Command::new(env!("CARGO_BIN_EXE_report"))
+            .arg("--http")
+            .arg(directory.join("none.json"))
+            .arg("--runtime")
+            .arg(&json)
+            .arg("--report")
+            .arg(&page)
+            .output()
+            .unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (success, complaint) = report();
+    assert!(!success && complaint.contains("nothing is recorded"), "{complaint}");
+
+    let measured = Command::new(env!("CARGO_BIN_EXE_runtime_marks"))
+        .args(["--no-peers", "--runs", "1", "--only", "parked", "--parked", "6000", "--json"])
+        .arg(&json)
+        .arg("--report")
+        .arg(directory.join("its-own.html"))
+        .output()
+        .unwrap();
+    assert!(measured.status.success(), "{}", String::from_utf8_lossy(&measured.stderr));
+    let (success, complaint) = report();
+    assert!(success, "{complaint}");
+    let html = std::fs::read_to_string(&page).unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
+    // a point for 1,000, 5,000 and 6,000 in each of the two charts
+    assert_eq!(html.matches("class=\"mark green ours\"").count(), 6);
+    assert!(html.contains("6000 parked greenlets, resident bytes each"));
 }

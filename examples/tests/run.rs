@@ -61,6 +61,14 @@ fn background_answers_before_its_last_task_is_done() {
 }
 
 #[test]
+fn request_context_knows_in_each_view_and_in_background_work_for_whom() {
+    let text = output(env!("CARGO_BIN_EXE_request_context"));
+    assert!(text.contains("page / for ann, 1 visits, and a part: part of /part for ann\n"), "{text}");
+    assert!(text.contains("page /apples for bob, 7 visits, and a part: part of /part for bob\n"), "{text}");
+    assert!(text.contains("mail sent for ann\n") && text.contains("mail sent for bob\n"), "{text}");
+}
+
+#[test]
 fn locals_keeps_requests_apart_at_the_same_time_and_one_after_the_other() {
     let server = ServerProcess::builder().program(env!("CARGO_BIN_EXE_locals")).start();
     let users = ["ann", "bob", "cem"];

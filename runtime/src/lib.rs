@@ -65,8 +65,8 @@ mod unwind;
 
 pub use error::{JoinError, LoopExit, Panic, WaitError};
 pub use greenlet::{
-    Builder, Greenlet, GreenletRef, LinkId, Scope, ScopedGreenlet, current, get_all, join_all, kill_all,
-    scope, spawn, spawn_later,
+    Builder, Greenlet, GreenletRef, LinkId, Locals, Scope, ScopedGreenlet, current, get_all, join_all,
+    kill_all, scope, spawn, spawn_later,
 };
 pub use pool::{Group, Imap, ImapUnordered, Pool, Resource, ResourceError, ResourcePool, Slot};
 pub use remote::HubHandle;

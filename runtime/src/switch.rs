@@ -38,6 +38,9 @@ unsafe impl corosensei::stack::Stack for Ground {
     }
 }
 
+/// Bytes of the frames through which a blocking call returns: those of the runtime, and the caller's innermost.
+const FRAMES: usize = 1024;
+
 /// A closure on its own stack.
 pub(crate) struct Fiber {
     /// `None` once the stack was taken back.
@@ -164,6 +167,12 @@ impl Fiber {
             }
             receive(&door);
         }
+    }
+
+    /// Has the processor fetch the frames in which the fiber was left.
+    #[inline]
+    pub(crate) fn fetch(&self) {
+        stack::fetch(self.left_at.get(), FRAMES);
     }
 
     /// Gives back the memory of the stack below where the fiber stands. Does nothing while it runs and before it has

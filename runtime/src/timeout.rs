@@ -48,7 +48,7 @@ impl From<Elapsed> for std::io::Error {
 /// assert_eq!(timeout(Duration::from_secs(3600), || 7), Ok(7));
 /// ```
 pub fn timeout<T>(after: Duration, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
-    Timeout::after(after).run(f)
+    Timeout::after(after).catch(f)
 }
 
 /// A bound on the time of what the greenlet does from here on (`gevent.Timeout`): it runs from when it is made until it is
@@ -123,6 +123,10 @@ impl Timeout {
             self.cancel();
             return Err(Elapsed(()));
         }
+        self.catch(f)
+    }
+
+    fn catch<T>(&self, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
         match unwind::catch(f) {
             Caught::Returned(value) => Ok(value),
             Caught::Interrupted(Interrupt::Leave(ended)) if ended == self.token => Err(Elapsed(())),

@@ -1,8 +1,7 @@
 //! An HTTP/1.1 server that gives each connection a green thread, so that handlers are plain blocking functions.
 //!
-//! An application is any `Fn(Request) -> impl IntoResponse`. [`Response`] is the `http` crate's type with our [`Body`], which
-//! reads with [`std::io::Read`] and streams with [`std::io::Write`]; [`Request`] has that crate's methods and converts to its
-//! type, but makes only what is asked for.
+//! An application is any `Fn(Request) -> impl IntoResponse`. [`Request`] and [`Response`] have the methods of the `http` crate's
+//! types, and convert to these; their [`Body`] reads with [`std::io::Read`] and streams with [`std::io::Write`].
 //!
 //! ```
 //! use greenserve::{Body, IntoResponse, Request, Response, StatusCode};

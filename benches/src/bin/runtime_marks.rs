@@ -1,5 +1,5 @@
 //! Measures the runtime's building blocks beside those of other runtimes, tells which marks are met and writes what comes
-//! out into `benches/RESULTS.md`.
+//! out into `benches/RESULTS.md` and into the report, a page with charts.
 //!
 //! ```text
 //! benches/peers/setup
@@ -10,16 +10,17 @@
 //! Builds the peers' programs by itself, except for Python's: gevent is taken from the environment that
 //! `benches/peers/setup` makes. A peer that can't be had is left out and said to be missing.
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use greenserve_benches::compare::{Cpus, Machine, raise_descriptor_limit};
-use greenserve_benches::marks::splice;
-use greenserve_benches::runtime_marks::{Failure, Found, Program, ROWS, Report, ours, peers};
+use greenserve_benches::report::{Files, Growth, explain, read_document, splice, target_directory, write};
+use greenserve_benches::runtime_marks::{
+    Failure, Found, PARKED, Program, ROWS, Report, add_runs, growth, ours, peers,
+};
 
 /// Measure the runtime's building blocks beside those of other runtimes (loopback only). Takes about ten minutes.
 #[derive(Debug, Parser)]
@@ -33,7 +34,7 @@ struct Options {
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     only: Vec<String>,
 
-    /// How many greenlets to park
+    /// How many greenlets to park; on the way there are fewer, for the charts
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     parked: usize,
 
@@ -57,6 +58,10 @@ struct Options {
     /// Where to write all figures as JSON [default: runtime_marks.json in the target directory]
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+
+    /// Where to write the report: what is recorded of the servers is in it, too [default: report.html in the target directory]
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 
     /// Run this benchmark once and print its line: how the program calls itself
     #[arg(long, hide = true, num_args = 2, value_names = ["NAME", "N"])]
@@ -105,31 +110,68 @@ fn all(options: &Options) -> io::Result<()> {
     if let Some(cpus) = Cpus::choose()? {
         cpus.pin_load()?;
     }
+    let limit = Duration::from_secs(options.limit);
+    let mut grown = Vec::new();
     let mut found = Vec::new();
     for bench in benches {
         eprintln!("{bench}");
-        found.extend(measure(bench, &mut programs, options));
+        if bench == PARKED {
+            grown = growth(&mut programs, options.parked, limit);
+        }
+        found.extend(measure(bench, &mut programs, options, &mut grown));
     }
-    let report = Report { machine, parked: options.parked, found };
+    let arguments = std::env::args().skip(1).fold(String::new(), |all, word| all + " " + &word);
+    let report = Report {
+        machine,
+        command: format!(
+            "cargo run --release -p greenserve-benches --bin runtime_marks{}{arguments}",
+            if arguments.is_empty() { "" } else { " --" }
+        ),
+        parked: options.parked,
+        found,
+        growth: grown,
+    };
     print!("{}", report.text());
-    let json = options.json.clone().unwrap_or_else(|| target.join("runtime_marks.json"));
-    write(&json, &format!("{:#}\n", report.json()))?;
     let everything = options.only.is_empty() && !options.no_peers;
-    let standard = || Path::new(env!("CARGO_MANIFEST_DIR")).join("RESULTS.md");
-    if let Some(results) = options.results.clone().or_else(|| everything.then(standard)) {
-        let document = match fs::read_to_string(&results) {
-            Ok(document) => document,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => "# Results\n".to_owned(),
-            Err(error) => return Err(error),
-        };
-        write(&results, &splice(&document, "runtime", &report.markdown()))?;
+    let standard = Files::standard(&target);
+    let document = options.results.clone().or_else(|| everything.then(|| standard.document.clone()));
+    let files = Files {
+        runtime: options.json.clone().unwrap_or(standard.runtime),
+        page: options.report.clone().unwrap_or(standard.page),
+        document: document.clone().unwrap_or(standard.document),
+        ..standard
+    };
+    write(&files.runtime, &report.record().json())?;
+    if let Some(path) = document {
+        let document = splice(&read_document(&path)?, "runtime", &report.markdown());
+        write(&path, &explain(&document, "runtime", &report.marks()))?;
+    }
+    println!("\nfigures: {}", files.runtime.display());
+    match files.assemble() {
+        Ok(()) => println!("charts: {}", files.page.display()),
+        // what is measured is kept, and `report` can be run again
+        Err(error) => eprintln!("runtime_marks: the report could not be made: {error}"),
     }
     Ok(())
 }
 
-/// Runs one benchmark in all programs in turns, so that what disturbs the machine disturbs all of them.
-fn measure(bench: &'static str, programs: &mut [Program], options: &Options) -> Vec<Found> {
+/// Runs one benchmark in all programs in turns, so that what disturbs the machine disturbs all of them. What `parked` finds
+/// is the last stage of what has `grown`; who has failed with fewer is not asked again.
+fn measure(
+    bench: &'static str,
+    programs: &mut [Program],
+    options: &Options,
+    grown: &mut [Growth],
+) -> Vec<Found> {
     let mut runs: Vec<Result<Vec<_>, Failure>> = programs.iter().map(|_| Ok(Vec::new())).collect();
+    let parked = bench == PARKED;
+    if parked {
+        for (runs, growth) in runs.iter_mut().zip(&*grown) {
+            if let Some(broken) = &growth.broken {
+                *runs = Err(Failure::Failed(format!("with {} already: {}", broken.count, broken.why)));
+            }
+        }
+    }
     for _ in 0..options.runs {
         for (program, runs) in programs.iter_mut().zip(&mut runs) {
             let Ok(figures) = runs else { continue };
@@ -139,22 +181,13 @@ fn measure(bench: &'static str, programs: &mut [Program], options: &Options) -> 
             }
         }
     }
+    if parked {
+        for (runs, growth) in runs.iter().zip(grown) {
+            add_runs(growth, options.parked, runs);
+        }
+    }
     let found = programs.iter().zip(runs);
     found
         .map(|(program, runs)| Found { bench, runtime: program.name.clone(), ours: program.ours, runs })
         .collect()
-}
-
-fn target_directory() -> io::Result<PathBuf> {
-    let program = std::env::current_exe()?;
-    let target = program.parent().and_then(Path::parent).ok_or(io::ErrorKind::NotFound)?;
-    Ok(target.to_owned())
-}
-
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
-    directory
-        .map_or(Ok(()), fs::create_dir_all)
-        .and_then(|()| fs::write(path, text))
-        .map_err(|error| io::Error::new(error.kind(), format!("can't write {}: {error}", path.display())))
 }

@@ -11,6 +11,9 @@ use super::{Answer, PATIENCE};
 /// Connections that are held until this is dropped; then they are reset, so that none keeps its port.
 #[derive(Debug)]
 pub struct Held {
+    address: SocketAddr,
+    request: Vec<u8>,
+    answer: Option<Answer>,
     streams: Vec<TcpStream>,
 }
 
@@ -27,32 +30,43 @@ pub fn hold(
     number: usize,
     most: Duration,
 ) -> io::Result<Held> {
-    let begin = Instant::now();
-    let mut held = Held { streams: Vec::with_capacity(number) };
-    for made in 0..number {
-        let failed = |error: io::Error| io::Error::new(error.kind(), format!("connection {made}: {error}"));
-        let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(failed)?;
-        stream.write_all(request).map_err(failed)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        if let Some(answer) = answer {
-            let mut buffer = vec![0; answer.length.ok_or(io::ErrorKind::Unsupported)?];
-            stream.read_exact(&mut buffer).map_err(failed)?;
-            if !buffer.starts_with(&answer.start) {
-                return Err(failed(io::Error::other("not the expected answer")));
-            }
-        }
-        held.streams.push(stream);
-        if begin.elapsed() > most {
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("{made} connections took {:.0} s", most.as_secs_f64()),
-            ));
-        }
-    }
+    let mut held = Held { address, request: request.to_vec(), answer, streams: Vec::with_capacity(number) };
+    held.grow(number, most)?;
     Ok(held)
 }
 
 impl Held {
+    /// Makes it `number` connections in all; fewer than there are already change nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`hold`] does.
+    pub fn grow(&mut self, number: usize, most: Duration) -> io::Result<()> {
+        let begin = Instant::now();
+        for made in self.streams.len()..number {
+            let failed =
+                |error: io::Error| io::Error::new(error.kind(), format!("connection {made}: {error}"));
+            let mut stream = TcpStream::connect_timeout(&self.address, PATIENCE).map_err(failed)?;
+            stream.write_all(&self.request).map_err(failed)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            if let Some(answer) = self.answer {
+                let mut buffer = vec![0; answer.length.ok_or(io::ErrorKind::Unsupported)?];
+                stream.read_exact(&mut buffer).map_err(failed)?;
+                if !buffer.starts_with(&answer.start) {
+                    return Err(failed(io::Error::other("not the expected answer")));
+                }
+            }
+            self.streams.push(stream);
+            if begin.elapsed() > most {
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("connection {made} was made only after {:.0} s", most.as_secs_f64()),
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// How many of them the server has ended or answered meanwhile.
     ///
     /// # Errors

@@ -7,9 +7,11 @@ use std::time::SystemTime;
 
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::CpuSet;
+use serde::{Deserialize, Serialize};
 
 /// What a reader needs to know to compare with another machine.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Machine {
     /// The processor's name.
     pub processor: String,

@@ -5,17 +5,14 @@
 //! many of those. The order of events, the command line and the progress are the program's (`src/bin/compare.rs`).
 //! Nothing in here sends a request.
 
-mod chart;
 mod machine;
 mod measurement;
 mod page;
 mod server;
 mod table;
 
-pub(crate) use chart::escape;
 pub use machine::{Cpus, Machine, raise_descriptor_limit};
 pub use measurement::{Figures, Kind, Load, Measurement};
-pub(crate) use page::STYLE;
 pub use page::page;
 pub use server::{Server, Usage, build_server};
 pub use table::table;

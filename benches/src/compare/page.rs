@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use super::chart::{Chart, Series, escape};
 use super::machine::Machine;
-use super::measurement::{Figures, Kind, Load, Measurement, bytes, count, seconds};
+use super::measurement::{Figures, Kind, Load, Measurement};
 use super::table::{HEAD, note, row, same_group};
+use crate::plot::{Chart, NARROW, STYLE, Series, Sign, bytes, count, escape, seconds, thousands};
 
 /// The whole page. `command` is what was typed to make it, `method` one sentence or two for each thing to know about
 /// how it was measured.
@@ -153,6 +153,7 @@ fn charts(html: &mut String, here: &[&Measurement]) {
         });
         let chart = Chart {
             title: measure.name,
+            size: NARROW,
             x_title: "connections",
             x_ticks: counts.iter().map(|n| ((*n as f64).log10(), count(*n as f64))).collect(),
             write: measure.write,
@@ -201,6 +202,7 @@ fn fixed_rate(html: &mut String, open: &[&Measurement]) {
         );
         let chart = Chart {
             title: &title,
+            size: NARROW,
             x_title: "share of the requests that took at most so long",
             x_ticks: PARTS
                 .iter()
@@ -221,7 +223,8 @@ fn line(kind: Kind, points: impl Iterator<Item = (f64, f64, String)>) -> Series<
         Kind::Green => ("green", "green"),
         Kind::Threads => ("threads", "threads"),
     };
-    Series { name, class, square: kind == Kind::Threads, points: points.collect() }
+    let sign = if kind == Kind::Threads { Sign::Square } else { Sign::Round };
+    Series { name, class, sign, points: points.collect(), broken: None }
 }
 
 fn all_figures(html: &mut String, measurements: &[Measurement]) {
@@ -284,19 +287,6 @@ fn in_order<'a>(all: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     seen
 }
 
-/// `12345` as `12,345`.
-fn thousands(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// A ratio with two significant digits; a small one as a fraction.
 fn digits(ratio: f64) -> String {
     match ratio {
@@ -306,45 +296,6 @@ fn digits(ratio: f64) -> String {
         r => format!("1/{}", thousands((1.0 / r).round() as usize)),
     }
 }
-
-pub(crate) const STYLE: &str = "
-:root { --text: #1d2126; --dim: #5f6873; --page: #fbfbf9; --card: #fff; --rule: #e2e4e0; --green: #00805c; --threads: #c04f00; --failed: #b3261e; }
-@media (prefers-color-scheme: dark) { :root { --text: #e6e8ea; --dim: #9aa4af; --page: #14171a; --card: #1c2024; --rule: #31373d; --green: #3ddba8; --threads: #ff9a52; --failed: #ff8a80; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--text); font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 1480px; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
-h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .5rem; letter-spacing: -.01em; }
-h2 { font-size: 1.35rem; margin: 2.75rem 0 .25rem; }
-h3 { font-size: 1rem; margin: 1.25rem 0 .5rem; color: var(--dim); font-weight: 600; }
-p, li { max-width: 46rem; }
-p { margin: .25rem 0 .75rem; }
-.lead { font-size: 1.08rem; }
-code { font: .92em ui-monospace, monospace; }
-.green { color: var(--green); } .threads { color: var(--threads); } .failed { color: var(--failed); }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: .75rem; margin-bottom: .75rem; }
-.tile, figure { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; }
-.tile { padding: .7rem 1rem .8rem; display: grid; grid-template-columns: 1fr auto; align-items: baseline; }
-.tile h4 { grid-column: 1 / -1; margin: 0; font-size: .85rem; font-weight: 600; color: var(--dim); }
-.tile b { font-size: 1.35rem; font-variant-numeric: tabular-nums; grid-column: 1; }
-.tile .threads { font-size: 1.05rem; }
-.tile small { color: var(--dim); grid-column: 2; }
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr)); gap: .75rem; }
-figure { margin: 0; padding: .7rem .5rem .3rem; }
-figcaption { font-weight: 600; font-size: .95rem; padding: 0 .5rem .1rem; }
-svg { width: 100%; height: auto; display: block; }
-svg text { font: 12.5px system-ui, sans-serif; fill: var(--dim); font-variant-numeric: tabular-nums; }
-svg .name { font-weight: 600; } svg .name.green, .mark.green { fill: var(--green); } svg .name.threads, .mark.threads { fill: var(--threads); }
-.grid { stroke: var(--rule); } .axis { stroke: var(--dim); }
-.line { fill: none; stroke-width: 2.25; stroke-linejoin: round; } .line.green { stroke: var(--green); } .line.threads { stroke: var(--threads); }
-.hit { fill: transparent; } .mark:hover .hit { fill: currentColor; opacity: .12; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; white-space: nowrap; }
-th { text-align: right; font-weight: 600; color: var(--dim); border-bottom: 2px solid var(--rule); }
-td { text-align: right; } th, td { padding: .22rem .7rem; }
-th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left; }
-tr.group td { border-top: 1px solid var(--rule); }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1.25rem; } dt { color: var(--dim); } dd { margin: 0; overflow-wrap: anywhere; }
-";
 
 #[cfg(test)]
 mod tests {
@@ -375,7 +326,6 @@ mod tests {
 
     #[test]
     fn numbers_for_people() {
-        assert_eq!([1, 999, 1000, 1_234_567].map(thousands), ["1", "999", "1,000", "1,234,567"]);
         assert_eq!([12.3, 1.0, 0.4, 0.000_999].map(digits), ["12", "1.0", "0.40", "1/1,001"]);
     }
 }

@@ -1,6 +1,7 @@
 //! The results as text, for a terminal.
 
-use super::measurement::{Load, Measurement, bytes, count, seconds};
+use super::measurement::{Load, Measurement};
+use crate::plot::{bytes, count, seconds};
 
 /// One line for each measurement, grouped as they come.
 pub fn table(measurements: &[Measurement]) -> String {

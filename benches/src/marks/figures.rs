@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
+
 use super::counts::Counts;
 use super::peers::Peer;
 use super::rows::{Mark, Row, Way};
 use crate::compare::Machine;
+use crate::report::{Mark as Judged, Spread};
 
 /// One round of one server under load.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,25 +45,29 @@ pub struct Cell {
     pub samples: Vec<Option<Sample>>,
     /// Rounds at a fixed rate.
     pub latencies: Vec<Latency>,
+    /// The latencies of all those rounds together, in nanoseconds.
+    pub distribution: Option<Histogram<u64>>,
     /// The rate that was asked for at a fixed rate.
     pub asked_rate: f64,
+    /// One for each number of connections.
+    pub points: Vec<Point>,
     /// Resident bytes that each connection adds.
     pub bytes: Option<f64>,
+    /// Numbers of connections on the way there, and the resident bytes of the server at each.
+    pub resident: Vec<(usize, u64)>,
     /// Requests that failed.
     pub errors: u64,
     /// Why something failed.
     pub error: Option<String>,
 }
 
-/// A median with the least and the most.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Spread {
-    /// The median.
-    pub median: f64,
-    /// The least.
-    pub least: f64,
-    /// The most.
-    pub most: f64,
+/// What one server gives with a number of connections.
+#[derive(Clone, Debug)]
+pub struct Point {
+    /// How many.
+    pub connections: usize,
+    /// What came of it, or why nothing did.
+    pub outcome: Result<Sample, String>,
 }
 
 /// How a load generator does against bare.
@@ -97,34 +104,6 @@ pub struct Results {
     pub cells: Vec<Cell>,
 }
 
-/// A mark with what came of it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Verdict {
-    /// What is measured.
-    pub title: &'static str,
-    /// Our figure, in words.
-    pub figure: String,
-    /// What has to be reached, in words.
-    pub mark: String,
-    /// Whether it is.
-    pub met: bool,
-}
-
-impl Spread {
-    /// Of some values; `None` of none.
-    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Spread> {
-        let mut values: Vec<f64> = values.into_iter().collect();
-        values.sort_by(f64::total_cmp);
-        let (least, most) = (*values.first()?, *values.last()?);
-        let middle = values.len() / 2;
-        let median = match values.len() % 2 {
-            0 => (values[middle - 1] + values[middle]) / 2.0,
-            _ => values[middle],
-        };
-        Some(Spread { median, least, most })
-    }
-}
-
 impl Cell {
     /// Nothing yet.
     pub fn new(row: Row, peer: &'static str) -> Cell {
@@ -133,8 +112,11 @@ impl Cell {
             peer,
             samples: Vec::new(),
             latencies: Vec::new(),
+            distribution: None,
             asked_rate: 0.0,
+            points: Vec::new(),
             bytes: None,
+            resident: Vec::new(),
             errors: 0,
             error: None,
         }
@@ -155,10 +137,11 @@ impl Cell {
         Spread::of(self.latencies.iter().map(figure))
     }
 
-    /// The figure that the row is about, to put servers in order: processor time, the 99th percentile or bytes.
+    /// The figure that the row is about, to put servers in order: processor time (with the fewest connections), the 99th percentile or bytes.
     pub fn key(&self) -> Option<f64> {
         match self.row.way {
             Way::Keep { .. } | Way::Close { .. } => Some(self.of(|sample| sample.cpu)?.median),
+            Way::Connections => self.points.iter().find_map(|it| Some(it.outcome.as_ref().ok()?.cpu)),
             Way::Latency { .. } => Some(self.latency(|latency| latency.p99)?.median),
             Way::Idle { .. } | Way::Busy { .. } => self.bytes,
         }
@@ -197,36 +180,36 @@ impl Results {
     }
 
     /// All marks of which something can be told.
-    pub fn verdicts(&self) -> Vec<Verdict> {
+    pub fn verdicts(&self) -> Vec<Judged> {
         let rows = self.rows().into_iter().filter_map(|row| {
             let (figure, mark, met) = self.verdict(row)?;
-            Some(Verdict { title: row.title, figure, mark, met })
+            Some(Judged { title: row.title.to_owned(), figure, mark, met: Some(met) })
         });
         rows.chain(self.counted()).collect()
     }
 
-    fn counted(&self) -> Vec<Verdict> {
+    fn counted(&self) -> Vec<Judged> {
         let of = |name| self.counts.iter().find(|it| it.0 == name)?.1.as_ref().ok();
         let mut verdicts = Vec::new();
         let Some(ours) = of("greenserve") else { return verdicts };
         if let Some(hyper) = of("hyper") {
             let share = ours.instructions / hyper.instructions;
-            verdicts.push(Verdict {
-                title: "user-space instructions per keep-alive request",
+            verdicts.push(Judged {
+                title: "user-space instructions per keep-alive request".to_owned(),
                 figure: format!("{:.0}, {share:.2} × hyper's {:.0}", ours.instructions, hyper.instructions),
                 mark: "below half of hyper's".to_owned(),
-                met: share < 0.5,
+                met: Some(share < 0.5),
             });
         }
         let calls = &ours.system_calls;
         let waits: f64 = calls.iter().filter(|call| call.0.contains("wait")).map(|call| call.1).sum();
         let others = ours.all_system_calls() - waits;
-        verdicts.push(Verdict {
-            title: "system calls per keep-alive request, 16 connections",
+        verdicts.push(Judged {
+            title: "system calls per keep-alive request, 16 connections".to_owned(),
             figure: format!("{:.2}: {}", ours.all_system_calls(), ours.system_calls_in_words()),
             mark: "2 and a share of one wait".to_owned(),
             // connections are made and ended, too: one in a hundred requests here
-            met: others < 2.05 && waits < 1.0,
+            met: Some(others < 2.05 && waits < 1.0),
         });
         verdicts
     }
@@ -340,6 +323,15 @@ pub(super) mod tests {
                     cell.latencies.push(Latency { p50: cpu, p99: 2.0 * cpu, p999: 3.0 * cpu });
                 }
                 cell.bytes = Some(480.0 * factor);
+                cell.resident = vec![(1, 1 << 20), (10_000, 6 << 20)];
+                let mut distribution = Histogram::new(3).unwrap();
+                (1..=1000).for_each(|number| distribution.record(number * 1000).unwrap());
+                cell.distribution = Some(distribution);
+                let sample = cell.samples[0].unwrap();
+                cell.points = vec![
+                    Point { connections: 1, outcome: Ok(sample) },
+                    Point { connections: 10_000, outcome: Err("no answers".into()) },
+                ];
                 cells.push(cell);
             }
         }
@@ -366,13 +358,6 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn spreads() {
-        assert_eq!(Spread::of([]), None);
-        assert_eq!(Spread::of([3.0, 1.0, 2.0]), Some(Spread { median: 2.0, least: 1.0, most: 3.0 }));
-        assert_eq!(Spread::of([4.0, 1.0]), Some(Spread { median: 2.5, least: 1.0, most: 4.0 }));
-    }
-
-    #[test]
     fn ratios_are_those_of_the_same_round() {
         let mut results = made_up();
         for cell in &mut results.cells {
@@ -380,7 +365,7 @@ pub(super) mod tests {
             cell.samples[1].as_mut().unwrap().cpu *= 10.0;
         }
         let ratio = results.ratio(results.cell("plaintext", "hyper").unwrap()).unwrap();
-        assert!((ratio.least - 1.2).abs() < 1e-9 && (ratio.most - 1.2).abs() < 1e-9, "{ratio:?}");
+        assert!((ratio.min - 1.2).abs() < 1e-9 && (ratio.max - 1.2).abs() < 1e-9, "{ratio:?}");
     }
 
     #[test]
@@ -393,12 +378,16 @@ pub(super) mod tests {
         assert!(met(&results, "plaintext") && met(&results, "stream-flushed") && met(&results, "latency"));
         assert!(!met(&results, "new-connection"), "1.04 is more than 0.95");
         assert!(met(&results, "idle-10000"));
-        assert!(results.counted().iter().all(|verdict| verdict.met), "{:?}", results.counted());
+        assert!(results.counted().iter().all(|verdict| verdict.met == Some(true)), "{:?}", results.counted());
         if let Some((_, Ok(ours))) = results.counts.first_mut() {
             ours.system_calls.insert("epoll_ctl".into(), 1.0);
             ours.instructions *= 2.0;
         }
-        assert!(results.counted().iter().all(|verdict| !verdict.met), "{:?}", results.counted());
+        assert!(
+            results.counted().iter().all(|verdict| verdict.met == Some(false)),
+            "{:?}",
+            results.counted()
+        );
         for cell in &mut results.cells {
             if cell.peer == "hyper" {
                 cell.samples.iter_mut().flatten().for_each(|sample| sample.cpu = 1e-6);

@@ -1,11 +1,11 @@
-//! The results as text for a terminal, as Markdown for the repository and as JSON for programs.
+//! The results as text for a terminal, as Markdown for the repository, and as what is recorded for the report.
 
 use std::fmt::Write;
 
-use serde_json::{Value, json};
-
-use super::figures::{Cell, Results, Spread, Verdict, micros};
-use super::rows::{Row, Way};
+use super::figures::{Cell, Results, micros};
+use super::rows::{CONNECTIONS, Row, Way};
+use crate::plot::thousands;
+use crate::report::{self, AtConnections, Counted, Http, Kind, Mark, Resident, Server, Version};
 
 /// For a terminal: a table for each row of the marks, then the marks.
 pub fn text(results: &Results) -> String {
@@ -33,7 +33,7 @@ pub fn text(results: &Results) -> String {
         text.push('\n');
     }
     for verdict in results.verdicts() {
-        let met = if verdict.met { "met    " } else { "NOT MET" };
+        let met = if verdict.met == Some(true) { "met    " } else { "NOT MET" };
         let _ = writeln!(text, "{met}  {}: {} (mark: {})", verdict.title, verdict.figure, verdict.mark);
     }
     text
@@ -42,11 +42,11 @@ pub fn text(results: &Results) -> String {
 /// For the repository: the marks, each row's figures, and how all was measured.
 pub fn markdown(results: &Results) -> String {
     let mut text = String::from("### Marks\n\n| what | figure | mark | |\n| --- | --- | --- | --- |\n");
-    for Verdict { title, figure, mark, met } in results.verdicts() {
-        let met = if met { "met" } else { "**not met**" };
+    for Mark { title, figure, mark, met } in results.verdicts() {
+        let met = if met == Some(true) { "met" } else { "**not met**" };
         let _ = writeln!(text, "| {title} | {figure} | {mark} | {met} |");
     }
-    text.push_str("\n### Figures\n");
+    let _ = write!(text, "\n{}\n\n### Figures\n", report::WHERE);
     for row in results.rows() {
         let _ = writeln!(text, "\n{}:\n", row.title);
         for (number, line) in table(results, row).iter().enumerate() {
@@ -55,6 +55,7 @@ pub fn markdown(results: &Results) -> String {
                 let _ = writeln!(text, "|{}", " --- |".repeat(line.len()));
             }
         }
+        let _ = writeln!(text, "\n{}", report::WHERE);
     }
     if !results.counts.is_empty() {
         text.push_str(
@@ -116,87 +117,88 @@ pub fn markdown(results: &Results) -> String {
     text
 }
 
-/// Puts `part` between the lines `<!-- NAME: begin -->` and `<!-- NAME: end -->` of a document, at its end if they aren't
-/// there. All else in it stays.
-pub fn splice(document: &str, name: &str, part: &str) -> String {
-    let (begin, end) = (format!("<!-- {name}: begin -->\n"), format!("<!-- {name}: end -->\n"));
-    let (before, after) = match document.split_once(&begin) {
-        Some((before, rest)) => (before.to_owned(), rest.split_once(&end).map_or("", |(_, after)| after)),
-        None if document.is_empty() => (String::new(), ""),
-        None => (format!("{}\n\n", document.trim_end()), ""),
+/// Everything, for the report and other programs.
+pub fn record(results: &Results) -> Http {
+    let server = |cell: &Cell| Server {
+        server: cell.peer.to_owned(),
+        cpu_seconds_per_request: cell.of(|sample| sample.cpu),
+        cpu_of_bare: results.ratio(cell),
+        requests_per_second: cell.of(|sample| sample.rate),
+        server_busy: cell.of(|sample| sample.server_busy),
+        client_busy: cell.of(|sample| sample.client_busy),
+        asked_rate: cell.asked_rate,
+        p50_seconds: cell.latency(|latency| latency.p50),
+        p99_seconds: cell.latency(|latency| latency.p99),
+        p999_seconds: cell.latency(|latency| latency.p999),
+        distribution: cell.distribution.as_ref().map(report::distribution).unwrap_or_default(),
+        by_connections: cell
+            .points
+            .iter()
+            .map(|point| AtConnections {
+                connections: point.connections,
+                requests_per_second: point.outcome.as_ref().ok().map(|sample| sample.rate),
+                cpu_seconds_per_request: point.outcome.as_ref().ok().map(|sample| sample.cpu),
+                error: point.outcome.as_ref().err().cloned(),
+            })
+            .collect(),
+        bytes_per_connection: cell.bytes,
+        resident: cell.resident.iter().map(|&(connections, bytes)| Resident { connections, bytes }).collect(),
+        errors: cell.errors,
+        error: cell.error.clone(),
     };
-    format!("{before}{begin}{}\n{end}{after}", part.trim_end())
-}
-
-/// Everything, for programs.
-pub fn json(results: &Results) -> String {
-    let spread = |spread: Option<Spread>| match spread {
-        Some(spread) => json!({"median": spread.median, "min": spread.least, "max": spread.most}),
-        None => Value::Null,
+    let row = |row: Row| report::Row {
+        name: row.name.to_owned(),
+        title: row.title.to_owned(),
+        kind: match row.way {
+            Way::Keep { .. } | Way::Close { .. } => Kind::Load,
+            Way::Connections => Kind::Connections,
+            Way::Latency { .. } => Kind::Latency,
+            Way::Idle { .. } | Way::Busy { .. } => Kind::Memory,
+        },
+        servers: results.ranked(row).into_iter().map(server).collect(),
+        table: table(results, row),
     };
-    let rows: Vec<_> = results
-        .rows()
-        .into_iter()
-        .map(|row| {
-            let servers: Vec<_> = results
-                .ranked(row)
-                .into_iter()
-                .map(|cell| {
-                    json!({
-                        "server": cell.peer,
-                        "cpu_seconds_per_request": spread(cell.of(|sample| sample.cpu)),
-                        "cpu_of_bare": spread(results.ratio(cell)),
-                        "requests_per_second": spread(cell.of(|sample| sample.rate)),
-                        "server_busy": spread(cell.of(|sample| sample.server_busy)),
-                        "client_busy": spread(cell.of(|sample| sample.client_busy)),
-                        "asked_rate": cell.asked_rate,
-                        "p50_seconds": spread(cell.latency(|latency| latency.p50)),
-                        "p99_seconds": spread(cell.latency(|latency| latency.p99)),
-                        "p999_seconds": spread(cell.latency(|latency| latency.p999)),
-                        "bytes_per_connection": cell.bytes,
-                        "errors": cell.errors,
-                        "error": cell.error,
-                    })
-                })
-                .collect();
-            json!({"name": row.name, "title": row.title, "servers": servers})
-        })
-        .collect();
-    let machine = &results.machine;
-    let marks: Vec<_> = results
-        .verdicts()
-        .into_iter()
-        .map(|it| json!({"title": it.title, "figure": it.figure, "mark": it.mark, "met": it.met}))
-        .collect();
-    let counts: Vec<_> = results
-        .counts
-        .iter()
-        .map(|(server, counts)| match counts {
-            Ok(counts) => json!({
-                "server": server,
-                "instructions": counts.instructions,
-                "allocations": counts.allocations,
-                "system_calls": counts.system_calls,
-            }),
-            Err(error) => json!({"server": server, "error": error}),
-        })
-        .collect();
-    let all = json!({
-        "date": machine.date,
-        "machine": {"processor": machine.processor, "processors": machine.processors, "memory": machine.memory, "kernel": machine.kernel},
-        "versions": results.versions.iter().map(|(peer, version)| json!({"server": peer.name, "version": version})).collect::<Vec<_>>(),
-        "missing": results.missing,
-        "command": results.command,
-        "marks": marks,
-        "rows": rows,
-        "counts": counts,
-    });
-    format!("{all:#}\n")
+    Http {
+        machine: results.machine.clone(),
+        command: results.command.clone(),
+        method: results.method.clone(),
+        versions: results
+            .versions
+            .iter()
+            .map(|(peer, version)| Version {
+                server: peer.name.to_owned(),
+                what: peer.what.to_owned(),
+                version: version.clone(),
+            })
+            .collect(),
+        missing: results.missing.iter().map(|&name| name.to_owned()).collect(),
+        marks: results.verdicts(),
+        rows: results.rows().into_iter().map(row).collect(),
+        counts: results
+            .counts
+            .iter()
+            .map(|(server, counts)| match counts {
+                Ok(counts) => Counted {
+                    server: (*server).to_owned(),
+                    instructions: Some(counts.instructions),
+                    allocations: Some(counts.allocations),
+                    system_calls: counts.system_calls.clone(),
+                    error: None,
+                },
+                Err(error) => {
+                    Counted { server: (*server).to_owned(), error: Some(error.clone()), ..Counted::default() }
+                }
+            })
+            .collect(),
+    }
 }
 
 /// A row's table: the head and a line for each server.
-pub(super) fn table(results: &Results, row: Row) -> Vec<Vec<String>> {
+fn table(results: &Results, row: Row) -> Vec<Vec<String>> {
     let none = || "-".to_owned();
+    let numbers: Vec<String> = connections(results, row).into_iter().map(thousands).collect();
+    let numbers: Vec<&str> = numbers.iter().map(String::as_str).collect();
+    let by_connections = [&["server"], &numbers[..]].concat();
     let head: &[&str] = match row.way {
         Way::Keep { .. } | Way::Close { .. } => &[
             "server",
@@ -211,6 +213,7 @@ pub(super) fn table(results: &Results, row: Row) -> Vec<Vec<String>> {
         Way::Latency { .. } => {
             &["server", "requests/s", "p50", "p99", "min–max", "p99.9", "min–max", "failed"]
         }
+        Way::Connections => &by_connections,
         Way::Idle { .. } | Way::Busy { .. } => &["server", "bytes each", ""],
     };
     let mut lines = vec![head.iter().map(|&word| word.to_owned()).collect::<Vec<_>>()];
@@ -219,12 +222,12 @@ pub(super) fn table(results: &Results, row: Row) -> Vec<Vec<String>> {
         match row.way {
             Way::Keep { .. } | Way::Close { .. } => {
                 line.push(results.ratio(cell).map_or_else(none, |ratio| {
-                    format!("{:.2} ({:.2}–{:.2})", ratio.median, ratio.least, ratio.most)
+                    format!("{:.2} ({:.2}–{:.2})", ratio.median, ratio.min, ratio.max)
                 }));
                 line.push(cell.of(|sample| sample.cpu).map_or_else(none, |cpu| micros(cpu.median)));
                 let rate = cell.of(|sample| sample.rate);
                 line.push(rate.map_or_else(none, |rate| format!("{:.0}", rate.median)));
-                line.push(rate.map_or_else(none, |rate| format!("{:.0}–{:.0}", rate.least, rate.most)));
+                line.push(rate.map_or_else(none, |rate| format!("{:.0}–{:.0}", rate.min, rate.max)));
                 for busy in [cell.of(|sample| sample.server_busy), cell.of(|sample| sample.client_busy)] {
                     line.push(busy.map_or_else(none, |busy| format!("{:.0} %", 100.0 * busy.median)));
                 }
@@ -236,11 +239,18 @@ pub(super) fn table(results: &Results, row: Row) -> Vec<Vec<String>> {
                 for spread in [cell.latency(|it| it.p99), cell.latency(|it| it.p999)] {
                     line.push(spread.map_or_else(none, |spread| micros(spread.median)));
                     line.push(spread.map_or_else(none, |spread| {
-                        format!("{}–{}", micros(spread.least), micros(spread.most))
+                        format!("{}–{}", micros(spread.min), micros(spread.max))
                     }));
                 }
                 line.push(failures(cell));
             }
+            Way::Connections => line.extend(connections(results, row).into_iter().map(|number| {
+                match cell.points.iter().find(|point| point.connections == number).map(|it| &it.outcome) {
+                    Some(Ok(sample)) => format!("{:.0}/s, {}", sample.rate, micros(sample.cpu)),
+                    Some(Err(error)) => error.clone(),
+                    None => none(),
+                }
+            })),
             Way::Idle { .. } | Way::Busy { .. } => {
                 line.push(cell.bytes.map_or_else(none, |bytes| format!("{bytes:.0}")));
                 line.push(cell.error.clone().unwrap_or_default());
@@ -249,6 +259,14 @@ pub(super) fn table(results: &Results, row: Row) -> Vec<Vec<String>> {
         lines.push(line);
     }
     lines
+}
+
+/// The numbers of connections that a row was measured with.
+fn connections(results: &Results, row: Row) -> Vec<usize> {
+    let measured = |number: &usize| {
+        results.ranked(row).iter().any(|cell| cell.points.iter().any(|point| point.connections == *number))
+    };
+    CONNECTIONS.iter().copied().filter(measured).collect()
 }
 
 fn failures(cell: &Cell) -> String {
@@ -266,10 +284,10 @@ mod tests {
     #[test]
     fn every_report_tells_every_verdict() {
         let results = made_up();
-        let parsed: Value = serde_json::from_str(&json(&results)).unwrap();
-        assert_eq!(parsed["rows"].as_array().unwrap().len(), results.rows().len());
-        assert_eq!(parsed["marks"].as_array().unwrap().len(), results.verdicts().len());
-        for Verdict { title, figure, mark, .. } in results.verdicts() {
+        let record = record(&results);
+        assert_eq!(record.rows.len(), results.rows().len());
+        assert_eq!(record.marks, results.verdicts());
+        for Mark { title, figure, mark, .. } in results.verdicts() {
             assert!(text(&results).contains(&format!("{figure} (mark: {mark})")), "{title}");
             assert!(markdown(&results).contains(&format!("| {title} | {figure} | {mark} |")));
         }
@@ -277,10 +295,24 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_replaced_and_the_rest_stays() {
-        let first = splice("# Results\n\nBy hand.\n", "marks", "one\n");
-        assert_eq!(first, "# Results\n\nBy hand.\n\n<!-- marks: begin -->\none\n<!-- marks: end -->\n");
-        let more = first.clone() + "More by hand.\n";
-        assert_eq!(splice(&more, "marks", "two"), more.replace("one", "two"));
+    fn what_the_charts_show_is_recorded() {
+        let record = record(&made_up());
+        let ours = |name: &str| {
+            let row = record.rows.iter().find(|row| row.name == name).unwrap();
+            row.servers.iter().find(|server| server.server == "greenserve").unwrap()
+        };
+        let points = &ours("connections").by_connections;
+        assert!(points[0].requests_per_second.is_some() && points[1].error.as_deref() == Some("no answers"));
+        assert_eq!(ours("latency").distribution[0].quantile, 0.5);
+        assert_eq!(ours("idle-19000").resident[1], Resident { connections: 10_000, bytes: 6 << 20 });
+    }
+
+    #[test]
+    fn a_sweep_is_a_column_for_each_number_of_connections() {
+        let results = made_up();
+        let row = *results.rows().iter().find(|row| row.way == Way::Connections).unwrap();
+        let table = table(&results, row);
+        assert_eq!(table[0], ["server", "1", "10,000"]);
+        assert_eq!(table[1], ["bare", "200000/s, 5.00 µs", "no answers"]);
     }
 }

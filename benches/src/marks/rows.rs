@@ -50,6 +50,8 @@ pub enum Way {
         /// Requests sent at once.
         depth: usize,
     },
+    /// Requests a second and processor time per request on kept connections, for each of [`CONNECTIONS`].
+    Connections,
     /// Processor time per request, each on a connection of its own, so many under way.
     Close {
         /// Connections.
@@ -60,7 +62,8 @@ pub enum Way {
         /// Connections.
         connections: usize,
     },
-    /// Resident memory that each kept connection adds after one request.
+    /// Resident memory that each kept connection adds after one request; the server is looked at at each of [`HELD`] on the
+    /// way.
     Idle {
         /// Connections.
         connections: usize,
@@ -116,6 +119,12 @@ pub const PEAK: &str = "plaintext";
 
 /// The name of the row whose connections don't go on in step: each wakes by itself.
 pub const SPREAD: &str = "sleep-spread";
+
+/// Numbers of connections that [`Way::Connections`] goes through.
+pub const CONNECTIONS: &[usize] = &[1, 16, 64, 256, 1000, 4000, 10_000];
+
+/// Numbers of connections that are held open on the way to the most that are asked for.
+pub const HELD: &[usize] = &[1, 64, 256, 1000, 4000, 10_000];
 
 /// All rows.
 pub const ROWS: &[Row] = &[
@@ -183,6 +192,13 @@ pub const ROWS: &[Row] = &[
         Mark::Peer("go"),
     ),
     row("file", "a file of 10 MB", Route::File, Way::Keep { connections: 8, depth: 1 }, Mark::Peer("nginx")),
+    row(
+        "connections",
+        "/plaintext, from 1 to 10,000 kept connections",
+        Route::Plaintext,
+        Way::Connections,
+        Mark::None,
+    ),
     row(
         "latency",
         "/plaintext at 70 % of the peak rate, 64 connections",

@@ -47,7 +47,7 @@ pub fn run(name: &str, count: usize) -> io::Result<String> {
         "remote_wake" => remote_wake()?,
         _ => return Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no benchmark `{name}`"))),
     };
-    let figures: Vec<_> = found.iter().map(|(name, value)| format!("\"{name}\":{value:.3}")).collect();
+    let figures: Vec<_> = found.iter().map(|(name, value)| format!("\"{name}\":{value:.6}")).collect();
     Ok(format!("{{\"runtime\":\"this one\",\"figures\":{{{}}}}}", figures.join(",")))
 }
 

@@ -1,10 +1,12 @@
-//! What was found, as text, as Markdown and as JSON.
+//! What was found, as text, as Markdown and as what is recorded.
 
-use serde_json::{Value, json};
+use std::fmt::Write;
 
 use super::program::{Failure, Figures};
 use super::rows::{ROWS, Row, Target};
 use crate::compare::Machine;
+use crate::plot::{seconds, thousands};
+use crate::report::{self, Benchmark, Growth, Mark, Measured, Runtime, Spread};
 
 /// What the runs of one benchmark by one program found.
 #[derive(Clone, Debug)]
@@ -19,38 +21,19 @@ pub struct Found {
     pub runs: Result<Vec<Figures>, Failure>,
 }
 
-/// The middle of several runs, and how far they lie apart.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Spread {
-    /// As many are above as below.
-    pub median: f64,
-    /// The least.
-    pub min: f64,
-    /// The most.
-    pub max: f64,
-}
-
-impl Spread {
-    /// Of these values; `None` if there is none.
-    pub fn of(mut values: Vec<f64>) -> Option<Spread> {
-        values.sort_by(f64::total_cmp);
-        let (min, max) = (*values.first()?, *values.last()?);
-        let middle = values.len() / 2;
-        let median =
-            if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
-        Some(Spread { median, min, max })
-    }
-}
-
 /// All that was found, and where.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The machine.
     pub machine: Machine,
+    /// What was typed.
+    pub command: String,
     /// How many greenlets `parked` parked.
     pub parked: usize,
     /// What was found, benchmark by benchmark.
     pub found: Vec<Found>,
+    /// What more and more parked greenlets take.
+    pub growth: Vec<Growth>,
 }
 
 impl Report {
@@ -81,10 +64,12 @@ impl Report {
         let mut text = String::from("## The runtime\n\n");
         let Machine { processor, processors, kernel, versions, date, .. } = &self.machine;
         text.push_str(&format!("{date}, {processor} × {processors}, {kernel}, {versions}.\n\n"));
-        text.push_str(
-            "Made by `cargo run --release -p greenserve-benches --bin runtime_marks`. Each figure is the median of several \
+        let _ = write!(
+            text,
+            "Made by `{}`. Each figure is the median of several \
              runs (least–most), each in a process of its own, all pinned to one processor. Times are processor time, in \
              user and kernel mode.\n\n| what | mark | met |",
+            self.command
         );
         columns.iter().for_each(|found| text.push_str(&format!(" {} |", found.runtime)));
         text.push_str(&format!("\n|{}\n", " --- |".repeat(columns.len() + 3)));
@@ -103,7 +88,10 @@ impl Report {
             }
             text.push('\n');
         }
-        text.push('\n');
+        text.push_str(&format!("\n{}\n\n", report::WHERE));
+        if !self.growth.is_empty() {
+            text.push_str(&growth_table(&self.growth));
+        }
         for found in &self.found {
             if let Err(failure @ (Failure::Failed(_) | Failure::TookTooLong(_))) = &found.runs {
                 text.push_str(&format!("- {}, `{}` {failure}\n", found.runtime, found.bench));
@@ -112,27 +100,42 @@ impl Report {
         text
     }
 
-    /// For other programs.
-    pub fn json(&self) -> Value {
-        let rows = self.rows().map(|row| {
-            let results = self.results(row).map(|(found, result)| match result {
-                Ok(Spread { median, min, max }) => json!({
-                    "runtime": found.runtime, "ours": found.ours, "median": median, "min": min, "max": max,
-                }),
-                Err(failure) => {
-                    json!({ "runtime": found.runtime, "ours": found.ours, "failure": failure.to_string() })
-                }
-            });
-            json!({
-                "what": title(row, self.parked), "bench": row.bench, "unit": row.unit, "mark": mark(row),
-                "met": self.met(row), "results": results.collect::<Vec<_>>(),
-            })
+    /// Everything, for the report and other programs.
+    pub fn record(&self) -> Runtime {
+        let measured = |(found, result): (&Found, Result<Spread, Failure>)| Measured {
+            runtime: found.runtime.clone(),
+            ours: found.ours,
+            spread: result.as_ref().ok().copied(),
+            failure: result.err().map(|failure| failure.to_string()),
+        };
+        let rows = self.rows().map(|row| Benchmark {
+            what: title(row, self.parked),
+            bench: row.bench.to_owned(),
+            unit: row.unit.to_owned(),
+            mark: mark(row),
+            met: self.met(row),
+            results: self.results(row).map(measured).collect(),
         });
-        let Machine { processor, processors, kernel, versions, date, .. } = &self.machine;
-        json!({
-            "machine": { "processor": processor, "processors": processors, "kernel": kernel },
-            "versions": versions, "date": date, "rows": rows.collect::<Vec<_>>(),
-        })
+        let growth = self.growth.iter().filter(|growth| !growth.stages.is_empty() || growth.broken.is_some());
+        Runtime {
+            machine: self.machine.clone(),
+            command: self.command.clone(),
+            marks: self.marks(),
+            rows: rows.collect(),
+            growth: growth.cloned().collect(),
+        }
+    }
+
+    /// Each mark with our figure.
+    pub fn marks(&self) -> Vec<Mark> {
+        self.rows()
+            .filter(|row| row.target != Target::None)
+            .filter_map(|row| {
+                let ours = self.results(row).find_map(|(found, result)| found.ours.then_some(result))?;
+                let (title, figure) = (title(row, self.parked), cell(row, &ours));
+                Some(Mark { title, figure, mark: mark(row), met: self.met(row) })
+            })
+            .collect()
     }
 
     /// Whether our figure is what it ought to be; `None` where there is no mark, no figure of ours, or no peer that was
@@ -166,12 +169,40 @@ impl Report {
         self.found.iter().filter(|found| found.bench == row.bench).map(|found| {
             let spread = found.runs.clone().and_then(|runs| {
                 let values = runs.iter().filter_map(|figures| figures.get(row.figure));
-                Spread::of(values.map(|value| value / row.scale).collect())
+                Spread::of(values.map(|value| value / row.scale))
                     .ok_or_else(|| Failure::Failed(format!("tells no `{}`", row.figure)))
             });
             (found, spread)
         })
     }
+}
+
+/// Parked greenlets, from few to many: a line for each number, a column for each runtime.
+fn growth_table(all: &[Growth]) -> String {
+    let mut counts: Vec<usize> =
+        all.iter().flat_map(|growth| &growth.stages).map(|stage| stage.count).collect();
+    counts.sort_unstable();
+    counts.dedup();
+    let all: Vec<&Growth> = all.iter().filter(|it| !it.stages.is_empty() || it.broken.is_some()).collect();
+    let mut text =
+        String::from("Parked greenlets, bytes each and processor time until all are:\n\n| greenlets |");
+    all.iter().for_each(|growth| text.push_str(&format!(" {} |", growth.runtime)));
+    text.push_str(&format!("\n|{}\n", " --- |".repeat(all.len() + 1)));
+    for count in counts {
+        text.push_str(&format!("| {} |", thousands(count)));
+        for growth in &all {
+            let stage = growth.stages.iter().find(|stage| stage.count == count);
+            let broken = growth.broken.as_ref().is_some_and(|broken| broken.count <= count);
+            text.push_str(&match stage {
+                Some(stage) => format!(" {:.0} B, {} |", stage.bytes, seconds(stage.seconds)),
+                None if broken => " fails |".to_owned(),
+                None => " – |".to_owned(),
+            });
+        }
+        text.push('\n');
+    }
+    text.push_str(&format!("\n{}\n\n", report::WHERE));
+    text
 }
 
 fn title(row: &Row, parked: usize) -> String {
@@ -213,6 +244,7 @@ fn number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::{Broken, Stage};
 
     fn found(runtime: &str, ours: bool, runs: Result<&[f64], Failure>) -> Found {
         let runs = runs.map(|runs| runs.iter().map(|ns| Figures::from([("ns".into(), *ns)])).collect());
@@ -220,18 +252,17 @@ mod tests {
     }
 
     fn report(found: Vec<Found>) -> Report {
-        Report { machine: Machine::default(), parked: 7, found }
+        Report {
+            machine: Machine::default(),
+            command: "runtime_marks".into(),
+            parked: 7,
+            found,
+            growth: Vec::new(),
+        }
     }
 
     fn echo() -> &'static Row {
         ROWS.iter().find(|row| row.bench == "echo_1").unwrap()
-    }
-
-    #[test]
-    fn the_middle_of_several_runs() {
-        assert_eq!(Spread::of(vec![]), None);
-        assert_eq!(Spread::of(vec![3.0, 1.0, 9.0]), Some(Spread { median: 3.0, min: 1.0, max: 9.0 }));
-        assert_eq!(Spread::of(vec![3.0, 1.0]).unwrap().median, 2.0);
     }
 
     #[test]
@@ -257,10 +288,25 @@ mod tests {
         let page = report.markdown();
         assert!(page.contains("| below all peers | yes | 2 (1.5–3) | fails |"), "{page}");
         assert!(page.contains("- peer, `echo_1` fails: out of luck\n"), "{page}");
-        let json = report.json();
-        assert_eq!(
-            (&json["rows"][0]["results"][0]["median"], &json["rows"][0]["met"]),
-            (&json!(2.0), &json!(true))
-        );
+        let record = report.record();
+        assert_eq!(record.rows[0].results[0].spread.unwrap().median, 2.0);
+        assert_eq!(record.rows[0].results[1].failure.as_deref(), Some("fails: out of luck"));
+        let mark = &record.marks[0];
+        assert_eq!((mark.figure.as_str(), mark.met), ("2 (1.5–3)", Some(true)));
+    }
+
+    #[test]
+    fn growth_is_shown_until_it_ends() {
+        let stage = |count| Stage { count, seconds: 0.002, bytes: 4096.0 };
+        let ours =
+            Growth { runtime: "us".into(), stages: vec![stage(1_000), stage(5_000)], ..Growth::default() };
+        let broken = Some(Broken { count: 5_000, why: "no stack".into() });
+        let peer = Growth { runtime: "peer".into(), stages: vec![stage(1_000)], broken, ..Growth::default() };
+        let other = Growth { runtime: "parks nothing".into(), ..Growth::default() };
+        let report = Report { growth: vec![ours, peer, other], ..report(Vec::new()) };
+        let page = report.markdown();
+        assert!(page.contains("| greenlets | us | peer |\n"), "{page}");
+        assert!(page.contains("| 5,000 | 4096 B, 2 ms | fails |\n"), "{page}");
+        assert_eq!(report.record().growth.len(), 2);
     }
 }

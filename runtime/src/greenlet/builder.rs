@@ -60,6 +60,22 @@ pub struct Builder {
     name: Option<String>,
     stack_size: Option<usize>,
     after: Option<Duration>,
+    locals: Locals,
+}
+
+/// What a new greenlet begins with of its parent's [`ctxlocal`] values: see [`Builder::locals`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Locals {
+    /// Nothing: each value is initialised afresh (gevent's greenlet-locals).
+    #[default]
+    Fresh,
+    /// The parent's values themselves, and each sees what the other does to them. They are dropped when the last who
+    /// shares them ends.
+    Shared,
+    /// Clones of those of the parent's values that were declared `copied`, as they are when it is spawned (Python's
+    /// `contextvars`).
+    Copied,
 }
 
 impl Builder {
@@ -92,12 +108,42 @@ impl Builder {
         self
     }
 
+    /// Which of the [`ctxlocal`] values of the greenlet that spawns it the new one begins with. Default
+    /// [`Locals::Fresh`].
+    ///
+    /// ```
+    /// use std::cell::RefCell;
+    /// use greenlet::{Builder, Locals};
+    ///
+    /// ctxlocal::ctxlocal! {
+    ///     copied static USER: RefCell<String> = RefCell::new("nobody".to_owned());
+    /// }
+    ///
+    /// fn log(line: &str) -> String {
+    ///     USER.with_borrow(|user| format!("[{user}] {line}"))
+    /// }
+    ///
+    /// USER.set("ann".to_owned());
+    /// let in_the_background = Builder::new().locals(Locals::Copied).spawn(|| log("mail sent"))?;
+    /// USER.set("bob".to_owned());
+    /// assert_eq!(in_the_background.join().unwrap(), "[ann] mail sent");
+    /// assert_eq!(greenlet::spawn(|| log("swept")).join().unwrap(), "[nobody] swept");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn locals(mut self, locals: Locals) -> Builder {
+        self.locals = locals;
+        self
+    }
+
     /// Spawns the greenlet.
     ///
     /// # Errors
     /// `InvalidInput` when the stack size cannot be had on this machine; the kernel's error when this is the
     /// thread's first use of the runtime and there is no poller to be had. That memory for a stack is short shows
     /// only when the greenlet starts: [`JoinError::NoStack`](crate::JoinError::NoStack).
+    ///
+    /// # Panics
+    /// With [`Locals::Copied`], if a value's `clone` does: a `RefCell` that is mutably borrowed at that moment.
     #[track_caller]
     pub fn spawn<F, T>(self, f: F) -> io::Result<Greenlet<T>>
     where
@@ -116,6 +162,9 @@ impl Builder {
     ///
     /// # Errors
     /// As [`spawn`](Self::spawn).
+    ///
+    /// # Panics
+    /// As [`spawn`](Self::spawn).
     #[track_caller]
     pub fn build<F, T>(self, f: F) -> io::Result<Greenlet<T>>
     where
@@ -130,7 +179,14 @@ impl Builder {
             ));
         }
         let hub = Hub::try_get()?;
-        Ok(make(hub, Location::caller(), self.name.map(String::into_boxed_str), size, f))
+        let locals = match self.locals {
+            Locals::Fresh => ctxlocal::Map::new(),
+            Locals::Shared => ctxlocal::Map::shared(),
+            Locals::Copied => ctxlocal::Map::copied(),
+        };
+        let greenlet = make(hub, Location::caller(), self.name.map(String::into_boxed_str), size, f);
+        greenlet.0.locals.set(locals);
+        Ok(greenlet)
     }
 }
 

@@ -296,6 +296,7 @@ impl GreenletRef {
                 // do anything, even park or panic.
                 let _end = FinishOnDrop(hub, core);
                 job.iter().for_each(|job| job.cancel());
+                drop(core.locals.take());
             }
             _ if core.is_main() => {
                 log::warn!("the main greenlet '{}' cannot be killed", core.name());

@@ -93,7 +93,7 @@ where
             log::error!("greenlet '{}' was ended by a Timeout, for it was in no `Timeout::run`", core.name());
         }
         let _shield = core.shield();
-        unwind::report(unwind::catch(ctxlocal::clear));
+        unwind::report(unwind::catch(ctxlocal::finish));
         drop(self);
         core.finish(hub, end);
     }

@@ -3,6 +3,8 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use crate::sys;
+
 /// A point in time, in nanoseconds since the hub began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(u64);
@@ -17,7 +19,9 @@ impl Moment {
 
     /// So much later; `None` when that is further off than can be told.
     pub(crate) fn plus(self, after: Duration) -> Option<Moment> {
-        self.0.checked_add(u64::try_from(after.as_nanos()).ok()?).map(Moment)
+        // In 64 bits, which hold 584 years; `as_nanos` would compute in 128.
+        let after = after.as_secs().checked_mul(1_000_000_000)?.checked_add(after.subsec_nanos().into())?;
+        self.0.checked_add(after).map(Moment)
     }
 
     /// Whole milliseconds since the hub began.
@@ -40,32 +44,35 @@ impl Moment {
     }
 }
 
-/// Reads the monotonic clock, by way of [`Instant`]; or, once it has been [set](Clock::set), stands until it is set
-/// again.
+/// Reads the monotonic clock; or, once it has been [set](Clock::set), stands until it is set again.
 #[derive(Debug)]
 pub(crate) struct Clock {
-    epoch: Instant,
+    epoch: u64,
+    /// Where virtual time begins, for users.
+    began: Instant,
     /// `PAST` while the time is the machine's.
     set: Cell<Moment>,
 }
 
 impl Clock {
     pub(crate) fn new() -> Clock {
-        Clock { epoch: Instant::now(), set: Cell::new(Moment::PAST) }
+        Clock { epoch: sys::nanos(), began: Instant::now(), set: Cell::new(Moment::PAST) }
     }
 
+    #[inline]
     pub(crate) fn now(&self) -> Moment {
         if self.set.get() != Moment::PAST {
             return self.set.get();
         }
-        let since = self.epoch.elapsed();
-        // 584 years fit; `as_nanos` would compute in 128 bits.
-        Moment(since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos()))
+        Moment(sys::nanos().saturating_sub(self.epoch))
     }
 
-    /// Now, for users. Moments before the hub was made are out of its reach.
+    /// Now, for users.
     pub(crate) fn instant(&self) -> Instant {
-        self.epoch + self.now().since(Moment::PAST)
+        match self.set.get() {
+            Moment::PAST => Instant::now(),
+            set => self.began + set.since(Moment::PAST),
+        }
     }
 
     /// The moment `after` from now; `None` when that is further off than can be told (584 years), which means

@@ -10,11 +10,17 @@ use std::rc::Rc;
 
 use super::random::{Random, mix};
 use crate::greenlet::Core;
+use crate::stack;
+
+/// From so many on, the greenlets of a turn have pushed each other out of the nearer caches since they last ran.
+const MANY: usize = 32;
 
 pub(crate) struct Ready {
     queue: VecDeque<Rc<Core>>,
     /// How many of the queue belong to the turn under way.
     turn: usize,
+    /// Whether the turn under way began with many.
+    many: bool,
     /// Who is next, where it is not the one who came first.
     picks: Option<Box<Picks>>,
 }
@@ -40,7 +46,7 @@ impl Trace {
 
 impl Ready {
     pub(crate) fn new() -> Ready {
-        Ready { queue: VecDeque::new(), turn: 0, picks: None }
+        Ready { queue: VecDeque::new(), turn: 0, many: false, picks: None }
     }
 
     /// From here on the seed decides who runs next.
@@ -56,7 +62,22 @@ impl Ready {
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<Rc<Core>> {
         self.turn = self.turn.checked_sub(1)?;
-        self.queue.pop_front()
+        let core = self.queue.pop_front();
+        if self.many {
+            self.fetch_ahead();
+        }
+        core
+    }
+
+    /// Has the processor fetch what the next ones will need while this one runs: the stack of the next, whose record it
+    /// has by now, and the record of the one after.
+    fn fetch_ahead(&self) {
+        if let Some(fiber) = self.queue.front().and_then(|core| core.fiber.get()) {
+            fiber.fetch();
+        }
+        if let Some(core) = self.queue.get(1) {
+            stack::fetch(Rc::as_ptr(core).addr(), size_of::<Core>());
+        }
     }
 
     /// Begins a turn with all that are ready now.
@@ -65,6 +86,7 @@ impl Ready {
         if self.picks.is_some() {
             self.pick();
         }
+        self.many = self.turn >= MANY;
     }
 
     #[cold]

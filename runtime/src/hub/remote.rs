@@ -152,8 +152,8 @@ impl RemoteWaker {
         RemoteWaker { hold, slot, id }
     }
 
-    pub(crate) fn wake(self) {
-        // A hub that is gone has nobody left to wake.
-        self.hold.send(Message::Wake { slot: self.slot, id: self.id });
+    /// False when the hub is gone: there is nobody left to wake.
+    pub(crate) fn wake(self) -> bool {
+        self.hold.send(Message::Wake { slot: self.slot, id: self.id })
     }
 }

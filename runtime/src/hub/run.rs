@@ -26,7 +26,7 @@ const IDLE: Duration = Duration::from_millis(1);
 /// …so many at once…
 const TIDY_AT_ONCE: usize = 1024;
 /// The report that nobody can go on has so many stacks at most.
-const STACKS_TOLD: usize = 16;
+pub(super) const STACKS_TOLD: usize = 16;
 /// …but not of the free stacks that would be taken next.
 const KEEP_HOT: usize = 16;
 
@@ -112,7 +112,10 @@ impl Hub {
                 let job = self.cancel_start(core);
                 // A user's values are dropped on the hub's stack only here, where there is no other; blocking
                 // calls in their destructors fail.
-                unwind::report(unwind::catch(|| job.iter().for_each(|job| job.cancel())));
+                unwind::report(unwind::catch(|| {
+                    job.iter().for_each(|job| job.cancel());
+                    drop(core.locals.take());
+                }));
                 core.finish_without_stack(self, error);
                 false
             }
@@ -158,12 +161,16 @@ impl Hub {
         }
         self.poll(timeout);
         self.deliver_messages();
-        let now = self.clock.now();
+        self.it_is(self.clock.now());
+        self.ready.borrow_mut().begin_turn();
+        Ok(())
+    }
+
+    /// Notes the time and fires the timers that are due.
+    pub(super) fn it_is(&self, now: Moment) {
         self.polled_at.set(now);
         self.tick.set(now.millis() as u32);
         self.fire_timers(now);
-        self.ready.borrow_mut().begin_turn();
-        Ok(())
     }
 
     fn poll_is_due(&self) -> bool {
@@ -233,7 +240,7 @@ impl Hub {
         self.greenlets.borrow().get(slot).filter(|core| core.id == id).cloned()
     }
 
-    pub(super) fn fire_timers(&self, now: Moment) {
+    fn fire_timers(&self, now: Moment) {
         loop {
             // Taken out first: the queue and the greenlet's cells are touched with no borrow held.
             let due = self.timers.borrow_mut().pop_due(now);

@@ -3,15 +3,17 @@
 //! expected to happen first.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::clock::Moment;
 use super::random::Random;
 use super::ready::Trace;
-use super::run::RUNS_PER_POLL;
+use super::run::{RUNS_PER_POLL, STACKS_TOLD};
 use super::{Action, Hub};
 use crate::error::LoopExit;
-use crate::greenlet::{State, WaitsFor};
+use crate::greenlet::{Core, State, WaitsFor};
+use crate::inspect;
 
 /// After so many turns in which somebody was always ready, the time moves nevertheless: whoever yields in a loop until
 /// something has happened waits, too.
@@ -82,7 +84,10 @@ impl Hub {
     /// [`between_turns`](Self::between_turns) in a run.
     pub(super) fn between_turns_in_run(&self, run: &Run, busy: bool) -> Result<(), LoopExit> {
         if !busy {
-            return self.idle_in_run(run);
+            return self.idle_in_run(run).map_err(|why| match why {
+                None => self.loop_exit(),
+                Some(why) => self.loop_exit().because(why),
+            });
         }
         run.busy.set(run.busy.get() + u64::from(RUNS_PER_POLL));
         self.look_around(Duration::ZERO);
@@ -101,8 +106,9 @@ impl Hub {
         Ok(())
     }
 
-    /// Waits until somebody is ready: for what is real first, then by moving the time.
-    fn idle_in_run(&self, run: &Run) -> Result<(), LoopExit> {
+    /// Waits until somebody is ready: for what is real first, then by moving the time. When that is hopeless, says why,
+    /// if there is more to it than that nobody is left.
+    fn idle_in_run(&self, run: &Run) -> Result<(), Option<String>> {
         run.busy.set(0);
         self.look_around(Duration::ZERO);
         while self.ready.borrow().is_empty() {
@@ -118,10 +124,10 @@ impl Hub {
             }
             match (next, outside) {
                 (Some(at), Outside::Nobody | Outside::Perhaps) => self.move_time(at),
-                (None, Outside::Nobody) => return Err(self.loop_exit()),
+                (None, Outside::Nobody) => return Err(None),
                 // Who was waited for has gone without a word.
                 _ if self.outside() != outside => {}
-                _ => return Err(self.loop_exit().because(silence(wait, outside))),
+                _ => return Err(Some(silence(wait, outside))),
             }
         }
         self.ready.borrow_mut().begin_turn();
@@ -147,9 +153,7 @@ impl Hub {
     fn look_around(&self, wait: Duration) {
         self.poll(Some(wait));
         self.deliver_messages();
-        let now = self.clock.now();
-        self.polled_at.set(now);
-        self.fire_timers(now);
+        self.it_is(self.clock.now());
     }
 
     fn outside(&self) -> Outside {
@@ -165,18 +169,17 @@ impl Hub {
     fn move_time(&self, to: Moment) {
         let to = to.max(self.clock.now());
         self.clock.set(to);
-        self.polled_at.set(to);
         if let Some(trace) = self.ready.borrow_mut().trace() {
             trace.note(to.as_nanos());
         }
-        self.fire_timers(to);
+        self.it_is(to);
     }
 
     /// What should have ended with the run. What greenlets hold is not told apart from them.
     fn leaks(&self) -> Vec<String> {
-        let greenlets = self.greenlets.borrow();
-        if !greenlets.is_empty() {
-            return greenlets.iter().map(|(_, core)| format!("greenlet {}", core.describe())).collect();
+        if !self.greenlets.borrow().is_empty() {
+            let greenlets = self.all().into_iter().filter(|core| !core.is_main());
+            return greenlets.enumerate().map(|(n, core)| leaked(&core, n < STACKS_TOLD)).collect();
         }
         let now = self.clock.now();
         let timers = self.timers.borrow();
@@ -185,6 +188,18 @@ impl Hub {
             .map(|(at, action)| format!("timer that {}, due in {:?}", describe(action), at.since(now)));
         let io = self.io.borrow();
         timers.chain(io.descriptors().map(|fd| format!("descriptor {fd} that is still open"))).collect()
+    }
+}
+
+/// A line for a greenlet, and where it stands.
+fn leaked(core: &Rc<Core>, with_stack: bool) -> String {
+    let line = format!("greenlet {}", core.describe());
+    match with_stack.then(|| inspect::backtrace_of(core)).flatten() {
+        None => line,
+        Some(stack) => {
+            let calls = inspect::users_part(&stack.to_string());
+            calls.lines().fold(line, |told, call| format!("{told}\n      {call}"))
+        }
     }
 }
 

@@ -50,17 +50,21 @@ impl<A> Timers<A> {
     }
 
     /// Adds a timer that is due at `at`.
+    #[inline]
     pub(crate) fn insert(&mut self, at: Moment, action: A) -> TimerKey {
         let seq = self.next_seq;
         self.next_seq = seq.wrapping_add(1);
-        let position = self.heap.len();
-        let slot = self.entries.insert(Entry { position: position as u32, seq, action }) as u32;
-        self.heap.push(Node { at, seq, slot });
-        self.sift_up(position);
-        TimerKey { slot, seq }
+        let vacant = self.entries.vacant_key();
+        let node = Node { at, seq, slot: vacant as u32 };
+        let end = self.heap.len();
+        self.heap.push(node);
+        let position = self.rise(end, node);
+        self.entries.insert(Entry { position: position as u32, seq, action });
+        TimerKey { slot: node.slot, seq }
     }
 
     /// Takes a timer out; `None` if it has fired or was removed before.
+    #[inline]
     pub(crate) fn remove(&mut self, key: TimerKey) -> Option<A> {
         match self.entries.get(key.slot as usize) {
             Some(entry) if entry.seq == key.seq => {
@@ -97,56 +101,69 @@ impl<A> Timers<A> {
         self.heap.len()
     }
 
+    #[inline]
     fn take(&mut self, position: usize) -> A {
-        let node = self.heap.swap_remove(position);
-        if position < self.heap.len() {
-            // The last node moved here: it may belong further up or further down.
-            self.place(position);
-            if self.sift_up(position) == position {
-                self.sift_down(position);
-            }
+        let node = self.heap[position];
+        if let Some(last) = self.heap.pop().filter(|last| last.slot != node.slot) {
+            self.refill(position, last);
         }
         self.entries.remove(node.slot as usize).action
     }
 
-    fn sift_up(&mut self, mut position: usize) -> usize {
-        while position > 0 {
-            let parent = (position - 1) / ARITY;
-            if !self.heap[position].before(&self.heap[parent]) {
+    /// Fills a hole in the heap with the node that was its last.
+    fn refill(&mut self, hole: usize, node: Node) {
+        let mut position = self.rise(hole, node);
+        if position == hole {
+            position = self.sink(hole, node);
+        }
+        self.entries[node.slot as usize].position = position as u32;
+    }
+
+    /// Moves the hole up to where `node` belongs and puts it there; its entry is left to the caller.
+    #[inline]
+    fn rise(&mut self, mut hole: usize, node: Node) -> usize {
+        while hole > 0 {
+            let parent = (hole - 1) / ARITY;
+            if !node.before(&self.heap[parent]) {
                 break;
             }
-            self.heap.swap(position, parent);
-            self.place(position);
-            position = parent;
+            self.shift(parent, hole);
+            hole = parent;
         }
-        self.place(position);
-        position
+        self.heap[hole] = node;
+        hole
     }
 
-    fn sift_down(&mut self, mut position: usize) {
+    /// As [`rise`](Self::rise), downwards.
+    fn sink(&mut self, mut hole: usize, node: Node) -> usize {
         loop {
-            let first = position * ARITY + 1;
-            let last = (first + ARITY).min(self.heap.len());
-            let mut least = position;
-            for child in first..last {
-                if self.heap[child].before(&self.heap[least]) {
-                    least = child;
-                }
+            let first = hole * ARITY + 1;
+            let end = (first + ARITY).min(self.heap.len());
+            let Some(least) =
+                (first..end).reduce(
+                    |least, child| {
+                        if self.heap[child].before(&self.heap[least]) { child } else { least }
+                    },
+                )
+            else {
+                break;
+            };
+            if !self.heap[least].before(&node) {
+                break;
             }
-            if least == position {
-                return;
-            }
-            self.heap.swap(position, least);
-            self.place(position);
-            self.place(least);
-            position = least;
+            self.shift(least, hole);
+            hole = least;
         }
+        self.heap[hole] = node;
+        hole
     }
 
-    /// Writes a node's position into its entry.
-    fn place(&mut self, position: usize) {
-        let slot = self.heap[position].slot as usize;
-        self.entries[slot].position = position as u32;
+    /// Moves a node into the hole and leaves one where it was.
+    #[inline]
+    fn shift(&mut self, from: usize, hole: usize) {
+        let node = self.heap[from];
+        self.heap[hole] = node;
+        self.entries[node.slot as usize].position = hole as u32;
     }
 }
 

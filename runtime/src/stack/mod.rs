@@ -38,6 +38,10 @@ pub(crate) const MIN_SIZE: usize = 32 * 1024;
 /// The most a stack can have; a request for more is refused.
 pub(crate) const MAX_SIZE: usize = 64 << 30;
 
+/// Bytes that [`fetch`] gets at once.
+#[cfg(target_arch = "x86_64")]
+const CACHE_LINE: usize = 64;
+
 /// One stack, owned by whoever took it from a [`StackPool`].
 ///
 /// It is nothing but addresses. Dropping it instead of putting it back is safe and forgets the slot: the
@@ -196,6 +200,22 @@ pub(crate) fn here() -> usize {
 fn frame() -> usize {
     let local = 0_u8;
     std::hint::black_box(&raw const local).addr()
+}
+
+/// Has the processor fetch memory into its caches, for somebody who is about to read there. The address may be any;
+/// nothing is read in the sense of the language, and nothing faults. Does nothing where we know no such instruction.
+#[inline]
+pub(crate) fn fetch(address: usize, bytes: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in (0..bytes).step_by(CACHE_LINE) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let at = std::ptr::without_provenance::<i8>(address.wrapping_add(line));
+        // SAFETY: a prefetch is a hint, which is ignored for an address that is not mapped; all of this architecture's
+        // processors have it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (address, bytes);
 }
 
 #[cfg(test)]

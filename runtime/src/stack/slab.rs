@@ -21,6 +21,9 @@ const COLOURS: usize = 8;
 /// Bytes from one colour to the next: a cache line.
 const COLOUR: usize = 64;
 
+/// How many guards are made together when the first slot of a slab is cut; later twice as many each time.
+const GUARDS_AT_FIRST: usize = 8;
+
 /// What the slots of a slab look like; all numbers are bytes, and whole pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
@@ -46,6 +49,8 @@ pub(super) struct Slab {
     layout: Layout,
     slots: usize,
     cut: usize,
+    /// How many slots have their guard: those that were cut, and some that will be next.
+    guarded: usize,
 }
 
 impl Slab {
@@ -56,10 +61,10 @@ impl Slab {
     /// `OutOfMemory` when there is no such room.
     pub(super) fn new(layout: Layout, slots: usize) -> io::Result<Slab> {
         let len = layout.slot().checked_mul(slots).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Slab { start: sys::map(len)?, layout, slots, cut: 0 })
+        Ok(Slab { start: sys::map(len)?, layout, slots, cut: 0, guarded: 0 })
     }
 
-    /// Cuts the next slot and puts its guard in place; `None` when all have been cut.
+    /// Cuts the next slot, its guard in place; `None` when all have been cut.
     ///
     /// # Errors
     ///
@@ -77,8 +82,12 @@ impl Slab {
             guard_size: self.layout.guard_size as u32,
             colour: colour as u32,
         };
-        // SAFETY: the slot lies in this slab's mapping, and before it is cut nobody has its addresses.
-        unsafe { guards.install(bounds.guard()) }?;
+        if self.guarded == self.cut {
+            // As many as there are: a guard costs its share of a page table, also in a slot that is never used.
+            let count = self.cut.max(GUARDS_AT_FIRST).min(self.slots - self.cut);
+            // SAFETY: the slots lie in this slab's mapping, and before they are cut nobody has their addresses.
+            self.guarded += unsafe { guards.install_row(bounds.guard(), slot, count) }?;
+        }
         self.cut += 1;
         Ok(Some(Stack { bounds }))
     }

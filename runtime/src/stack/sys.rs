@@ -14,6 +14,13 @@ use libc::{c_int, c_void};
 /// `MADV_GUARD_INSTALL` (Linux 6.13), not in `libc` yet. The number is part of the kernel's ABI.
 const MADV_GUARD_INSTALL: c_int = 102;
 
+/// "The calling thread" where a system call wants a pidfd (Linux 6.14, for `process_madvise` 6.15), not in `libc` yet
+/// either.
+const PIDFD_SELF_THREAD: c_int = -10000;
+
+/// The most guards that [`guards_light`] makes in one call.
+pub(super) const ROW: usize = 128;
+
 /// Bytes of a page of memory.
 pub(super) fn page_size() -> usize {
     static SIZE: AtomicUsize = AtomicUsize::new(0);
@@ -77,6 +84,33 @@ pub(super) unsafe fn unmap(range: Range<usize>) {
 pub(super) unsafe fn guard_light(range: Range<usize>) -> io::Result<()> {
     // SAFETY: by the caller's word nothing in use becomes inaccessible.
     check(unsafe { libc::madvise(at(range.start), range.len(), MADV_GUARD_INSTALL) })
+}
+
+/// Makes guards as [`guard_light`] does in a row of ranges: `count` of them, but no more than [`ROW`], of which each
+/// next one begins `step` above the one before. One system call: 0.4 us a guard and not 0.7. Returns how many it made,
+/// from the first on; none where the kernel has no such call, or an older one.
+///
+/// # Safety
+///
+/// As for [`guard_light`], for each of the ranges.
+pub(super) unsafe fn guards_light(first: Range<usize>, step: usize, count: usize) -> usize {
+    let mut ranges = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; ROW];
+    let count = count.min(ROW);
+    for (index, range) in ranges[..count].iter_mut().enumerate() {
+        *range = libc::iovec { iov_base: at(first.start + index * step), iov_len: first.len() };
+    }
+    // SAFETY: by the caller's word nothing in use becomes inaccessible; the kernel reads `count` of the ranges.
+    let bytes = unsafe {
+        libc::syscall(
+            libc::SYS_process_madvise,
+            PIDFD_SELF_THREAD,
+            ranges.as_ptr(),
+            count,
+            MADV_GUARD_INSTALL,
+            0_usize,
+        )
+    };
+    usize::try_from(bytes).unwrap_or(0) / first.len()
 }
 
 /// Makes every access to the range fault by taking its permissions away, which splits the mapping in two.

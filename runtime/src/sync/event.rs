@@ -44,7 +44,9 @@ impl Event {
         self.set.set(false);
     }
 
-    /// Whether the flag is up.
+    /// Whether the flag is up (`isSet`, `ready`).
+    #[doc(alias = "ready")]
+    #[doc(alias = "isSet")]
     pub fn is_set(&self) -> bool {
         self.set.get()
     }
@@ -55,7 +57,7 @@ impl Event {
     /// # Errors
     /// `Unwinding`, `LoopExit` and `NoHub` as told at [`WaitError`].
     pub fn wait(&self) -> Result<(), WaitError> {
-        self.wait_until(None)
+        self.wait_for(WaitsFor::Event, None)
     }
 
     /// As [`wait`](Self::wait), for a limited time.
@@ -63,23 +65,16 @@ impl Event {
     /// # Errors
     /// `TimedOut`, and those of [`wait`](Self::wait).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<(), WaitError> {
-        self.wait_until(Hub::get().deadline(timeout))
+        self.wait_for(WaitsFor::Event, Hub::get().deadline(timeout))
     }
 
-    fn wait_until(&self, deadline: Option<Moment>) -> Result<(), WaitError> {
+    /// As [`wait`](Self::wait), reported as a wait for something else that is made of an event.
+    pub(super) fn wait_for(&self, why: WaitsFor, deadline: Option<Moment>) -> Result<(), WaitError> {
         if self.is_set() {
             return Ok(());
         }
-        let hub = Hub::get();
-        let waiting = Waiting::enter(&self.waiters, hub)?;
-        while !waiting.was_called() {
-            if hub.park(WaitsFor::Event, deadline)? == crate::greenlet::Wake::Deadline
-                && !waiting.was_called()
-            {
-                return Err(WaitError::TimedOut);
-            }
-        }
-        Ok(())
+        // It stands for all: one that is killed has nothing to pass on.
+        Waiting::turn(&self.waiters, why, deadline, || (), || Ok(()))
     }
 }
 

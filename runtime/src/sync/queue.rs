@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
+use super::offers::Offers;
+use super::queue_error::{GetError, PutError};
 use super::semaphore::Semaphore;
 use crate::error::WaitError;
 use crate::greenlet::WaitsFor;
@@ -35,32 +37,44 @@ pub struct Queue<T> {
     items: RefCell<VecDeque<T>>,
     /// One permit for each item. Once closed there may be more, so that nobody waits.
     filled: Semaphore,
-    /// One permit for each item that could be put; `None` where there is always space.
-    space: Option<Space>,
+    space: Space<T>,
     closed: Cell<bool>,
 }
 
-struct Space {
-    capacity: usize,
-    free: Semaphore,
+enum Space<T> {
+    Unbounded,
+    /// One permit for each item that could be put.
+    Bounded {
+        capacity: usize,
+        free: Semaphore,
+    },
+    /// None: who puts waits with the value until it is taken. Items are those that somebody was woken for.
+    Rendezvous(Offers<T>),
 }
 
 impl<T> Queue<T> {
     /// A queue that takes any number of values: [`put`](Self::put) never waits.
     pub const fn unbounded() -> Queue<T> {
-        Queue::with_space(None)
+        Queue::with_space(Space::Unbounded)
     }
 
-    /// A queue that holds at most `capacity` values. Their memory is allocated as they come.
-    ///
-    /// # Panics
-    /// If `capacity` is 0: nothing could ever be put.
+    /// A queue that holds at most `capacity` values. Their memory is allocated as they come. For 0 it is a
+    /// [`rendezvous`](Self::rendezvous).
     pub const fn bounded(capacity: usize) -> Queue<T> {
-        assert!(capacity > 0, "a Queue of capacity 0 could never hold a value");
-        Queue::with_space(Some(Space { capacity, free: Semaphore::new(capacity) }))
+        if capacity == 0 {
+            return Queue::rendezvous();
+        }
+        Queue::with_space(Space::Bounded { capacity, free: Semaphore::new(capacity) })
     }
 
-    const fn with_space(space: Option<Space>) -> Queue<T> {
+    /// A queue that holds nothing: [`put`](Self::put) waits until somebody takes the value (`gevent.queue.Channel`). If
+    /// the one whom the value is meant for is killed before it runs, the value stays for the next.
+    #[doc(alias = "Channel")]
+    pub const fn rendezvous() -> Queue<T> {
+        Queue::with_space(Space::Rendezvous(Offers::new()))
+    }
+
+    const fn with_space(space: Space<T>) -> Queue<T> {
         Queue {
             items: RefCell::new(VecDeque::new()),
             filled: Semaphore::new(0),
@@ -90,12 +104,14 @@ impl<T> Queue<T> {
     ///
     /// # Errors
     /// `Full` and `Closed`, with the value.
+    #[doc(alias = "put_nowait")]
     pub fn try_put(&self, value: T) -> Result<(), PutError<T>> {
         if self.closed.get() {
             return Err(PutError::Closed(value));
         }
         match &self.space {
-            Some(space) if !space.free.try_take() => Err(PutError::Full(value)),
+            Space::Bounded { free, .. } if !free.try_take() => Err(PutError::Full(value)),
+            Space::Rendezvous(_) if self.filled.waiting() == 0 => Err(PutError::Full(value)),
             _ => {
                 self.push(value);
                 Ok(())
@@ -124,19 +140,81 @@ impl<T> Queue<T> {
     ///
     /// # Errors
     /// `Empty`, or `Closed` when there will never be one.
+    #[doc(alias = "get_nowait")]
     pub fn try_get(&self) -> Result<T, GetError> {
         if self.filled.try_take() {
             return self.pop();
         }
+        if let Some(value) = self.take_offer() {
+            return Ok(value);
+        }
         Err(if self.closed.get() { GetError::Closed } else { GetError::Empty })
     }
 
+    /// A copy of the first value, which stays where it is; waits for one if need be (`peek`). Parks the caller while the
+    /// queue is empty. Who peeks takes its turn among those who get. In a [`rendezvous`](Self::rendezvous) the put of
+    /// a value that somebody waits to peek at ends; the value stays for the next to get.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn peek(&self) -> Result<T, GetError>
+    where
+        T: Clone,
+    {
+        self.peek_until(None)
+    }
+
+    /// As [`peek`](Self::peek), for a limited time.
+    ///
+    /// # Errors
+    /// `Wait` with `TimedOut`, and those of [`peek`](Self::peek).
+    pub fn peek_timeout(&self, timeout: Duration) -> Result<T, GetError>
+    where
+        T: Clone,
+    {
+        self.peek_until(Hub::get().deadline(timeout))
+    }
+
+    /// A copy of the first value if there is one that nobody has been woken for (`peek_nowait`). Never parks.
+    ///
+    /// # Errors
+    /// As [`try_get`](Self::try_get).
+    #[doc(alias = "peek_nowait")]
+    pub fn try_peek(&self) -> Result<T, GetError>
+    where
+        T: Clone,
+    {
+        match self.filled.try_acquire() {
+            Some(_permit) => self.items.borrow().front().cloned().ok_or(GetError::Closed),
+            None => self.first_offer().ok_or(match self.closed.get() {
+                true => GetError::Closed,
+                false => GetError::Empty,
+            }),
+        }
+    }
+
+    /// Takes values, waiting for each, until the queue is closed and empty (gevent's iteration over a queue).
+    ///
+    /// # Panics
+    /// With the report of a [`LoopExit`](crate::LoopExit), which gevent raises there too. It just ends where the caller
+    /// cannot be parked.
+    pub fn iter(&self) -> impl Iterator<Item = T> {
+        std::iter::from_fn(|| match self.get() {
+            Ok(value) => Some(value),
+            Err(GetError::Wait(WaitError::LoopExit(exit))) => panic!("{exit}"),
+            Err(_) => None,
+        })
+    }
+
     /// Takes no more values, and wakes all who wait. Closing twice is no error.
+    #[doc(alias = "shutdown")]
     pub fn close(&self) {
         self.closed.set(true);
         self.filled.give_to_all();
-        if let Some(space) = &self.space {
-            space.free.give_to_all();
+        match &self.space {
+            Space::Unbounded => {}
+            Space::Bounded { free, .. } => free.give_to_all(),
+            Space::Rendezvous(offers) => offers.refuse_all(),
         }
     }
 
@@ -146,6 +224,7 @@ impl<T> Queue<T> {
     }
 
     /// How many values are in the queue, those included for which somebody has been woken but has not run yet.
+    #[doc(alias = "qsize")]
     pub fn len(&self) -> usize {
         self.items.borrow().len()
     }
@@ -156,20 +235,33 @@ impl<T> Queue<T> {
     }
 
     /// How many values the queue holds at most; `None` if there is no bound.
+    #[doc(alias = "maxsize")]
     pub fn capacity(&self) -> Option<usize> {
-        self.space.as_ref().map(|space| space.capacity)
+        match &self.space {
+            Space::Unbounded => None,
+            Space::Bounded { capacity, .. } => Some(*capacity),
+            Space::Rendezvous(_) => Some(0),
+        }
     }
 
     fn put_until(&self, value: T, deadline: Option<Moment>) -> Result<(), PutError<T>> {
         if self.closed.get() {
             return Err(PutError::Closed(value));
         }
-        if let Some(space) = &self.space {
-            if let Err(error) = space.free.take(WaitsFor::QueueSpace, deadline) {
-                return Err(PutError::Wait(value, error));
+        match &self.space {
+            Space::Unbounded => {}
+            Space::Bounded { free, .. } => {
+                if let Err(error) = free.take(WaitsFor::QueueSpace, deadline) {
+                    return Err(PutError::Wait(value, error));
+                }
+                if self.closed.get() {
+                    return Err(PutError::Closed(value));
+                }
             }
-            if self.closed.get() {
-                return Err(PutError::Closed(value));
+            Space::Rendezvous(offers) => {
+                if self.filled.waiting() == 0 {
+                    return offers.offer(value, deadline);
+                }
             }
         }
         self.push(value);
@@ -178,12 +270,39 @@ impl<T> Queue<T> {
 
     fn get_until(&self, deadline: Option<Moment>) -> Result<T, GetError> {
         if !self.filled.try_take() {
+            if let Some(value) = self.take_offer() {
+                return Ok(value);
+            }
             if self.closed.get() {
                 return Err(GetError::Closed);
             }
             self.filled.wait(WaitsFor::QueueItem, deadline).map_err(GetError::Wait)?;
         }
         self.pop()
+    }
+
+    fn peek_until(&self, deadline: Option<Moment>) -> Result<T, GetError>
+    where
+        T: Clone,
+    {
+        match self.try_peek() {
+            Err(GetError::Empty) => {}
+            known => return known,
+        }
+        self.filled.wait(WaitsFor::QueueItem, deadline).map_err(GetError::Wait)?;
+        // given on when this has looked
+        let _permit = self.filled.permit();
+        self.items.borrow().front().cloned().ok_or(GetError::Closed)
+    }
+
+    fn first_offer(&self) -> Option<T>
+    where
+        T: Clone,
+    {
+        match &self.space {
+            Space::Rendezvous(offers) if !self.closed.get() => offers.first(),
+            _ => None,
+        }
     }
 
     /// Puts a value for which space has been taken.
@@ -195,10 +314,24 @@ impl<T> Queue<T> {
     /// Takes the value that a permit stands for. A permit that was given because the queue was closed stands for none.
     fn pop(&self) -> Result<T, GetError> {
         let value = self.items.borrow_mut().pop_front().ok_or(GetError::Closed)?;
-        if let Some(space) = &self.space {
-            space.free.give();
+        if let Space::Bounded { free, .. } = &self.space {
+            free.give();
         }
         Ok(value)
+    }
+
+    /// Takes a value from one who waits with it. Once closed, all are on their way out with theirs.
+    fn take_offer(&self) -> Option<T> {
+        match &self.space {
+            Space::Rendezvous(offers) if !self.closed.get() => {
+                let value = offers.take()?;
+                // behind those that somebody is still to come for: that one takes this, so that values come in order
+                let mut items = self.items.borrow_mut();
+                items.push_back(value);
+                items.pop_front()
+            }
+            _ => None,
+        }
     }
 }
 
@@ -209,92 +342,6 @@ impl<T> fmt::Debug for Queue<T> {
             .field("capacity", &self.capacity())
             .field("closed", &self.closed.get())
             .finish_non_exhaustive()
-    }
-}
-
-/// Why a value was not put into a [`Queue`]; it holds the value.
-#[derive(Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PutError<T> {
-    /// There is no space at once (`gevent.queue.Full`).
-    Full(T),
-    /// The queue is closed.
-    Closed(T),
-    /// The wait for space failed; the time given may be over.
-    Wait(T, WaitError),
-}
-
-impl<T> PutError<T> {
-    /// The value that was not put.
-    pub fn into_value(self) -> T {
-        match self {
-            PutError::Full(value) | PutError::Closed(value) | PutError::Wait(value, _) => value,
-        }
-    }
-}
-
-impl<T> fmt::Display for PutError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PutError::Full(_) => f.write_str("the queue is full"),
-            PutError::Closed(_) => f.write_str("the queue is closed"),
-            PutError::Wait(_, error) => write!(f, "cannot wait for space in the queue: {error}"),
-        }
-    }
-}
-
-impl<T> fmt::Debug for PutError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // without the value, so that any queue's result can be unwrapped
-        let mut tuple = match self {
-            PutError::Full(_) => f.debug_tuple("Full"),
-            PutError::Closed(_) => f.debug_tuple("Closed"),
-            PutError::Wait(..) => f.debug_tuple("Wait"),
-        };
-        if let PutError::Wait(_, error) = self {
-            tuple.field(error);
-        }
-        tuple.finish_non_exhaustive()
-    }
-}
-
-impl<T> std::error::Error for PutError<T> {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            PutError::Wait(_, error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
-/// Why no value came out of a [`Queue`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum GetError {
-    /// There is none at once (`gevent.queue.Empty`).
-    Empty,
-    /// The queue is closed and all its values have been taken.
-    Closed,
-    /// The wait for one failed; the time given may be over.
-    Wait(WaitError),
-}
-
-impl fmt::Display for GetError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            GetError::Empty => f.write_str("the queue is empty"),
-            GetError::Closed => f.write_str("the queue is closed and empty"),
-            GetError::Wait(error) => write!(f, "cannot wait for a value in the queue: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for GetError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            GetError::Wait(error) => Some(error),
-            _ => None,
-        }
     }
 }
 
@@ -319,8 +366,12 @@ mod tests {
     /// No waiter is left, and what may be taken and put agrees with what is there.
     fn assert_at_rest<T>(queue: &Queue<T>) {
         assert_eq!((queue.filled.waiting(), queue.filled.available()), (0, queue.len()));
-        if let Some(space) = &queue.space {
-            assert_eq!((space.free.waiting(), space.free.available()), (0, space.capacity - queue.len()));
+        match &queue.space {
+            Space::Unbounded => {}
+            Space::Bounded { capacity, free } => {
+                assert_eq!((free.waiting(), free.available()), (0, capacity - queue.len()));
+            }
+            Space::Rendezvous(offers) => assert!(offers.is_empty()),
         }
     }
 
@@ -507,11 +558,5 @@ mod tests {
         queue.put(value.clone()).unwrap();
         drop((queue, putter));
         assert_eq!(Rc::strong_count(&value), 1, "a queue drops what it holds");
-    }
-
-    #[test]
-    #[should_panic(expected = "capacity 0")]
-    fn a_queue_without_room_is_refused() {
-        drop(Queue::<()>::bounded(0));
     }
 }

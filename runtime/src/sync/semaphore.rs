@@ -6,13 +6,26 @@ use std::time::Duration;
 
 use super::waiters::{Waiters, Waiting};
 use crate::error::WaitError;
-use crate::greenlet::{WaitsFor, Wake};
+use crate::greenlet::WaitsFor;
 use crate::hub::{Hub, Moment};
 
 /// A number of permits, given out first come, first served (`gevent.lock.Semaphore`).
 ///
 /// A permit that is given back goes straight to the one who has waited longest; nobody who comes later can take
 /// it. If that one is killed before it can run, the permit goes on to the next.
+///
+/// A [`Permit`] gives itself back when it is dropped. Where one greenlet takes permits and another gives them back,
+/// [forget](Permit::forget) the one and [`release`](Self::release) the other.
+///
+/// ```
+/// let semaphore = greenlet::sync::Semaphore::new(2);
+/// let first = semaphore.acquire().unwrap(); // parks while there is none
+/// let second = semaphore.try_acquire().unwrap();
+/// assert!(semaphore.try_acquire().is_none());
+/// drop(first);
+/// assert_eq!(semaphore.available(), 1);
+/// # drop(second);
+/// ```
 pub struct Semaphore {
     free: Cell<usize>,
     waiters: RefCell<Waiters>,
@@ -24,7 +37,9 @@ impl Semaphore {
         Semaphore { free: Cell::new(permits), waiters: RefCell::new(Waiters::new()) }
     }
 
-    /// How many permits are to be had at once.
+    /// How many permits are to be had at once (`counter`; gevent's `locked()` is that there are none).
+    #[doc(alias = "counter")]
+    #[doc(alias = "locked")]
     pub fn available(&self) -> usize {
         self.free.get()
     }
@@ -35,7 +50,7 @@ impl Semaphore {
     /// `Unwinding`, `LoopExit` and `NoHub` as told at [`WaitError`].
     pub fn acquire(&self) -> Result<Permit<'_>, WaitError> {
         self.take(WaitsFor::Semaphore, None)?;
-        Ok(Permit(self))
+        Ok(self.permit())
     }
 
     /// As [`acquire`](Self::acquire), for a limited time.
@@ -44,12 +59,19 @@ impl Semaphore {
     /// `TimedOut`, and those of [`acquire`](Self::acquire).
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<Permit<'_>, WaitError> {
         self.take(WaitsFor::Semaphore, Hub::get().deadline(timeout))?;
-        Ok(Permit(self))
+        Ok(self.permit())
     }
 
     /// Takes a permit if there is one at once and nobody waits. Never parks.
     pub fn try_acquire(&self) -> Option<Permit<'_>> {
-        self.try_take().then(|| Permit(self))
+        self.try_take().then(|| self.permit())
+    }
+
+    /// Gives one permit more, to the longest waiting if somebody waits. Gives back one that was
+    /// [forgotten](Permit::forget), or adds to those there were at first: a [`BoundedSemaphore`](super::BoundedSemaphore)
+    /// refuses that. Never parks.
+    pub fn release(&self) {
+        self.give();
     }
 
     pub(crate) fn try_take(&self) -> bool {
@@ -65,22 +87,16 @@ impl Semaphore {
         if self.try_take() { Ok(()) } else { self.wait(why, deadline) }
     }
 
+    /// The guard of a permit that has been taken.
+    #[inline]
+    pub(super) fn permit(&self) -> Permit<'_> {
+        Permit(self)
+    }
+
     /// Waits for a permit that [`try_take`](Self::try_take) did not get.
     #[inline]
     pub(super) fn wait(&self, why: WaitsFor, deadline: Option<Moment>) -> Result<(), WaitError> {
-        let hub = Hub::get();
-        let turn =
-            Turn { semaphore: self, waiting: Waiting::enter(&self.waiters, hub)?, taken: Cell::new(false) };
-        loop {
-            let wake = hub.park(why, deadline)?;
-            if turn.waiting.was_called() {
-                turn.taken.set(true);
-                return Ok(());
-            }
-            if wake == Wake::Deadline {
-                return Err(WaitError::TimedOut);
-            }
-        }
+        Waiting::turn(&self.waiters, why, deadline, || self.give(), || Ok(()))
     }
 
     /// Gives a permit to the longest waiting, or back.
@@ -114,24 +130,16 @@ impl fmt::Debug for Semaphore {
     }
 }
 
-/// A wait for a permit. If it ends by unwinding after the permit was handed over, the permit goes on.
-struct Turn<'a> {
-    semaphore: &'a Semaphore,
-    waiting: Waiting<'a>,
-    taken: Cell<bool>,
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        if !self.taken.get() && self.waiting.was_called() {
-            self.semaphore.give();
-        }
-    }
-}
-
 /// A permit of a [`Semaphore`]; dropping it gives it back.
 #[must_use = "a permit that is not held is given back at once"]
 pub struct Permit<'a>(&'a Semaphore);
+
+impl Permit<'_> {
+    /// Keeps the permit taken until somebody calls [`Semaphore::release`].
+    pub fn forget(self) {
+        std::mem::forget(self);
+    }
+}
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {

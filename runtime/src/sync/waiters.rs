@@ -157,7 +157,7 @@ pub(crate) struct Waiting<'a> {
 
 impl<'a> Waiting<'a> {
     /// Queues the greenlet that runs.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn enter(list: &'a RefCell<Waiters>, hub: &Hub) -> Result<Waiting<'a>, WaitError> {
         let place = list.borrow_mut().push(hub.current()?);
         Ok(Waiting { list, place, called: Cell::new(false) })
@@ -170,6 +170,33 @@ impl<'a> Waiting<'a> {
             self.called.set(!self.list.borrow().contains(self.place));
         }
         self.called.get()
+    }
+
+    /// Parks until somebody takes the greenlet that runs off the list, or the deadline has come; then does `then`.
+    ///
+    /// If that does not come to a good end after it was called (it is killed before it could run, say, or in `then`),
+    /// `pass_on` gives what it was called for to the next.
+    #[inline(always)]
+    pub(crate) fn turn<R>(
+        list: &'a RefCell<Waiters>,
+        why: WaitsFor,
+        deadline: Option<Moment>,
+        pass_on: impl Fn(),
+        then: impl FnOnce() -> Result<R, WaitError>,
+    ) -> Result<R, WaitError> {
+        let hub = Hub::get();
+        let turn = Turn { waiting: Waiting::enter(list, hub)?, taken: Cell::new(false), pass_on };
+        loop {
+            let wake = hub.park(why, deadline)?;
+            if turn.waiting.was_called() {
+                let result = then()?;
+                turn.taken.set(true);
+                return Ok(result);
+            }
+            if wake == Wake::Deadline {
+                return Err(WaitError::TimedOut);
+            }
+        }
     }
 
     /// Parks until `done` holds or the deadline has come.
@@ -195,6 +222,22 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if !self.was_called() {
             let _gone = self.list.borrow_mut().remove(self.place);
+        }
+    }
+}
+
+/// A wait to be called. However it ends, what it was called for is taken or passed on.
+struct Turn<'a, F: Fn()> {
+    waiting: Waiting<'a>,
+    taken: Cell<bool>,
+    pass_on: F,
+}
+
+impl<F: Fn()> Drop for Turn<'_, F> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if !self.taken.get() && self.waiting.was_called() {
+            (self.pass_on)();
         }
     }
 }

@@ -4,6 +4,10 @@
 //! `polling` has no word for, and a wait is one `epoll_pwait2` where `polling`'s is five calls (arm a timerfd,
 //! register it, wait, read the notifier, register it again). When the notifier itself was raised, a zero-timeout
 //! wait of `polling` follows, which resets it.
+//!
+//! A timeout that is far off, as that of an idle connection or of the next look at idle memory, is not given to each
+//! wait, for which the kernel would set and cancel a timer of its own: 0.25 us. It is an alarm's (a timerfd in the same
+//! epoll), set once; a wait that is to end later than the alarm goes off leaves it at that and ends early.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -18,6 +22,12 @@ use super::{BATCH, Notifier, Readiness};
 /// The key under which `polling` registers its notifier.
 const NOTIFY_KEY: u64 = usize::MAX as u64;
 
+/// The key of the alarm.
+const ALARM_KEY: u64 = NOTIFY_KEY - 1;
+
+/// From here on timeouts are the alarm's. Nearer ones would have it set anew over and over.
+const FAR: Duration = Duration::from_millis(100);
+
 const READABLE: u32 =
     (libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32;
 const WRITABLE: u32 = (libc::EPOLLOUT | libc::EPOLLHUP | libc::EPOLLERR) as u32;
@@ -30,6 +40,8 @@ pub(crate) struct Poll {
     notified: Events,
     /// Whether the kernel has `epoll_pwait2` (Linux 5.11).
     nanoseconds: bool,
+    /// Made at first need.
+    alarm: Option<Alarm>,
 }
 
 impl Poll {
@@ -39,6 +51,7 @@ impl Poll {
             events: Vec::with_capacity(BATCH),
             notified: Events::new(),
             nanoseconds: true,
+            alarm: None,
         })
     }
 
@@ -52,10 +65,14 @@ impl Poll {
         Notifier(self.poller.clone())
     }
 
-    /// Watches both directions of `fd`, edge-triggered. `key` may be any value but `usize::MAX`.
+    /// Watches both directions of `fd`, edge-triggered. `key` may be any value but `usize::MAX` and the one before.
     pub(crate) fn add(&self, fd: BorrowedFd<'_>, key: usize) -> io::Result<()> {
         let interest = libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
-        let mut event = libc::epoll_event { events: interest as u32, u64: key as u64 };
+        self.add_with(fd, interest, key as u64)
+    }
+
+    fn add_with(&self, fd: BorrowedFd<'_>, interest: libc::c_int, key: u64) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: interest as u32, u64: key };
         // SAFETY: both descriptors are open (one is owned, one borrowed) and `event` outlives the call, which
         // keeps no pointer to it.
         let result = unsafe {
@@ -69,12 +86,14 @@ impl Poll {
         self.poller.delete(fd)
     }
 
-    /// Waits for events, a notification or the end of `timeout` (`None`: no end), and hands the events to `each`.
+    /// Waits for events, a notification or the end of `timeout` (`None`: no end), and hands the events to `each`. It
+    /// may return earlier.
     pub(crate) fn wait(
         &mut self,
         timeout: Option<Duration>,
         mut each: impl FnMut(Readiness),
     ) -> io::Result<()> {
+        let timeout = timeout.filter(|timeout| *timeout < FAR || !self.alarm_within(*timeout));
         match self.epoll_wait(timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             other => other?,
@@ -83,6 +102,7 @@ impl Poll {
         for event in &self.events {
             match event.u64 {
                 NOTIFY_KEY => notified = true,
+                ALARM_KEY => {}
                 key => each(readiness(key as usize, event.events)),
             }
         }
@@ -101,25 +121,36 @@ impl Poll {
         Ok(())
     }
 
+    /// Sees to it that the alarm goes off before `timeout` is over; false when there is none to be had.
+    fn alarm_within(&mut self, timeout: Duration) -> bool {
+        let now = nanos();
+        let until = now.saturating_add(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
+        if self.alarm.is_none() {
+            // Edge-triggered, it need not be read, which would only tell how many times it went off.
+            self.alarm = Alarm::new().ok().filter(|alarm| {
+                self.add_with(alarm.fd.as_fd(), libc::EPOLLIN | libc::EPOLLET, ALARM_KEY).is_ok()
+            });
+        }
+        let Some(alarm) = &mut self.alarm else { return false };
+        // One that has gone off may have been heard already.
+        (now < alarm.at && alarm.at <= until) || alarm.set(until).is_ok()
+    }
+
     /// One wait of the kernel's; `events` holds what it returned.
     fn epoll_wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.events.clear();
         let fd = self.poller.as_raw_fd();
-        if self.nanoseconds {
-            let spec = timeout.map(|timeout| libc::timespec {
-                tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
-                tv_nsec: timeout.subsec_nanos().into(),
-            });
-            let spec = spec.as_ref().map_or(ptr::null(), ptr::from_ref);
-            // SAFETY: `events` has room for BATCH entries, `spec` is null or points to a live timespec, the null
-            // signal mask means "leave it as it is" (its size is then ignored).
+        if let (true, Some(timeout)) = (self.nanoseconds, timeout.filter(|timeout| !timeout.is_zero())) {
+            let spec = timespec(timeout);
+            // SAFETY: `events` has room for BATCH entries, `spec` is alive, the null signal mask means "leave it as it
+            // is" (its size is then ignored).
             let count = unsafe {
                 libc::syscall(
                     libc::SYS_epoll_pwait2,
                     fd,
                     self.events.as_mut_ptr(),
                     BATCH as libc::c_int,
-                    spec,
+                    &raw const spec,
                     ptr::null::<libc::sigset_t>(),
                     0usize,
                 )
@@ -150,6 +181,60 @@ impl Poll {
         unsafe { self.events.set_len(count as usize) };
         Ok(())
     }
+}
+
+/// A timer of the kernel's that is a descriptor.
+struct Alarm {
+    fd: OwnedFd,
+    /// The value of [`nanos`] at which it goes off.
+    at: u64,
+}
+
+impl Alarm {
+    /// One that is not set.
+    fn new() -> io::Result<Alarm> {
+        // SAFETY: the call touches no memory of ours.
+        let fd =
+            unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just made this descriptor for us.
+        Ok(Alarm { fd: unsafe { OwnedFd::from_raw_fd(fd) }, at: 0 })
+    }
+
+    /// Has it go off once, at `at` and not when it was told before.
+    fn set(&mut self, at: u64) -> io::Result<()> {
+        let once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let spec = libc::itimerspec { it_interval: once, it_value: timespec(Duration::from_nanos(at)) };
+        // SAFETY: `spec` is alive, and the old value is not asked for.
+        let result = unsafe {
+            libc::timerfd_settime(self.fd.as_raw_fd(), libc::TFD_TIMER_ABSTIME, &spec, ptr::null_mut())
+        };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        self.at = at;
+        Ok(())
+    }
+}
+
+fn timespec(time: Duration) -> libc::timespec {
+    libc::timespec {
+        tv_sec: libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: time.subsec_nanos().into(),
+    }
+}
+
+/// Nanoseconds on the monotonic clock since some moment in the past, never fewer than before. What std's `Instant` is
+/// made of, without its arithmetic: 25 ns a call, not 32.
+#[inline]
+pub(crate) fn nanos() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call writes to `time` alone. It cannot fail: every Linux has this clock.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    // Neither part is ever negative, and 64 bits hold 584 years.
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 fn readiness(key: usize, events: u32) -> Readiness {
@@ -198,5 +283,59 @@ impl PollSet {
 impl AsFd for PollSet {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the alarm's next event is waited for, in milliseconds, before a test fails.
+    const LONG: libc::c_int = 60_000;
+
+    fn at(poll: &Poll) -> u64 {
+        poll.alarm.as_ref().unwrap().at
+    }
+
+    #[test]
+    fn an_alarm_is_set_anew_only_for_what_is_nearer() {
+        let mut poll = Poll::new().unwrap();
+        assert!(poll.alarm_within(Duration::from_secs(100)));
+        let first = at(&poll);
+        assert!(poll.alarm_within(Duration::from_secs(1000)));
+        assert_eq!(at(&poll), first);
+        assert!(poll.alarm_within(Duration::from_secs(10)));
+        assert!(at(&poll) < first);
+    }
+
+    #[test]
+    fn an_alarm_ends_waits_and_those_after_it_need_another() {
+        let mut poll = Poll::new().unwrap();
+        for _ in 0..2 {
+            let before = nanos();
+            assert!(poll.alarm_within(Duration::from_millis(2)));
+            let mut heard = libc::epoll_event { events: 0, u64: 0 };
+            // SAFETY: there is room for the one event asked for.
+            let count = unsafe { libc::epoll_wait(poll.poller.as_raw_fd(), &mut heard, 1, LONG) };
+            assert_eq!((count, { heard.u64 }), (1, ALARM_KEY));
+            assert!((before..=nanos()).contains(&at(&poll)));
+        }
+    }
+
+    #[test]
+    fn an_alarm_is_no_event_of_anybody() {
+        let mut poll = Poll::new().unwrap();
+        let end = nanos() + FAR.as_nanos() as u64;
+        while nanos() < end {
+            poll.wait(Some(FAR), |_| panic!("nothing is watched")).unwrap();
+        }
+        assert!(poll.alarm.is_some());
+    }
+
+    #[test]
+    fn a_timeout_without_end_does_not_overflow() {
+        let mut poll = Poll::new().unwrap();
+        assert!(poll.alarm_within(Duration::MAX));
+        assert!(nanos() < at(&poll));
     }
 }

@@ -1,19 +1,20 @@
 //! What is particular to an operating system, behind one neutral interface.
 //!
 //! [`Poll`] is the readiness poller of one hub: `add`, `delete`, `wait`, and a [`Notifier`] with which other
-//! threads end a wait. [`PollSet`] bundles descriptors into one. Nothing in here knows greenlets, nothing above it knows `polling`. On Linux the wait goes
+//! threads end a wait; [`nanos`] reads the clock. [`PollSet`] bundles descriptors into one. Nothing in here knows greenlets,
+//! nothing above it knows `polling`. On Linux the wait goes
 //! straight to the poller's own epoll descriptor; `--cfg greenlet_portable` builds everything on the portable
 //! interface of `polling` alone, as other systems do and as our tests do once.
 
 #[cfg(all(target_os = "linux", not(greenlet_portable)))]
 mod linux;
 #[cfg(all(target_os = "linux", not(greenlet_portable)))]
-pub(crate) use linux::{Poll, PollSet};
+pub(crate) use linux::{Poll, PollSet, nanos};
 
 #[cfg(any(not(target_os = "linux"), greenlet_portable))]
 mod portable;
 #[cfg(any(not(target_os = "linux"), greenlet_portable))]
-pub(crate) use portable::{Poll, PollSet};
+pub(crate) use portable::{Poll, PollSet, nanos};
 
 mod names;
 mod peer;

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use polling::{Event, Events, PollMode, Poller};
 
@@ -62,6 +62,14 @@ impl Poll {
         }
         Ok(())
     }
+}
+
+/// Nanoseconds on the monotonic clock since the first call, never fewer than before.
+pub(crate) fn nanos() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let since = START.get_or_init(Instant::now).elapsed();
+    // 64 bits hold 584 years; `as_nanos` would compute in 128.
+    since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos())
 }
 
 /// A set of descriptors that is a descriptor itself: readable while one of them is ready.

@@ -53,11 +53,13 @@
 //! # What fails a run
 //!
 //! - A panic of the closure.
-//! - A wait that can never end: it is given [`LoopExit`](crate::LoopExit) as an error, which names everybody who is
-//!   parked, at once or, where a descriptor is waited for, when patience is over.
+//! - A wait of main's that can never end: it is given [`LoopExit`](crate::LoopExit) as an error, which tells who is parked
+//!   and where, at once or, if a descriptor is waited for, when patience is over. The closure fails by unwrapping it.
 //! - A greenlet that has not ended. When the closure has returned, all who are ready are let go on, but the time stands:
-//!   who still waits or sleeps then is named, with what it waits for and where it was spawned.
+//!   who still waits or sleeps then is named, with what it waits for, where it was spawned and where it stands.
 //! - A timer or a descriptor that is left.
+//!
+//! The panic of a greenlet does not by itself: it reaches whoever joins that one.
 //!
 //! Each of these panics with the seed in the message. With `GREENLET_SEED=7` in the environment every run takes the
 //! seed 7, and [`each_seed`] takes no other.
@@ -121,7 +123,8 @@ impl Sim {
     }
 
     /// How long, in real time, descriptors that are waited for and other threads must be silent before the time moves
-    /// on. Default 1 ms. [`Duration::MAX`]: it never does while they could speak up.
+    /// on. Default 1 ms. [`Duration::ZERO`]: they are looked at once, which makes many runs with unix sockets fast;
+    /// [`Duration::MAX`]: the time never moves on while they could speak up.
     pub fn settle(mut self, silence: Duration) -> Sim {
         self.settle = silence;
         self

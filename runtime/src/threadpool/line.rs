@@ -39,7 +39,9 @@ impl Line {
 
     /// Has all look again.
     pub(super) fn wake_all(&mut self) {
-        self.entries.iter_mut().filter_map(|entry| entry.waker.take()).for_each(RemoteWaker::wake);
+        for waker in self.entries.iter_mut().filter_map(|entry| entry.waker.take()) {
+            waker.wake();
+        }
     }
 
     /// Puts the greenlet at the end, or, if it has a ticket, has it woken once more.

@@ -72,7 +72,7 @@ impl Body {
     /// A body that `write` produces piece by piece, of a length not known beforehand.
     ///
     /// `write` runs in the connection's green thread after the handler has returned; it parks while the client reads
-    /// slowly. What it writes is gathered until some kilobytes are there or until it calls
+    /// slowly. What it writes is gathered until 128 KiB are there or until it calls
     /// [`flush`](BodyWriter::flush). If it fails or panics the connection is torn down in a way that tells the client
     /// that the body is not whole (or, if nothing was sent yet, the answer is an error status).
     ///
@@ -151,8 +151,8 @@ impl Body {
         }
     }
 
-    pub(crate) fn into_kind(self) -> Kind {
-        self.kind
+    pub(crate) fn kind_mut(&mut self) -> &mut Kind {
+        &mut self.kind
     }
 
     pub(crate) fn as_incoming(&self) -> Option<&Incoming> {

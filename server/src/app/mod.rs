@@ -7,6 +7,7 @@
 mod addr;
 mod body;
 mod handler;
+mod into_response;
 mod request;
 mod response;
 mod spare;
@@ -14,13 +15,11 @@ mod spare;
 pub use addr::Addr;
 pub use body::{Body, BodyError, BodyWriter};
 pub use handler::Handler;
+pub use into_response::IntoResponse;
 pub use request::{HeadersInOrder, Request};
-pub use response::IntoResponse;
+pub use response::Response;
 
 pub(crate) use body::{Connection, Incoming, Kind};
 pub(crate) use request::Came;
+pub(crate) use response::{ContentType, Headers};
 pub(crate) use spare::{came, header_map, keep_came, keep_header_map};
-
-/// A response as a handler gives it: the `http` crate's type with our [`Body`]. Most handlers return something simpler
-/// that is [`IntoResponse`].
-pub type Response = ::http::Response<Body>;

@@ -1,174 +1,52 @@
-//! What a handler may return.
+//! The answer that a handler gives.
 
-use std::error::Error;
-use std::fmt::Display;
-use std::io;
+use std::cell::OnceCell;
+use std::fmt;
 
-use ::http::{HeaderName, HeaderValue, StatusCode, header};
-use bytes::Bytes;
+use ::http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use super::{Body, BodyError, Response, header_map};
+use super::body::Kind;
+use super::{Body, header_map};
 
-/// Something that can be answered with.
+/// A response as a handler gives it: status, headers and [`Body`]. Most handlers return something simpler that is
+/// [`IntoResponse`](super::IntoResponse).
 ///
-/// Text is sent as `text/plain; charset=utf-8`, bytes as `application/octet-stream`, a [`StatusCode`] alone with an empty
-/// body, `None` as 404. Tuples add a status, headers or both:
+/// It has the methods of [`http::Response`], and is made of one and into one by `From`; it is a type of its own because the
+/// content type of a plain text needs no header map until somebody asks for the headers.
 ///
 /// ```
-/// use greenserve::{IntoResponse, StatusCode};
-/// let made = (StatusCode::CREATED, [("location", "/things/1")], "made").into_response();
-/// assert_eq!(made.status(), 201);
-/// assert_eq!(made.headers()["location"], "/things/1");
-/// ```
+/// use greenserve::{Body, Response, StatusCode};
+/// let mut response = Response::new(Body::from("made"));
+/// *response.status_mut() = StatusCode::CREATED;
+/// response.headers_mut().insert("location", "/things/1".parse().unwrap());
+/// assert_eq!(response.headers()["location"], "/things/1");
 ///
-/// A header name or value that is not a valid one (a line break in it, say) never reaches the wire: the answer is a
-/// logged 500.
-pub trait IntoResponse {
-    /// Makes the response.
-    fn into_response(self) -> Response;
+/// let other = http::Response::builder().status(202).body(Body::empty()).unwrap();
+/// assert_eq!(Response::from(other).status(), StatusCode::ACCEPTED);
+/// ```
+#[derive(Default)]
+pub struct Response {
+    status: StatusCode,
+    /// What the body is, as long as there are no `headers` that say it.
+    content_type: Option<ContentType>,
+    headers: OnceCell<HeaderMap>,
+    body: Body,
 }
 
-impl IntoResponse for Response {
-    fn into_response(self) -> Response {
-        self
-    }
+/// The content types that the server gives by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ContentType {
+    Text,
+    Bytes,
 }
 
-impl IntoResponse for Body {
-    fn into_response(self) -> Response {
-        Response::new(self)
-    }
-}
-
-impl IntoResponse for () {
-    fn into_response(self) -> Response {
-        Response::new(Body::empty())
-    }
-}
-
-impl IntoResponse for StatusCode {
-    fn into_response(self) -> Response {
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = self;
-        response
-    }
-}
-
-impl IntoResponse for &'static str {
-    fn into_response(self) -> Response {
-        typed(TEXT, self.into())
-    }
-}
-
-impl IntoResponse for String {
-    fn into_response(self) -> Response {
-        typed(TEXT, self.into())
-    }
-}
-
-impl IntoResponse for Vec<u8> {
-    fn into_response(self) -> Response {
-        typed(BYTES, self.into())
-    }
-}
-
-impl IntoResponse for Bytes {
-    fn into_response(self) -> Response {
-        typed(BYTES, self.into())
-    }
-}
-
-impl<T: IntoResponse> IntoResponse for Option<T> {
-    fn into_response(self) -> Response {
+impl ContentType {
+    /// The whole header line.
+    pub(crate) fn line(self) -> &'static [u8] {
         match self {
-            Some(value) => value.into_response(),
-            None => StatusCode::NOT_FOUND.into_response(),
+            ContentType::Text => b"content-type: text/plain; charset=utf-8\r\n",
+            ContentType::Bytes => b"content-type: application/octet-stream\r\n",
         }
-    }
-}
-
-impl<T: IntoResponse, E: IntoResponse> IntoResponse for Result<T, E> {
-    fn into_response(self) -> Response {
-        match self {
-            Ok(value) => value.into_response(),
-            Err(error) => error.into_response(),
-        }
-    }
-}
-
-/// An error of reading the request's body is the client's: 400, 408 or 413 (see [`BodyError::status`]). Any other is a
-/// 500 and a line in the log; the client does not see its text.
-impl IntoResponse for io::Error {
-    fn into_response(self) -> Response {
-        match BodyError::of(&self) {
-            Some(error) if error.status() != StatusCode::INTERNAL_SERVER_ERROR => {
-                (error.status(), format!("{error}\n")).into_response()
-            }
-            _ => failed(&self),
-        }
-    }
-}
-
-/// As for the [`io::Error`] it holds, else a 500 and a line in the log.
-impl IntoResponse for Box<dyn Error> {
-    fn into_response(self) -> Response {
-        match self.downcast::<io::Error>() {
-            Ok(error) => error.into_response(),
-            Err(error) => failed(&error),
-        }
-    }
-}
-
-/// As for the [`io::Error`] it holds, else a 500 and a line in the log.
-impl IntoResponse for Box<dyn Error + Send + Sync> {
-    fn into_response(self) -> Response {
-        let error: Box<dyn Error> = self;
-        error.into_response()
-    }
-}
-
-impl<T: IntoResponse> IntoResponse for (StatusCode, T) {
-    fn into_response(self) -> Response {
-        let (status, value) = self;
-        let mut response = value.into_response();
-        *response.status_mut() = status;
-        response
-    }
-}
-
-impl<K, V, T, const N: usize> IntoResponse for ([(K, V); N], T)
-where
-    K: TryInto<HeaderName, Error: Display>,
-    V: TryInto<HeaderValue, Error: Display>,
-    T: IntoResponse,
-{
-    fn into_response(self) -> Response {
-        let (headers, value) = self;
-        let mut response = value.into_response();
-        for (name, value) in headers {
-            let name = match name.try_into() {
-                Ok(name) => name,
-                Err(error) => return failed(&error),
-            };
-            match value.try_into() {
-                Ok(value) => response.headers_mut().insert(name, value),
-                Err(error) => return failed(&format_args!("header {name}: {error}")),
-            };
-        }
-        response
-    }
-}
-
-impl<K, V, T, const N: usize> IntoResponse for (StatusCode, [(K, V); N], T)
-where
-    K: TryInto<HeaderName, Error: Display>,
-    V: TryInto<HeaderValue, Error: Display>,
-    T: IntoResponse,
-{
-    fn into_response(self) -> Response {
-        let (status, headers, value) = self;
-        // The status comes last on the value but before the headers: bad headers make a 500 whatever was asked.
-        (headers, (status, value)).into_response()
     }
 }
 
@@ -176,16 +54,115 @@ where
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
-fn typed(content_type: HeaderValue, body: Body) -> Response {
-    let mut response = Response::new(body);
-    *response.headers_mut() = header_map(1);
-    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
-    response
+/// The headers of a response.
+#[derive(Clone, Copy)]
+pub(crate) enum Headers<'a> {
+    /// No others than this one.
+    Only(Option<ContentType>),
+    Map(&'a HeaderMap),
 }
 
-fn failed(error: &dyn Display) -> Response {
-    log::error!("a handler failed: {error}");
-    (StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error\n").into_response()
+impl Response {
+    /// 200 with that body, without headers.
+    pub fn new(body: impl Into<Body>) -> Response {
+        Response { body: body.into(), ..Response::default() }
+    }
+
+    pub(crate) fn typed(content_type: ContentType, body: Body) -> Response {
+        Response { content_type: Some(content_type), body, ..Response::default() }
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The status, to be set. An interim one (1xx) is answered with 500: the server alone sends these.
+    pub fn status_mut(&mut self) -> &mut StatusCode {
+        &mut self.status
+    }
+
+    /// The headers.
+    pub fn headers(&self) -> &HeaderMap {
+        self.headers.get_or_init(|| map_of(self.content_type))
+    }
+
+    /// The headers, to be changed. Those that concern the connection or the framing are the server's: of `Content-Length` and
+    /// `Connection: close` it takes the meaning, the others it leaves out.
+    pub fn headers_mut(&mut self) -> &mut HeaderMap {
+        self.headers();
+        self.headers.get_mut().expect("the line above has made it")
+    }
+
+    /// The body.
+    pub fn body(&self) -> &Body {
+        &self.body
+    }
+
+    /// The body, to be replaced, say. What the headers say of it is not changed thereby.
+    pub fn body_mut(&mut self) -> &mut Body {
+        &mut self.body
+    }
+
+    /// The body alone.
+    pub fn into_body(self) -> Body {
+        self.body
+    }
+
+    /// All there is, each in its place and without a map made for the headers.
+    pub(crate) fn parts(&mut self) -> (StatusCode, Headers<'_>, &mut Kind) {
+        let headers = self.headers.get().map_or(Headers::Only(self.content_type), Headers::Map);
+        (self.status, headers, self.body.kind_mut())
+    }
+
+    /// Takes the headers out, if there is a map of them.
+    pub(crate) fn take_map(&mut self) -> Option<HeaderMap> {
+        self.headers.take()
+    }
+}
+
+#[cold]
+fn map_of(content_type: Option<ContentType>) -> HeaderMap {
+    let mut map = header_map(1);
+    match content_type {
+        Some(ContentType::Text) => map.insert(header::CONTENT_TYPE, TEXT),
+        Some(ContentType::Bytes) => map.insert(header::CONTENT_TYPE, BYTES),
+        None => None,
+    };
+    map
+}
+
+/// Status, headers and body are taken over. The version is the server's affair, and nobody reads extensions.
+impl<B: Into<Body>> From<::http::Response<B>> for Response {
+    fn from(response: ::http::Response<B>) -> Response {
+        let (parts, body) = response.into_parts();
+        Response {
+            status: parts.status,
+            content_type: None,
+            headers: parts.headers.into(),
+            body: body.into(),
+        }
+    }
+}
+
+impl From<Response> for ::http::Response<Body> {
+    fn from(mut response: Response) -> ::http::Response<Body> {
+        let headers = std::mem::take(response.headers_mut());
+        let mut made = ::http::Response::new(response.body);
+        *made.status_mut() = response.status;
+        *made.headers_mut() = headers;
+        made
+    }
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response")
+            .field("status", &self.status)
+            .field("headers", self.headers())
+            .field("body", &self.body)
+            .finish()
+    }
 }
 
 #[cfg(test)]
@@ -193,45 +170,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_and_bytes_get_their_content_type() {
-        assert_eq!("a".into_response().headers()["content-type"], "text/plain; charset=utf-8");
-        assert_eq!(vec![1].into_response().headers()["content-type"], "application/octet-stream");
-        assert!(Body::from("a").into_response().headers().is_empty());
+    fn headers_are_there_as_soon_as_somebody_looks() {
+        let mut response = Response::typed(ContentType::Text, "a".into());
+        assert!(matches!(response.parts().1, Headers::Only(Some(ContentType::Text))));
+        assert_eq!(response.headers()["content-type"], "text/plain; charset=utf-8");
+        response.headers_mut().remove("content-type");
+        assert!(matches!(response.parts().1, Headers::Map(map) if map.is_empty()));
+        assert!(response.headers().is_empty());
+        let mut bytes = Response::typed(ContentType::Bytes, "a".into());
+        bytes.headers_mut().insert("x-a", HeaderValue::from_static("1"));
+        assert_eq!(bytes.headers()["content-type"], "application/octet-stream");
+        assert_eq!(bytes.headers().len(), 2);
     }
 
     #[test]
-    fn a_body_error_that_is_let_through_tells_the_client() {
-        for (error, status) in [
-            (BodyError::Incomplete, 400),
-            (BodyError::Malformed("x"), 400),
-            (BodyError::TimedOut, 408),
-            (BodyError::TooLarge, 413),
-            (BodyError::Finished, 500),
-        ] {
-            assert_eq!(io::Error::from(error).into_response().status(), status);
-            let boxed: Box<dyn Error + Send + Sync> = Box::new(io::Error::from(error));
-            assert_eq!(boxed.into_response().status(), status);
+    fn the_line_says_what_the_header_says() {
+        for (content_type, value) in [(ContentType::Text, TEXT), (ContentType::Bytes, BYTES)] {
+            let expected = format!("content-type: {}\r\n", value.to_str().unwrap());
+            assert_eq!(content_type.line(), expected.as_bytes());
         }
     }
 
     #[test]
-    fn any_other_error_is_a_500_that_keeps_its_text_to_itself() {
-        let response = io::Error::other("the password is 1234").into_response();
-        assert_eq!(response.status(), 500);
-        assert_eq!(&response.into_body().into_bytes().unwrap()[..], b"Internal Server Error\n");
-    }
-
-    #[test]
-    fn a_header_that_is_not_one_becomes_a_500() {
-        let injected = (StatusCode::OK, [("x-a", "b\r\nx-evil: 1")], "body").into_response();
-        assert_eq!(injected.status(), 500);
-        assert!(!injected.headers().contains_key("x-a"));
-        assert_eq!(([("x\r\na", "b")], "body").into_response().status(), 500);
-    }
-
-    #[test]
-    fn none_is_404_and_a_status_replaces_the_inner_one() {
-        assert_eq!(None::<&'static str>.into_response().status(), 404);
-        assert_eq!((StatusCode::ACCEPTED, "x").into_response().status(), 202);
+    fn it_goes_into_the_http_crates_type_and_comes_back_as_it_was() {
+        let mut response = Response::typed(ContentType::Text, "abc".into());
+        *response.status_mut() = StatusCode::CREATED;
+        let theirs = ::http::Response::<Body>::from(response);
+        assert_eq!(theirs.headers()["content-type"], "text/plain; charset=utf-8");
+        let ours = Response::from(theirs);
+        assert_eq!((ours.status(), ours.body().length()), (StatusCode::CREATED, Some(3)));
+        assert_eq!(ours.headers()["content-type"], "text/plain; charset=utf-8");
+        assert_eq!(&ours.into_body().into_bytes().unwrap()[..], b"abc");
     }
 }

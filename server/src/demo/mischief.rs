@@ -47,5 +47,5 @@ pub(super) fn bad_header(_: &Demo, req: Request) -> Answer {
     };
     let response =
         ::http::Response::builder().header(name, value).body(Body::from("the header went through\n"));
-    Ok(response.map_err(io::Error::other)?)
+    Ok(response.map_err(io::Error::other)?.into())
 }

@@ -6,29 +6,37 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// The date as `Date` wants it (RFC 9110, 5.6.7), formatted again only when the second has changed.
 #[derive(Debug, Clone)]
 pub struct DateCache {
-    second: u64,
+    from: SystemTime,
+    until: SystemTime,
     text: [u8; 29],
 }
 
 impl DateCache {
     /// A cache that holds the epoch.
     pub fn new() -> DateCache {
-        let mut cache = DateCache { second: u64::MAX, text: [b' '; 29] };
-        cache.at(UNIX_EPOCH);
+        let mut cache = DateCache { from: UNIX_EPOCH, until: UNIX_EPOCH, text: [b' '; 29] };
+        cache.format(UNIX_EPOCH);
         cache
     }
 
     /// The date at `now`, such as `Sun, 06 Nov 1994 08:49:37 GMT`.
     pub fn at(&mut self, now: SystemTime) -> &[u8; 29] {
-        // Before 1970 and after 9999 there is no such date; a clock that wrong gets the nearest.
-        let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().min(LAST);
-        if second != self.second {
-            let date = httpdate::HttpDate::from(UNIX_EPOCH + Duration::from_secs(second));
-            // The text has 29 bytes always, so that writing it can't fail.
-            let _ = write!(&mut self.text[..], "{date}");
-            self.second = second;
+        // Compared as they are: what lies between two times costs more to compute.
+        if now < self.from || now >= self.until {
+            self.format(now);
         }
         &self.text
+    }
+
+    #[cold]
+    fn format(&mut self, now: SystemTime) {
+        // Before 1970 and after 9999 there is no such date; a clock that wrong gets the nearest.
+        let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().min(LAST);
+        self.from = UNIX_EPOCH + Duration::from_secs(second);
+        self.until = self.from + Duration::from_secs(1);
+        let date = httpdate::HttpDate::from(self.from);
+        // The text has 29 bytes always, so that writing it can't fail.
+        let _ = write!(&mut self.text[..], "{date}");
     }
 }
 

@@ -14,13 +14,15 @@ pub struct ResponseHead<'a> {
     pub status: StatusCode,
     /// The application's fields. Those that concern the connection or the framing are left out: the server alone speaks of
     /// these (`Connection`, `Keep-Alive`, `Proxy-Connection`, `TE`, `Trailer`, `Transfer-Encoding`, `Content-Length`).
-    pub headers: &'a HeaderMap,
+    pub headers: Option<&'a HeaderMap>,
+    /// A header line with its end that is there instead of `headers`: of what the server knows to be well-formed.
+    pub line: &'static [u8],
     /// How the body is delimited.
     pub body: ResponseBody,
     /// What to say of the connection's future.
     pub connection: Connection,
     /// The value of `Date`, unless the application has set one.
-    pub date: &'a [u8],
+    pub date: &'a [u8; 29],
     /// The value of `Server`, unless the application has set one.
     pub server: Option<&'a HeaderValue>,
 }
@@ -49,19 +51,17 @@ pub fn encode_head(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
     }
     let mut has_date = false;
     let mut has_server = false;
-    for (name, value) in head.headers {
-        if is_ours(name) {
-            continue;
-        }
-        has_date |= name == header::DATE;
-        has_server |= name == header::SERVER;
-        field(out, name.as_str().as_bytes(), value.as_bytes());
+    match head.headers {
+        Some(headers) => (has_date, has_server) = fields(out, headers),
+        None => out.extend_from_slice(head.line),
     }
     match head.body {
         ResponseBody::Absent | ResponseBody::UntilClose => {}
         ResponseBody::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         ResponseBody::Length(length) | ResponseBody::AbsentOf(length) => {
-            field(out, b"content-length", itoa::Buffer::new().format(length).as_bytes());
+            out.extend_from_slice(b"content-length: ");
+            out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+            out.extend_from_slice(b"\r\n");
         }
     }
     match head.connection {
@@ -73,7 +73,10 @@ pub fn encode_head(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
         field(out, b"server", server.as_bytes());
     }
     if !has_date {
-        field(out, b"date", head.date);
+        // The length is known when compiling, so that this is a few instructions and no call.
+        out.extend_from_slice(b"date: ");
+        out.extend_from_slice(head.date);
+        out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -85,6 +88,21 @@ pub fn encode_chunk_size(out: &mut Vec<u8>, size: usize) {
     let digits = (usize::BITS - size.leading_zeros()).div_ceil(4).max(1);
     out.extend((0..digits).rev().map(|digit| HEX[(size >> (4 * digit)) & 15]));
     out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the application's fields. Gives whether there are `Date` and `Server` among them.
+#[inline(never)]
+fn fields(out: &mut Vec<u8>, headers: &HeaderMap) -> (bool, bool) {
+    let (mut has_date, mut has_server) = (false, false);
+    for (name, value) in headers {
+        if is_ours(name) {
+            continue;
+        }
+        has_date |= name == header::DATE;
+        has_server |= name == header::SERVER;
+        field(out, name.as_str().as_bytes(), value.as_bytes());
+    }
+    (has_date, has_server)
 }
 
 fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
@@ -107,6 +125,8 @@ fn is_ours(name: &header::HeaderName) -> bool {
 mod tests {
     use super::*;
 
+    const DATE: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";
+
     fn encode(
         status: u16,
         headers: &[(&'static str, &'static str)],
@@ -119,10 +139,11 @@ mod tests {
         }
         let head = ResponseHead {
             status: StatusCode::from_u16(status).unwrap(),
-            headers: &map,
+            headers: Some(&map),
+            line: b"unseen: beside headers\r\n",
             body,
             connection,
-            date: b"D",
+            date: DATE,
             server: Some(&HeaderValue::from_static("s")),
         };
         let mut out = Vec::new();
@@ -134,16 +155,34 @@ mod tests {
     fn the_server_adds_framing_date_and_name() {
         assert_eq!(
             encode(200, &[("x-a", "1"), ("x-a", "2")], ResponseBody::Length(12), Connection::Implied),
-            "HTTP/1.1 200 OK\r\nx-a: 1\r\nx-a: 2\r\ncontent-length: 12\r\nserver: s\r\ndate: D\r\n\r\n"
+            "HTTP/1.1 200 OK\r\nx-a: 1\r\nx-a: 2\r\ncontent-length: 12\r\nserver: s\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n"
         );
         assert_eq!(
             encode(404, &[], ResponseBody::Chunked, Connection::Close),
-            "HTTP/1.1 404 Not Found\r\ntransfer-encoding: chunked\r\nconnection: close\r\nserver: s\r\ndate: D\r\n\r\n"
+            "HTTP/1.1 404 Not Found\r\ntransfer-encoding: chunked\r\nconnection: close\r\nserver: s\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n"
         );
         assert_eq!(
             encode(599, &[], ResponseBody::Absent, Connection::KeepAlive),
-            "HTTP/1.1 599 \r\nconnection: keep-alive\r\nserver: s\r\ndate: D\r\n\r\n"
+            "HTTP/1.1 599 \r\nconnection: keep-alive\r\nserver: s\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn without_headers_there_is_the_line_alone() {
+        let head = ResponseHead {
+            status: StatusCode::OK,
+            headers: None,
+            line: b"content-type: text/plain\r\n",
+            body: ResponseBody::Length(0),
+            connection: Connection::Implied,
+            date: DATE,
+            server: None,
+        };
+        let mut out = Vec::new();
+        encode_head(&mut out, &head);
+        let expected = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 0\r\n\
+                        date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
     #[test]

@@ -100,14 +100,14 @@ impl<T: Transport> Conn<T> {
     /// Sends what lies in the output.
     pub(crate) fn flush(&self) -> io::Result<()> {
         let mut output = self.output()?;
-        if output.is_empty() { Ok(()) } else { output.send(&self.io, [&[], &[], &[]]) }
+        if output.is_empty() { Ok(()) } else { output.send(&self.io) }
     }
 
     /// Sends what lies in the output, and gives its buffers back.
     fn rest(&self) -> io::Result<()> {
         let mut output = self.output()?;
         if !output.is_empty() {
-            output.send(&self.io, [&[], &[], &[]])?;
+            output.send(&self.io)?;
         }
         output.rest();
         Ok(())
@@ -329,7 +329,7 @@ impl<T: Transport> Conn<T> {
         let Ok(mut output) = self.output() else { return Ok(()) };
         let answering = self.answering.get();
         let told = std::mem::take(&mut input.expects_continue) && output.put_continue(answering);
-        if told || !answering { output.send(&self.io, [&[], &[], &[]]) } else { Ok(()) }
+        if told || !answering { output.send(&self.io) } else { Ok(()) }
     }
 
     /// Reads more of a body: into `out`, if `allowed` bytes may go there and that is worth it, else into the buffer.

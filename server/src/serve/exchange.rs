@@ -12,14 +12,16 @@ use ::http::{HeaderMap, Method, StatusCode, Version, header};
 
 use super::access::Exchange;
 use super::conn::{Conn, NoRequest};
-use super::output::{BodyOut, GATHER};
+use super::output::{BodyOut, GATHER, LARGE, Output};
 use super::transport::Transport;
-use crate::app::{Body, Came, Handler, Kind, Request, Response, keep_came, keep_header_map};
+use crate::app::{
+    Body, Came, ContentType, Handler, Headers, Kind, Request, Response, keep_came, keep_header_map,
+};
 use crate::http::framing::{ResponseBody, response_body};
 use crate::http::{Connection, DateCache, Head, ResponseHead, encode_head};
 
-/// A piece of a reader's or a file's content.
-const PIECE: usize = 16 * 1024;
+/// A piece of a reader's or a file's content: if it is full it need not be copied again.
+const PIECE: usize = LARGE;
 /// At most so much of a file is sent in one go.
 const FILE_PIECE: u64 = 1 << 20;
 /// Up to this size a file is read and sent together with its head.
@@ -248,18 +250,18 @@ fn after_failure<T: Transport>(
 /// After a whole answer: what is left of the request is read away, and what is not to wait is sent.
 #[inline(never)]
 fn settle<T: Transport>(conn: &Rc<Conn<T>>, alive: bool) -> After {
-    if !alive || !conn.could_drain() {
+    let (whole, more) =
+        conn.input().map_or((false, false), |input| (input.body_left() == Some(0), !input.is_empty()));
+    if !alive || !(whole || conn.could_drain()) {
         return After::Close { refused: false };
     }
-    let more_has_come = conn.input().is_ok_and(|input| input.body_left() == Some(0) && !input.is_empty());
-    let gathered = conn.output().map_or(0, |output| output.buffer.len());
     // If another request has come already its answer is sent together with this one, unless it is long enough as it is.
-    if more_has_come && gathered <= GATHER {
+    if whole && more && conn.output().is_ok_and(|output| output.len() <= GATHER) {
         conn.flush_when_waiting();
     } else if conn.flush().is_err() {
         return After::Torn;
     }
-    if conn.drain() { After::Alive } else { After::Close { refused: false } }
+    if whole || conn.drain() { After::Alive } else { After::Close { refused: false } }
 }
 
 /// Hands the response to the output, and its body.
@@ -269,13 +271,14 @@ fn respond<T: Transport>(
     asked: &Asked,
     response: &mut Response,
 ) -> Result<Answered, Broken> {
-    let status = response.status();
-    let kind = std::mem::take(response.body_mut()).into_kind();
+    let (status, headers, kind) = response.parts();
     if status.is_informational() {
-        let reason = format!("the handler returned the interim status {}", status.as_u16());
-        return Err(Broken::Application(StatusCode::INTERNAL_SERVER_ERROR, reason));
+        return Err(interim(status));
     }
-    let (stated, closes) = application_fields(response.headers());
+    let (stated, closes) = match headers {
+        Headers::Only(_) => (None, false),
+        Headers::Map(headers) => application_fields(headers),
+    };
     let bodiless = asked.method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
     let length = match kind.length() {
         _ if stated.is_some() => stated,
@@ -290,36 +293,46 @@ fn respond<T: Transport>(
     let alive = alive
         && (matches!(kind, Kind::Stream { .. } | Kind::Reader { .. } | Kind::Incoming(_))
             || conn.could_drain());
-    put_head(conn, asked.version, status, response.headers(), framing, alive)?;
-
-    let mut out = BodyOut::new(conn, framing);
-    match framing {
-        ResponseBody::Absent | ResponseBody::AbsentOf(_) => {}
-        _ => send_body(conn, &mut out, kind, status)?,
-    }
-    if out.missing() > 0 {
-        return Err(Broken::Short(status, out.missing()));
-    }
-    out.finish().map_err(Broken::ClientGone)?;
-    if out.is_overlong() {
-        log::error!(
-            "{}: {}: the response body is longer than its stated length and was cut there",
-            conn.peer,
-            described(asked.came.bytes())
-        );
-    }
-    let headers = std::mem::take(response.headers_mut());
-    let headers = if asked.started.is_some() {
-        Some(Box::new(headers))
-    } else {
-        keep_header_map(headers);
-        None
+    let connection = match (alive, asked.version) {
+        (false, _) => Connection::Close,
+        (true, Version::HTTP_10) => Connection::KeepAlive,
+        (true, _) => Connection::Implied,
     };
-    Ok(Answered { status, headers, alive: alive && !out.is_overlong() })
+    let mut output = conn.output().map_err(Broken::ClientGone)?;
+    put_head(conn, &mut output, status, headers, framing, connection);
+    let overlong = match (framing, kind) {
+        (ResponseBody::Absent | ResponseBody::AbsentOf(_), _) => false,
+        (ResponseBody::Length(length), Kind::Bytes(bytes)) if length == bytes.len() as u64 => {
+            output.put_whole(conn.io(), bytes).map_err(Broken::ClientGone)?;
+            false
+        }
+        (_, kind) => {
+            drop(output);
+            put_body(conn, asked, framing, std::mem::take(kind), status)?
+        }
+    };
+    let headers = match asked.started {
+        Some(_) => Some(Box::new(std::mem::take(response.headers_mut()))),
+        None => {
+            if let Some(headers) = response.take_map() {
+                keep_header_map(headers);
+            }
+            None
+        }
+    };
+    Ok(Answered { status, headers, alive: alive && !overlong })
+}
+
+#[cold]
+#[inline(never)]
+fn interim(status: StatusCode) -> Broken {
+    let reason = format!("the handler returned the interim status {}", status.as_u16());
+    Broken::Application(StatusCode::INTERNAL_SERVER_ERROR, reason)
 }
 
 /// What the application's own fields say of the length, and whether they ask for the end of the connection. The fields
 /// themselves never reach the wire: the server makes its own.
+#[inline(never)]
 fn application_fields(headers: &HeaderMap) -> (Option<u64>, bool) {
     let mut stated = None;
     let mut closes = false;
@@ -337,35 +350,52 @@ fn application_fields(headers: &HeaderMap) -> (Option<u64>, bool) {
 
 fn put_head<T: Transport>(
     conn: &Conn<T>,
-    version: Version,
+    output: &mut Output,
     status: StatusCode,
-    headers: &HeaderMap,
-    framing: ResponseBody,
-    alive: bool,
-) -> Result<(), Broken> {
-    let mut output = conn.output().map_err(Broken::ClientGone)?;
-    output.begin();
+    headers: Headers<'_>,
+    body: ResponseBody,
+    connection: Connection,
+) {
+    let (headers, line) = match headers {
+        Headers::Only(content_type) => (None, content_type.map_or(&b""[..], ContentType::line)),
+        Headers::Map(headers) => (Some(headers), &b""[..]),
+    };
     conn.answering.set(true);
+    let out = output.begin();
     DATE.with_borrow_mut(|date| {
-        let head = ResponseHead {
-            status,
-            headers,
-            body: framing,
-            connection: match (alive, version) {
-                (false, _) => Connection::Close,
-                (true, Version::HTTP_10) => Connection::KeepAlive,
-                (true, _) => Connection::Implied,
-            },
-            date: date.at(SystemTime::now()),
-            server: conn.settings.server_name.as_ref(),
-        };
-        encode_head(&mut output.buffer, &head);
+        let date = date.at(SystemTime::now());
+        let server = conn.settings.server_name.as_ref();
+        encode_head(out, &ResponseHead { status, headers, line, body, connection, date, server });
     });
-    Ok(())
 }
 
 thread_local! {
     static DATE: RefCell<DateCache> = RefCell::new(DateCache::new());
+}
+
+/// Hands over a body that has to be made or measured. Gives whether it was longer than stated, and cut.
+#[inline(never)]
+fn put_body<T: Transport>(
+    conn: &Rc<Conn<T>>,
+    asked: &Asked,
+    framing: ResponseBody,
+    kind: Kind,
+    status: StatusCode,
+) -> Result<bool, Broken> {
+    let mut out = BodyOut::new(conn, framing);
+    send_body(conn, &mut out, kind, status)?;
+    if out.missing() > 0 {
+        return Err(Broken::Short(status, out.missing()));
+    }
+    out.finish().map_err(Broken::ClientGone)?;
+    if out.is_overlong() {
+        log::error!(
+            "{}: {}: the response body is longer than its stated length and was cut there",
+            conn.peer,
+            described(asked.came.bytes())
+        );
+    }
+    Ok(out.is_overlong())
 }
 
 fn send_body<T: Transport>(
@@ -398,7 +428,8 @@ fn send_body<T: Transport>(
 
 /// Copies until the reader ends.
 fn copy(from: &mut Body, to: &mut impl Write) -> io::Result<()> {
-    let mut piece = vec![0; PIECE];
+    let length = from.length().and_then(|length| usize::try_from(length).ok());
+    let mut piece = vec![0; length.map_or(PIECE, |length| length.clamp(1, PIECE))];
     loop {
         match from.read(&mut piece) {
             Ok(0) => return Ok(()),
@@ -460,12 +491,13 @@ fn refuse<T: Transport>(conn: &Rc<Conn<T>>, head: Option<&[u8]>, status: StatusC
 fn answer_plainly<T: Transport>(conn: &Conn<T>, status: StatusCode, reason: &str, head_only: bool) {
     let name = status.canonical_reason().unwrap_or("Error");
     let text = if reason.is_empty() { format!("{name}\n") } else { format!("{name}: {reason}\n") };
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));
+    let headers = Headers::Only(Some(ContentType::Text));
     let framing = ResponseBody::Length(text.len() as u64);
-    if put_head(conn, Version::HTTP_11, status, &headers, framing, false).is_ok() && !head_only {
+    let Ok(mut output) = conn.output() else { return };
+    put_head(conn, &mut output, status, headers, framing, Connection::Close);
+    if !head_only {
         // A failure shows when the output is flushed.
-        let _ = BodyOut::new(conn, framing).whole(text.as_bytes());
+        let _ = output.put_whole(conn.io(), text.as_bytes());
     }
 }
 

@@ -9,15 +9,24 @@ use crate::http::framing::ResponseBody;
 use crate::http::{CONTINUE, encode_chunk_size};
 
 /// How many bytes are gathered before they are sent unasked.
-pub(crate) const GATHER: usize = 32 * 1024;
+pub(crate) const GATHER: usize = 128 * 1024;
+
+/// A piece of a stream of this size is not gathered but goes out from where it lies.
+pub(crate) const LARGE: usize = 64 * 1024;
+
+/// A whole body goes out so from this size on: it needs no system call of its own for that.
+const LARGE_WHOLE: usize = 16 * 1024;
+
+/// Stands before a chunk's data as long as its size is not known; most sizes need as much room.
+const CHUNK_SIZE: &[u8] = b"0000\r\n";
 
 /// The sending side of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
     /// What is to be sent next.
-    pub(crate) buffer: Vec<u8>,
-    /// A chunk's data under way; its size line is written when it is complete.
-    chunk: Vec<u8>,
+    buffer: Vec<u8>,
+    /// Where in `buffer` a chunk begins that is not complete.
+    chunk: Option<usize>,
     /// Where the current response starts in `buffer`, as long as nothing of it was sent.
     start: Option<usize>,
     /// Bytes of body of the current response that were handed over.
@@ -27,23 +36,22 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// A response begins.
-    pub(crate) fn begin(&mut self) {
+    /// A response begins: gives where its head goes.
+    pub(crate) fn begin(&mut self) -> &mut Vec<u8> {
         if self.buffer.capacity() == 0 {
             self.buffer = spare::output();
         }
         self.start = Some(self.buffer.len());
-        self.chunk.clear();
+        self.chunk = None;
         self.body_sent = 0;
+        &mut self.buffer
     }
 
-    /// Gives the buffers back while nothing is to be sent.
+    /// Gives the buffer back while nothing is to be sent.
     pub(crate) fn rest(&mut self) {
-        if self.buffer.is_empty() {
+        if self.buffer.is_empty() && self.buffer.capacity() > 0 {
             spare::keep_output(std::mem::take(&mut self.buffer));
         }
-        self.chunk.clear();
-        spare::keep_output(std::mem::take(&mut self.chunk));
     }
 
     /// Takes the current response back, if nothing of it was sent.
@@ -51,7 +59,7 @@ impl Output {
         match self.start.take() {
             Some(start) if !self.failed => {
                 self.buffer.truncate(start);
-                self.chunk.clear();
+                self.chunk = None;
                 self.body_sent = 0;
                 true
             }
@@ -67,7 +75,13 @@ impl Output {
             (true, None) => return false,
         };
         self.buffer.splice(at..at, CONTINUE.iter().copied());
+        self.chunk = self.chunk.map(|chunk| chunk + CONTINUE.len());
         true
+    }
+
+    /// How many bytes were gathered.
+    pub(crate) fn len(&self) -> usize {
+        self.buffer.len()
     }
 
     /// Whether nothing is to be sent; not so after a failure, of which the next one to send shall hear.
@@ -80,36 +94,53 @@ impl Output {
         self.failed
     }
 
-    /// Sends the buffer and then `tail`. Suspends while the client takes nothing.
-    pub(crate) fn send<T: Transport>(&mut self, io: &T, tail: [&[u8]; 3]) -> io::Result<()> {
-        let Output { buffer, start, failed, .. } = self;
-        if *failed {
+    /// Sends what was gathered. Suspends while the client takes nothing.
+    pub(crate) fn send<T: Transport>(&mut self, io: &T) -> io::Result<()> {
+        self.sending(|buffer| {
+            let mut left = buffer;
+            while !left.is_empty() {
+                match io.write(left) {
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Ok(n) => left = &left[n..],
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Sends what was gathered and then `data` and `end`, both from where they lie.
+    fn send_with<T: Transport>(&mut self, io: &T, data: &[u8], end: &[u8]) -> io::Result<()> {
+        self.sending(|buffer| {
+            let mut slices = [IoSlice::new(buffer), IoSlice::new(data), IoSlice::new(end)];
+            let used = if end.is_empty() { 2 } else { 3 };
+            let mut left = &mut slices[..used];
+            // Drops empty slices in front.
+            IoSlice::advance_slices(&mut left, 0);
+            while !left.is_empty() {
+                match io.write_vectored(left) {
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Ok(n) => IoSlice::advance_slices(&mut left, n),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(())
+        })
+    }
+
+    #[inline]
+    fn sending(&mut self, send: impl FnOnce(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        if self.failed {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        *start = None;
+        self.start = None;
         // Until all is sent: an unwinding in between leaves bytes half sent, which must not be sent again.
-        *failed = true;
-        let [first, second, third] = tail.map(IoSlice::new);
-        let mut slices = [IoSlice::new(buffer), first, second, third];
-        // Empty ones at the end are not worth a vectored write.
-        let used = tail.iter().rposition(|piece| !piece.is_empty()).map_or(1, |last| last + 2);
-        let mut left = &mut slices[..used];
-        // Drops empty slices in front.
-        IoSlice::advance_slices(&mut left, 0);
-        while !left.is_empty() {
-            let written = match &*left {
-                [only] => io.write(only),
-                several => io.write_vectored(several),
-            };
-            match written {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => IoSlice::advance_slices(&mut left, n),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        *failed = false;
-        buffer.clear();
+        self.failed = true;
+        send(&self.buffer)?;
+        self.failed = false;
+        self.buffer.clear();
         Ok(())
     }
 
@@ -117,7 +148,8 @@ impl Output {
     pub(crate) fn send_earlier<T: Transport>(&mut self, io: &T, answering: bool) {
         let earlier = match self.start {
             Some(start) if answering => start,
-            Some(_) | None => self.buffer.len(),
+            // Not what of a chunk there is.
+            Some(_) | None => self.chunk.unwrap_or(self.buffer.len()),
         };
         if self.failed || earlier == 0 {
             return;
@@ -125,28 +157,71 @@ impl Output {
         // A failure shows when the rest is sent.
         let Ok(sent) = io.try_write(&self.buffer[..earlier]) else { return };
         self.buffer.drain(..sent);
+        self.chunk = self.chunk.and_then(|chunk| chunk.checked_sub(sent));
         self.start = self.start.and_then(|start| start.checked_sub(sent)).filter(|_| answering);
     }
 
-    /// Makes the gathered data a chunk, of which `more` is the end, and sends it if it is large.
-    fn end_chunk<T: Transport>(&mut self, io: &T, more: &[u8]) -> io::Result<()> {
-        let size = self.chunk.len() + more.len();
-        if size == 0 {
-            return Ok(());
+    /// Takes a whole body, right after its head.
+    #[inline]
+    pub(crate) fn put_whole<T: Transport>(&mut self, io: &T, data: &[u8]) -> io::Result<()> {
+        if data.len() < LARGE_WHOLE {
+            self.buffer.extend_from_slice(data);
+        } else {
+            self.send_with(io, data, &[])?;
         }
-        encode_chunk_size(&mut self.buffer, size);
-        if self.buffer.len() + size > GATHER {
-            // It goes out now, from where it lies.
-            let mut chunk = std::mem::take(&mut self.chunk);
-            let sent = self.send(io, [&chunk, more, b"\r\n"]);
-            chunk.clear();
-            self.chunk = chunk;
-            return sent;
-        }
-        self.buffer.append(&mut self.chunk);
-        self.buffer.extend_from_slice(more);
-        self.buffer.extend_from_slice(b"\r\n");
+        self.body_sent += data.len() as u64;
         Ok(())
+    }
+
+    /// Takes a piece of the body as it is: gathers it, or sends it with what was gathered.
+    fn put<T: Transport>(&mut self, io: &T, data: &[u8]) -> io::Result<()> {
+        if data.len() < LARGE {
+            if self.buffer.len() + data.len() > GATHER {
+                self.send(io)?;
+            }
+            self.buffer.extend_from_slice(data);
+        } else {
+            self.send_with(io, data, &[])?;
+        }
+        self.body_sent += data.len() as u64;
+        Ok(())
+    }
+
+    /// Takes a piece of a chunked body, which is not empty. Pieces make up a chunk until something is sent.
+    fn put_chunked<T: Transport>(&mut self, io: &T, data: &[u8]) -> io::Result<()> {
+        let large = data.len() >= LARGE;
+        if !large && self.buffer.len() + data.len() > GATHER {
+            self.end_chunk(&[]);
+            self.send(io)?;
+        }
+        if self.chunk.is_none() {
+            self.chunk = Some(self.buffer.len());
+            self.buffer.extend_from_slice(CHUNK_SIZE);
+        }
+        if large {
+            self.end_chunk(data);
+            self.send_with(io, data, b"\r\n")?;
+        } else {
+            self.buffer.extend_from_slice(data);
+        }
+        self.body_sent += data.len() as u64;
+        Ok(())
+    }
+
+    /// Makes what was gathered of a chunk a whole one. If there is `more` of it, that and the line end are yet to be sent.
+    fn end_chunk(&mut self, more: &[u8]) {
+        let Some(chunk) = self.chunk.take() else { return };
+        let end = self.buffer.len();
+        encode_chunk_size(&mut self.buffer, end - chunk - CHUNK_SIZE.len() + more.len());
+        // To where it belongs.
+        let mut line = [0; 2 * size_of::<usize>() + 2];
+        let line = &mut line[..self.buffer.len() - end];
+        line.copy_from_slice(&self.buffer[end..]);
+        self.buffer.truncate(end);
+        self.buffer.splice(chunk..chunk + CHUNK_SIZE.len(), line.iter().copied());
+        if more.is_empty() {
+            self.buffer.extend_from_slice(b"\r\n");
+        }
     }
 }
 
@@ -205,7 +280,7 @@ impl<'c, T: Transport> BodyOut<'c, T> {
     pub(crate) fn finish(&mut self) -> io::Result<()> {
         if self.framing == ResponseBody::Chunked {
             let mut output = self.conn.output()?;
-            output.end_chunk(self.conn.io(), &[])?;
+            output.end_chunk(&[]);
             output.buffer.extend_from_slice(b"0\r\n\r\n");
         }
         Ok(())
@@ -226,19 +301,8 @@ impl<T: Transport> Write for BodyOut<'_, T> {
         let mut data = data;
         match self.framing {
             ResponseBody::Absent | ResponseBody::AbsentOf(_) => return Ok(data.len()),
-            ResponseBody::Chunked => {
-                if output.chunk.capacity() == 0 {
-                    output.chunk = spare::output();
-                }
-                if output.chunk.len() + data.len() <= GATHER {
-                    output.chunk.extend_from_slice(data);
-                } else {
-                    output.end_chunk(io, data)?;
-                }
-                output.body_sent += data.len() as u64;
-                return Ok(data.len());
-            }
-            ResponseBody::UntilClose => {}
+            ResponseBody::Chunked => output.put_chunked(io, data)?,
+            ResponseBody::UntilClose => output.put(io, data)?,
             ResponseBody::Length(_) => {
                 if self.left == 0 {
                     self.overlong = true;
@@ -246,21 +310,39 @@ impl<T: Transport> Write for BodyOut<'_, T> {
                 }
                 data = &data[..usize::try_from(self.left).unwrap_or(usize::MAX).min(data.len())];
                 self.left -= data.len() as u64;
+                output.put(io, data)?;
             }
         }
-        if output.buffer.len() + data.len() <= GATHER {
-            output.buffer.extend_from_slice(data);
-        } else {
-            output.send(io, [data, &[], &[]])?;
-        }
-        output.body_sent += data.len() as u64;
         Ok(data.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         let io = self.conn.io();
         let mut output = self.conn.output()?;
-        output.end_chunk(io, &[])?;
-        output.send(io, [&[], &[], &[]])
+        output.end_chunk(&[]);
+        output.send(io)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunks_size_takes_the_room_it_needs_wherever_the_chunk_begins() {
+        for (gathered, more) in
+            [(1, 0), (15, 0), (16, 0), (0xfff, 0), (0x1000, 0), (0x1_0000, 0), (3, 0x10_0000)]
+        {
+            let mut output = Output::default();
+            output.begin().extend_from_slice(b"HEAD");
+            output.chunk = Some(4);
+            output.buffer.extend_from_slice(CHUNK_SIZE);
+            output.buffer.resize(4 + CHUNK_SIZE.len() + gathered, b'x');
+            output.end_chunk(&vec![b'y'; more]);
+            let end = if more == 0 { "\r\n" } else { "" };
+            let expected = format!("HEAD{:x}\r\n{}{end}", gathered + more, "x".repeat(gathered));
+            assert_eq!(String::from_utf8(output.buffer).unwrap(), expected);
+            assert_eq!(output.chunk, None);
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 /// So many pieces are kept by a thread.
 const KEPT: usize = 8;
 /// Outputs that have grown beyond this are not kept.
-const LARGEST_OUTPUT: usize = 64 * 1024;
+const LARGEST_OUTPUT: usize = 256 * 1024;
 
 thread_local! {
     static OUTPUTS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };

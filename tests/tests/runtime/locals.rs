@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 
 use ctxlocal::ctxlocal;
-use greenlet::{JoinError, join_all, sleep, spawn, yield_now};
+use greenlet::{Builder, JoinError, Locals, join_all, sleep, spawn, yield_now};
 use greenserve_tests::in_time;
 
 use crate::{DropFlag, FOREVER, SHORT};
@@ -12,6 +12,7 @@ ctxlocal! {
     static USER: RefCell<String> = RefCell::new("nobody".to_owned());
     static HELD: RefCell<Vec<DropFlag>> = RefCell::new(Vec::new());
     static COUNT: Cell<u32> = Cell::new(0);
+    copied static REQUEST: RefCell<Vec<u32>> = RefCell::new(Vec::new());
 }
 
 #[test]
@@ -113,5 +114,126 @@ fn a_scope_that_is_left_by_a_kill_drops_its_values() {
         let others: Vec<_> = (0..3).map(|_| spawn(|| HELD.with(|held| held.borrow().len()))).collect();
         join_all(&others, None).unwrap();
         assert!(others.iter().all(|job| job.join().unwrap() == 0));
+    });
+}
+
+#[test]
+fn a_greenlet_begins_with_nothing_of_its_parents_values_unless_it_is_told_to() {
+    in_time(|| {
+        COUNT.set(7);
+        REQUEST.set(vec![7]);
+        assert_eq!(spawn(|| (COUNT.get(), REQUEST.take())).join().unwrap(), (0, vec![]));
+        let fresh = Builder::new().locals(Locals::Fresh).spawn(|| (COUNT.get(), REQUEST.take())).unwrap();
+        assert_eq!(fresh.join().unwrap(), (0, vec![]));
+    });
+}
+
+#[test]
+fn a_greenlet_that_shares_values_with_its_parent_sees_what_that_does_to_them_and_the_other_way_round() {
+    in_time(|| {
+        COUNT.set(1);
+        let child = Builder::new()
+            .locals(Locals::Shared)
+            .spawn(|| {
+                let before = COUNT.replace(2);
+                yield_now();
+                (before, COUNT.get())
+            })
+            .unwrap();
+        yield_now();
+        assert_eq!(COUNT.replace(3), 2);
+        assert_eq!(child.join().unwrap(), (1, 3));
+    });
+}
+
+#[test]
+fn shared_values_live_until_the_last_greenlet_that_shares_them_has_ended() {
+    in_time(|| {
+        let (flag, dropped) = DropFlag::new();
+        let child = spawn(move || {
+            HELD.with_borrow_mut(|held| held.push(flag));
+            Builder::new().locals(Locals::Shared).spawn(|| sleep(FOREVER)).unwrap()
+        })
+        .join()
+        .unwrap();
+        yield_now();
+        assert!(!dropped.get(), "one has ended, the other has not");
+        child.kill().unwrap();
+        assert!(dropped.get());
+
+        let (flag, dropped) = DropFlag::new();
+        let unstarted = spawn(move || {
+            HELD.with_borrow_mut(|held| held.push(flag));
+            Builder::new().locals(Locals::Shared).spawn(|| unreachable!("killed before it starts")).unwrap()
+        });
+        unstarted.wait(None).unwrap();
+        let unstarted: greenlet::Greenlet<()> = unstarted.join().unwrap();
+        unstarted.kill().unwrap();
+        assert!(dropped.get(), "although there is still a handle: {unstarted:?}");
+    });
+}
+
+#[test]
+fn a_copy_is_of_the_moment_of_spawning_and_leaves_the_parents_values_alone() {
+    in_time(|| {
+        REQUEST.set(vec![1]);
+        COUNT.set(1);
+        let child = Builder::new()
+            .locals(Locals::Copied)
+            .spawn(|| {
+                REQUEST.with_borrow_mut(|request| request.push(2));
+                (REQUEST.take(), COUNT.get())
+            })
+            .unwrap();
+        REQUEST.with_borrow_mut(|request| request.push(3));
+        assert_eq!(child.join().unwrap(), (vec![1, 2], 0));
+        assert_eq!(REQUEST.take(), [1, 3]);
+    });
+}
+
+#[test]
+fn with_value_holds_across_suspensions_and_ends_with_a_kill() {
+    in_time(|| {
+        let job = spawn(|| {
+            COUNT.set(1);
+            let inner = greenlet::timeout(SHORT, || COUNT.with_value(Cell::new(2), || sleep(FOREVER)));
+            (inner.is_err(), COUNT.get())
+        });
+        let other = spawn(|| {
+            COUNT.with_value(Cell::new(5), || {
+                (0..3)
+                    .map(|_| {
+                        yield_now();
+                        COUNT.get()
+                    })
+                    .sum::<u32>()
+            })
+        });
+        assert_eq!((job.join().unwrap(), other.join().unwrap()), ((true, 1), 15));
+    });
+}
+
+#[test]
+fn the_destructor_of_a_local_value_may_block_and_sees_its_greenlets_other_values() {
+    struct Slow(std::rc::Rc<Cell<u32>>);
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            sleep(SHORT);
+            self.0.set(COUNT.get());
+        }
+    }
+    ctxlocal! { static SLOW: RefCell<Option<Slow>> = RefCell::new(None); }
+    in_time(|| {
+        COUNT.set(1);
+        let seen = std::rc::Rc::new(Cell::new(0));
+        let job = spawn({
+            let seen = seen.clone();
+            move || {
+                COUNT.set(9);
+                SLOW.set(Some(Slow(seen)));
+            }
+        });
+        job.join().unwrap();
+        assert_eq!((seen.get(), COUNT.get()), (9, 1));
     });
 }

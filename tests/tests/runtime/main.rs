@@ -2,7 +2,9 @@
 //!
 //! Each test has a thread of its own and so a hub of its own; `in_time` makes a hang a failure.
 
+mod async_result;
 mod blocking;
+mod channels;
 mod connect;
 mod cross_thread;
 mod descriptors;
@@ -16,19 +18,23 @@ mod inspect;
 mod kill;
 mod links;
 mod locals;
+mod locks;
 mod logs;
 mod loop_exit;
 mod overflow;
 mod passed_descriptors;
 mod pool;
 mod processes;
+mod queues;
 mod remote_wakes;
 mod resolver;
 mod resource_pool;
 mod scope;
 mod servers;
+mod shared;
 mod signals;
 mod stacks;
+mod sync_random;
 mod tcp;
 mod testing;
 mod thread_pool;

@@ -244,13 +244,13 @@ fn time_goes_on_while_descriptors_are_silent() {
 fn time_stands_still_for_a_peer_outside_if_it_is_told_to() {
     in_time(|| {
         Sim::new().settle(Duration::MAX).run(|| {
-            let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+            let (mut ours, theirs) = UnixStream::pair().unwrap();
+            let theirs = std::os::unix::net::UnixStream::from(theirs);
             let outside = std::thread::spawn(move || {
                 std::thread::sleep(Duration::from_millis(30));
                 (&theirs).write_all(b"x").unwrap();
                 theirs
             });
-            let mut ours = UnixStream::try_from(ours).unwrap();
             timeout(SECOND, || ours.read_exact(&mut [0])).expect("the timeout never comes").unwrap();
             assert_eq!(testing::elapsed(), Duration::ZERO);
             drop(outside.join().unwrap());
@@ -355,14 +355,32 @@ fn a_program_that_yields_for_ever_is_hopeless_too() {
 }
 
 #[test]
+fn main_that_yields_for_ever_fails_the_run() {
+    in_time(|| {
+        let said = failure(&Sim::new().seed(6), || {
+            loop {
+                yield_now();
+            }
+        });
+        assert!(said.contains("yields in a loop") && said.contains("GREENLET_SEED=6"), "{said}");
+    });
+}
+
+#[inline(never)]
+fn oversleep() {
+    sleep(HOUR);
+}
+
+#[test]
 fn a_greenlet_that_has_not_ended_fails_the_run_and_is_named() {
     in_time(|| {
         let said = failure(&Sim::new().seed(3), || {
-            drop(Builder::new().name("sleeper").spawn(|| sleep(HOUR)).unwrap());
+            drop(Builder::new().name("sleeper").spawn(oversleep).unwrap());
             drop(Builder::new().name("later").start_after(HOUR).spawn(|| ()).unwrap());
         });
         assert!(said.contains("there is left") && said.contains("GREENLET_SEED=3"), "{said}");
         assert!(said.contains("greenlet 'sleeper' (#1) sleeps, spawned at"), "{said}");
+        assert!(said.contains("runtime::testing::oversleep"), "where it stands: {said}");
         assert!(said.contains("greenlet 'later' (#2) waits for the time of its start"), "{said}");
     });
 }
@@ -376,6 +394,17 @@ fn a_descriptor_that_is_still_open_fails_the_run() {
             std::mem::forget(listener);
         });
         assert!(said.contains("descriptor ") && said.contains("that is still open"), "{said}");
+    });
+}
+
+#[test]
+fn a_timer_that_is_left_fails_the_run() {
+    in_time(|| {
+        let said = failure(&Sim::new(), || std::mem::forget(greenlet::Timeout::after(HOUR)));
+        assert!(
+            said.contains("timer that ends a timeout scope of '") && said.contains("due in 3600s"),
+            "{said}"
+        );
     });
 }
 

@@ -1,4 +1,4 @@
-// The micro-benchmarks in Go, on one processor. What each does is told in benches/src/marks/ours.rs.
+// The micro-benchmarks in Go, on one processor. What each does is told in benches/src/runtime_marks/ours.rs.
 package main
 
 import (
@@ -186,7 +186,7 @@ func parked(count int) string {
 		runtime.Gosched()
 	}
 	seconds := (cpu() - start).Seconds()
-	return fmt.Sprintf("\"bytes\":%.3f,\"seconds\":%.3f", float64(resident()-before)/float64(count), seconds)
+	return fmt.Sprintf("\"bytes\":%.6f,\"seconds\":%.6f", float64(resident()-before)/float64(count), seconds)
 }
 
 // Processor time that this process has used.
@@ -197,7 +197,7 @@ func cpu() time.Duration {
 }
 
 func ns(start time.Duration, times int) string {
-	return fmt.Sprintf("\"ns\":%.3f", float64(cpu()-start)/float64(times))
+	return fmt.Sprintf("\"ns\":%.6f", float64(cpu()-start)/float64(times))
 }
 
 func resident() int64 {

@@ -1,4 +1,4 @@
-"""The micro-benchmarks for gevent, and the switch for greenlet alone. What each does is told in benches/src/marks/ours.rs.
+"""The micro-benchmarks for gevent, and the switch for greenlet alone. What each does is told in benches/src/runtime_marks/ours.rs.
 
     gevent_marks.py gevent|greenlet BENCHMARK [COUNT]
 """
@@ -206,7 +206,7 @@ def main():
     figures = benches[bench](int(count[0]) if count else 1_000_000)
     name = "greenlet (Python)" if runtime == "greenlet" else runtime
     name += " " + __import__(runtime).__version__
-    figures = ",".join(f'"{name}":{value:.3f}' for name, value in figures.items())
+    figures = ",".join(f'"{name}":{value:.6f}' for name, value in figures.items())
     print(f'{{"runtime":"{name}","figures":{{{figures}}}}}', flush=True)
     os._exit(0)  # without taking a million greenlets apart
 

@@ -1,8 +1,10 @@
 //! What the peers share: the command line, the clock and the line that each benchmark prints.
 //!
 //! A program is called with the name of one benchmark (and, for `parked`, a number) and prints one line of JSON:
-//! `{"runtime":"…","figures":{"ns":12.3}}`. What each benchmark does is told in `benches/src/marks/ours.rs`. Time is
+//! `{"runtime":"…","figures":{"ns":12.3}}`. What each benchmark does is told in `benches/src/runtime_marks/ours.rs`. Time is
 //! processor time of the whole process, in user and in kernel mode.
+
+pub mod blocking;
 
 use std::fs;
 use std::process::ExitCode;
@@ -35,7 +37,7 @@ pub fn main(runtime: &str, benches: &[Bench]) -> ExitCode {
         eprintln!("there is no benchmark `{name}` here; there are {}", known.join(", "));
         return ExitCode::from(2);
     };
-    let figures: Vec<_> = bench(count).iter().map(|(name, value)| format!("\"{name}\":{value:.3}")).collect();
+    let figures: Vec<_> = bench(count).iter().map(|(name, value)| format!("\"{name}\":{value:.6}")).collect();
     println!("{{\"runtime\":\"{runtime}{}\",\"figures\":{{{}}}}}", version(runtime), figures.join(","));
     ExitCode::SUCCESS
 }

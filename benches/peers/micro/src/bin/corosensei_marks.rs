@@ -5,10 +5,13 @@ use std::process::ExitCode;
 
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult};
-use micro_peers::{Figures, cpu, ns};
+use micro_peers::{Figures, Footprint, cpu, ns};
 
 fn main() -> ExitCode {
-    micro_peers::main("corosensei", &[("switch", |_| switch()), ("spawn_join", |_| spawn_join())])
+    micro_peers::main(
+        "corosensei",
+        &[("switch", |_| switch()), ("spawn_join", |_| spawn_join()), ("parked", parked)],
+    )
 }
 
 fn switch() -> Figures {
@@ -35,3 +38,24 @@ fn spawn_join() -> Figures {
     }
     ns(start, TIMES)
 }
+
+/// Each on a stack of its own, as corosensei makes them, suspended and not resumed.
+fn parked(count: usize) -> Figures {
+    let before = Footprint::new();
+    let mut coroutines = Vec::with_capacity(count);
+    for number in 0..count {
+        let stack =
+            DefaultStack::new(STACK).unwrap_or_else(|error| panic!("no stack number {number}: {error}"));
+        let mut coroutine: Coroutine<(), (), (), _> =
+            Coroutine::with_stack(stack, |yielder, ()| yielder.suspend(()));
+        let _ = coroutine.resume(());
+        coroutines.push(coroutine);
+    }
+    let figures = before.of_each(count);
+    // taking them apart is not what is measured
+    std::mem::forget(coroutines);
+    figures
+}
+
+/// As small as ours are.
+const STACK: usize = 64 * 1024;

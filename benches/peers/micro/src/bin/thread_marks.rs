@@ -1,95 +1,63 @@
 //! std threads: one OS thread for each greenlet.
 
-use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::ExitCode;
-use std::sync::mpsc::channel;
-use std::thread;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
 
-use micro_peers::{BUFFER, Figures, MESSAGE, cpu, ns};
+use micro_peers::DAY;
+use micro_peers::blocking::{Blocking, echo, parked, ping_pong, spawn_join, switch};
 
 fn main() -> ExitCode {
     micro_peers::main(
         "std threads",
         &[
-            ("switch", |_| switch()),
-            ("spawn_join", |_| spawn_join()),
-            ("ping_pong", |_| ping_pong()),
-            ("echo_1", |_| echo(1, 50_000)),
-            ("echo_1000", |_| echo(1_000, 50)),
+            ("switch", |_| switch::<Threads>(200_000)),
+            ("spawn_join", |_| spawn_join::<Threads>(20_000)),
+            ("ping_pong", |_| ping_pong::<Threads>(100_000)),
+            ("echo_1", |_| echo::<Threads>(1, 50_000)),
+            ("echo_1000", |_| echo::<Threads>(1_000, 50)),
+            ("parked", parked::<Threads>),
         ],
     )
 }
 
-fn switch() -> Figures {
-    const TIMES: u64 = 200_000;
-    let yields = || (0..TIMES).for_each(|_| thread::yield_now());
-    let start = cpu();
-    thread::scope(|scope| {
-        scope.spawn(yields);
-        scope.spawn(yields);
-    });
-    ns(start, 2 * TIMES)
-}
+struct Threads;
 
-fn spawn_join() -> Figures {
-    const TIMES: u64 = 20_000;
-    let start = cpu();
-    for _ in 0..TIMES {
-        thread::spawn(|| {}).join().expect("it does nothing");
-    }
-    ns(start, TIMES)
-}
+impl Blocking for Threads {
+    type Stream = TcpStream;
+    type Handle = JoinHandle<()>;
 
-fn ping_pong() -> Figures {
-    const TIMES: u64 = 100_000;
-    let (ping, pings) = channel();
-    let (pong, pongs) = channel();
-    let start = cpu();
-    let server = thread::spawn(move || pings.iter().try_for_each(|value| pong.send(value)));
-    for number in 0..TIMES {
-        ping.send(number).expect("the other end is there");
-        pongs.recv().expect("an answer");
+    fn spawn(work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+        thread::Builder::new().spawn(work).unwrap_or_else(|error| panic!("no more threads: {error}"))
     }
-    drop(ping);
-    server.join().expect("it does not panic").expect("the other end is there");
-    ns(start, TIMES)
-}
 
-fn echo(connections: u64, times: u64) -> Figures {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
-    let address = listener.local_addr().expect("it is bound");
-    let mut clients = Vec::new();
-    for _ in 0..connections {
-        let near = TcpStream::connect(address).expect("it listens");
-        let (mut far, _) = listener.accept().expect("somebody connects");
-        near.set_nodelay(true).and_then(|()| far.set_nodelay(true)).expect("a TCP option");
-        thread::spawn(move || {
-            let mut buffer = [0; BUFFER];
-            while let Ok(length @ 1..) = far.read(&mut buffer) {
-                far.write_all(&buffer[..length]).expect("the other end is there");
-            }
-        });
-        clients.push(near);
+    fn join(handle: JoinHandle<()>) {
+        handle.join().expect("it does not panic");
     }
-    let start = cpu();
-    let clients: Vec<_> = clients
-        .into_iter()
-        .map(|mut near| {
-            thread::spawn(move || {
-                let mut buffer = [7; BUFFER];
-                for _ in 0..times {
-                    near.write_all(&buffer[..MESSAGE]).expect("the other end is there");
-                    let mut missing = MESSAGE;
-                    while missing > 0 {
-                        missing -= near.read(&mut buffer).expect("the other end answers");
-                    }
-                }
-            })
-        })
-        .collect();
-    for client in clients {
-        client.join().expect("it does not panic");
+
+    fn yield_now() {
+        thread::yield_now();
     }
-    ns(start, connections * times)
+
+    fn park() {
+        thread::sleep(DAY);
+    }
+
+    fn channel() -> (impl Fn(u64) + Send + 'static, impl Fn() -> Option<u64> + Send + 'static) {
+        let (sender, receiver) = mpsc::channel();
+        (move |number| sender.send(number).expect("the other end is there"), move || receiver.recv().ok())
+    }
+
+    fn connections(number: u64) -> Vec<(TcpStream, TcpStream)> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
+        let address = listener.local_addr().expect("it is bound");
+        let connect = |_| {
+            let near = TcpStream::connect(address).expect("it listens");
+            let (far, _) = listener.accept().expect("somebody connects");
+            near.set_nodelay(true).and_then(|()| far.set_nodelay(true)).expect("a TCP option");
+            (near, far)
+        };
+        (0..number).map(connect).collect()
+    }
 }
