@@ -42,14 +42,17 @@
 compile_error!("greenlet kills greenlets by unwinding them: build with panic = \"unwind\"");
 
 mod error;
+pub mod fs;
 mod greenlet;
 mod hub;
 pub mod inspect;
 pub mod net;
 mod pool;
+pub mod process;
 mod remote;
 pub mod select;
 pub mod server;
+pub mod signal;
 mod stack;
 mod switch;
 pub mod sync;

@@ -86,6 +86,8 @@ pub(crate) enum WaitsFor {
     Objects(usize),
     /// Until nobody else can go on.
     Quiet,
+    /// The end of the process with this number.
+    Process(i32),
 }
 
 impl fmt::Display for WaitsFor {
@@ -119,6 +121,7 @@ impl fmt::Display for WaitsFor {
             WaitsFor::Any(count) => write!(f, "waits in a select! of {count}"),
             WaitsFor::Objects(count) => write!(f, "waits for {count} of several objects"),
             WaitsFor::Quiet => f.write_str("waits until nothing is left to run"),
+            WaitsFor::Process(pid) => write!(f, "waits for the end of process {pid}"),
         }
     }
 }

@@ -242,6 +242,13 @@ impl IoTable {
         self.slots.iter().map(|(_, slot)| slot.fd)
     }
 
+    /// The descriptors that are registered, each with its key.
+    pub(super) fn registered(&self) -> impl Iterator<Item = (RawFd, usize)> {
+        self.slots.iter().map(|(index, slot)| {
+            (slot.fd, Registration { index: index as u32, generation: slot.generation }.key())
+        })
+    }
+
     /// How many descriptors are registered.
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
@@ -292,13 +299,13 @@ impl Hub {
         added.map(|()| registration)
     }
 
-    /// Forgets a registration. Greenlets that waited on it wake, what was to start never will. With `delete` the
-    /// poller is told; without, the descriptor is about to be closed and nobody else has the open file, so the
-    /// kernel forgets it by itself.
-    pub(crate) fn deregister(&self, registration: Registration, delete: Option<BorrowedFd<'_>>) {
+    /// Forgets the registration of a descriptor that is about to be closed. Greenlets that waited on it wake, what was to
+    /// start never will. If nobody else has the open file the kernel forgets it by itself; if it is `shared`, or the
+    /// process has forked, the poller is told.
+    pub(crate) fn deregister(&self, registration: Registration, fd: BorrowedFd<'_>, shared: bool) {
         self.set_deadline(registration, None);
         let waiters = self.io.borrow_mut().remove(registration);
-        if let (Some(fd), Some(poll)) = (delete, &*self.poll.borrow()) {
+        if let (true, Some(poll)) = (shared || self.forked.get(), &*self.poll.borrow()) {
             // It fails only if the kernel has dropped the registration already.
             let _ = poll.delete(fd);
         }

@@ -10,6 +10,7 @@
 
 mod clock;
 mod current;
+mod fork;
 mod io;
 mod park;
 mod quiet;
@@ -93,6 +94,8 @@ pub(crate) struct Hub {
     sim: OnceCell<Box<Run>>,
     calls: Cell<u32>,
     quiet: Quiet,
+    /// Whether this process has forked while it had this hub: open files may then be in another process, too.
+    forked: Cell<bool>,
 }
 
 thread_local! {
@@ -172,6 +175,7 @@ impl Hub {
             sim: OnceCell::new(),
             calls: Cell::new(0),
             quiet: Quiet::default(),
+            forked: Cell::new(false),
         }));
         HUB.set(Some(hub));
         // Fails only while the thread's destructors already run; then the hub goes with the process.

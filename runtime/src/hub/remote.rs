@@ -4,7 +4,7 @@
 //! in the kernel: `sleeping` says so.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
@@ -20,20 +20,32 @@ pub(crate) enum Message {
 
 /// The sending side, shared by the hub and everything outside that may wake it.
 pub(crate) struct Remote {
-    sender: Sender<Message>,
-    notifier: Notifier,
+    /// Made by `Box::into_raw`, never null; another one in the child of a fork.
+    way: AtomicPtr<Way>,
     sleeping: AtomicBool,
     /// How many [`Hold`]s there are.
     holds: AtomicUsize,
 }
 
+/// How messages reach the hub.
+struct Way {
+    sender: Sender<Message>,
+    notifier: Notifier,
+}
+
+impl Way {
+    fn new(notifier: Notifier) -> (*mut Way, Receiver<Message>) {
+        let (sender, receiver) = unbounded();
+        (Box::into_raw(Box::new(Way { sender, notifier })), receiver)
+    }
+}
+
 impl Remote {
     pub(crate) fn new(notifier: Notifier) -> (Arc<Remote>, Receiver<Message>) {
-        let (sender, receiver) = unbounded();
+        let (way, receiver) = Way::new(notifier);
         (
             Arc::new(Remote {
-                sender,
-                notifier,
+                way: AtomicPtr::new(way),
                 sleeping: AtomicBool::new(false),
                 holds: AtomicUsize::new(0),
             }),
@@ -41,9 +53,30 @@ impl Remote {
         )
     }
 
+    fn way(&self) -> &Way {
+        // SAFETY: it came from a box, which is freed by `drop` or by `renew`, and both are alone with it.
+        unsafe { &*self.way.load(Ordering::Acquire) }
+    }
+
+    /// Begins anew in the child of a fork: the channel may have been caught halfway through a message of another thread,
+    /// and the notifier is the parent's.
+    ///
+    /// # Safety
+    /// No other thread has this, as there is none, and nobody is in `send` or `wake_hub`.
+    pub(super) unsafe fn renew(&self, notifier: Notifier) -> Receiver<Message> {
+        let (way, receiver) = Way::new(notifier);
+        let old = self.way.swap(way, Ordering::AcqRel);
+        // SAFETY: it came from a box, and nobody refers to it, as the caller promises.
+        let Way { sender, notifier } = *unsafe { Box::from_raw(old) };
+        std::mem::forget(sender);
+        drop(notifier);
+        self.awake();
+        receiver
+    }
+
     /// Hands a message to the hub and wakes it if it sleeps; false when the hub is gone.
     pub(crate) fn send(&self, message: Message) -> bool {
-        let sent = self.sender.send(message).is_ok();
+        let sent = self.way().sender.send(message).is_ok();
         self.wake_hub();
         sent
     }
@@ -57,7 +90,7 @@ impl Remote {
         // Sequentially consistent on both sides: either the hub sees the change before it sleeps, or this sees
         // that it sleeps (or is about to).
         if self.sleeping.swap(false, Ordering::SeqCst) {
-            self.notifier.notify();
+            self.way().notifier.notify();
         }
     }
 
@@ -68,6 +101,13 @@ impl Remote {
 
     pub(crate) fn awake(&self) {
         self.sleeping.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        // SAFETY: it came from a box, and this is the last to refer to it.
+        drop(unsafe { Box::from_raw(*self.way.get_mut()) });
     }
 }
 

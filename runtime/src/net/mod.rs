@@ -48,9 +48,11 @@ pub use connect::{ConnectError, Connector, create_connection};
 pub use pass::UCred;
 pub(crate) use poll::Watch;
 pub use poll::{PollFd, Selected, cancel_wait, poll, select, wait_read, wait_write};
+pub(crate) use resolve::BeforeFork;
 pub use resolve::{
     Resolver, SystemResolver, resolve, resolve_timeout, reverse, reverse_timeout, set_resolver,
 };
+pub(crate) use source::Source;
 pub use tcp::{Incoming, TcpListener, TcpStream};
 pub use udp::UdpSocket;
 pub use unix::{UnixDatagram, UnixIncoming, UnixListener, UnixStream};

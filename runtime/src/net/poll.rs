@@ -311,7 +311,7 @@ struct Shared {
     hub: &'static Hub,
     greenlet: Rc<Core>,
     /// Watched by the kernel; readable while one of the descriptors is ready.
-    _set: PollSet,
+    set: PollSet,
     registration: Registration,
     cancelled: Cell<bool>,
 }
@@ -339,7 +339,7 @@ impl Wait {
         };
         let greenlet = hub.current()?;
         let registration = hub.register(set.as_fd())?;
-        let shared = Rc::new(Shared { hub, greenlet, _set: set, registration, cancelled: Cell::new(false) });
+        let shared = Rc::new(Shared { hub, greenlet, set, registration, cancelled: Cell::new(false) });
         let mut wait = Wait { shared, why, places: Vec::with_capacity(all.len()) };
         for (fd, asked) in all {
             for (writing, flag) in [(false, PollFlags::IN), (true, PollFlags::OUT)] {
@@ -390,8 +390,7 @@ impl Drop for Wait {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // Nobody else has the set's open file: it goes from the poller when it is closed.
-        self.hub.deregister(self.registration, None);
+        self.hub.deregister(self.registration, self.set.as_fd(), false);
     }
 }
 

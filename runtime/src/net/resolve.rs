@@ -263,6 +263,20 @@ impl Drop for Asking {
     }
 }
 
+/// What no other thread may hold while the process forks.
+pub(crate) struct BeforeFork(MutexGuard<'static, HashMap<Key, Vec<Asker>>>);
+
+impl BeforeFork {
+    pub(crate) fn new() -> BeforeFork {
+        BeforeFork(lock(&PENDING))
+    }
+
+    /// What is being asked is answered in the parent.
+    pub(crate) fn in_child(mut self) {
+        self.0.clear();
+    }
+}
+
 fn too_slow(what: &str, timeout: Duration) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, format!("could not {what} within {timeout:?}"))
 }

@@ -192,8 +192,7 @@ impl Source {
 
     fn deregister(&self) {
         if let Some(registration) = self.registration.take() {
-            let delete = if self.shared.get() { self.fd.as_ref().map(AsFd::as_fd) } else { None };
-            self.hub.deregister(registration, delete);
+            self.hub.deregister(registration, self.as_fd(), self.shared.get());
         }
     }
 

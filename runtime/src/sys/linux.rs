@@ -55,6 +55,12 @@ impl Poll {
         })
     }
 
+    /// Becomes a poller of its own, with nothing registered, in the child of a fork.
+    pub(crate) fn renew(&mut self) -> io::Result<()> {
+        self.poller = Arc::new(super::renew(&self.poller)?);
+        Ok(())
+    }
+
     pub(crate) fn notifier(&self) -> Notifier {
         Notifier(self.poller.clone())
     }

@@ -21,6 +21,8 @@ mod peer;
 pub(crate) use names::name_of;
 pub(crate) use peer::peer_cred;
 
+use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use polling::Poller;
@@ -39,6 +41,17 @@ pub(crate) struct Readiness {
     /// The peer has closed its side, the descriptor is in error, or there is urgent data: from now on a short
     /// read does not mean that nothing more is to be had.
     pub(crate) hangup: bool,
+}
+
+/// A new poller in the stead of one that another process has, too. The old one may be dropped then.
+fn renew(old: &Poller) -> io::Result<Poller> {
+    let new = Poller::new()?;
+    // Dropping a poller takes its notifier out of the kernel's list, which would be the other process's. So the old
+    // one's number is given to the new one's list first.
+    // SAFETY: both descriptors are open. The second is the old poller's own and is used by it as a poller's, which it is
+    // before and after.
+    let result = unsafe { libc::dup3(new.as_raw_fd(), old.as_raw_fd(), libc::O_CLOEXEC) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(new) }
 }
 
 /// Ends a wait of its [`Poll`] from any thread.

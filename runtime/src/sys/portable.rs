@@ -20,6 +20,12 @@ impl Poll {
         Ok(Poll { poller: Arc::new(Poller::new()?), events: Events::with_capacity(batch) })
     }
 
+    /// Becomes a poller of its own, with nothing registered, in the child of a fork.
+    pub(crate) fn renew(&mut self) -> io::Result<()> {
+        self.poller = Arc::new(super::renew(&self.poller)?);
+        Ok(())
+    }
+
     pub(crate) fn notifier(&self) -> Notifier {
         Notifier(self.poller.clone())
     }

@@ -8,7 +8,7 @@ mod job;
 mod line;
 mod pool;
 
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use job::ThreadJob;
 pub use pool::{ThreadPool, ThreadPoolBuilder};
@@ -16,10 +16,26 @@ pub use pool::{ThreadPool, ThreadPoolBuilder};
 use crate::error::JoinError;
 use crate::hub::Hub;
 
-static WORK: LazyLock<ThreadPool> =
-    LazyLock::new(|| ThreadPool::builder(64).name("greenlet-unblock").build());
-static NAMES: LazyLock<ThreadPool> =
-    LazyLock::new(|| ThreadPool::builder(32).name("greenlet-resolve").build());
+static WORK: ProcessPool = ProcessPool::new(64, "greenlet-unblock");
+static NAMES: ProcessPool = ProcessPool::new(32, "greenlet-resolve");
+
+/// A pool of the process, made at first need.
+struct ProcessPool {
+    max_threads: usize,
+    name: &'static str,
+    pool: Mutex<Option<ThreadPool>>,
+}
+
+impl ProcessPool {
+    const fn new(max_threads: usize, name: &'static str) -> ProcessPool {
+        ProcessPool { max_threads, name, pool: Mutex::new(None) }
+    }
+
+    fn get(&self) -> ThreadPool {
+        let make = || ThreadPool::builder(self.max_threads).name(self.name).build();
+        lock(&self.pool).get_or_insert_with(make).clone()
+    }
+}
 
 /// Runs `f` on a thread of a pool and parks the greenlet until it is done (`hub.threadpool.apply`): for file systems,
 /// computation, and libraries that block.
@@ -55,7 +71,7 @@ where
     run(&NAMES, f)
 }
 
-fn run<F, T>(pool: &ThreadPool, f: F) -> T
+fn run<F, T>(pool: &ProcessPool, f: F) -> T
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
@@ -63,11 +79,26 @@ where
     if std::thread::panicking() || pool::on_a_pools_thread() || Hub::get().current().is_err() {
         return f();
     }
-    match pool.spawn(f).and_then(|job| job.join()) {
+    match pool.get().spawn(f).and_then(|job| job.join()) {
         Ok(value) => value,
         Err(JoinError::Panicked(panic)) => panic.resume(),
         // The pool is never shut down, and the job holds the hub, so that this is no LoopExit; the thread exits.
         Err(error) => panic!("cannot wait for the thread pool: {error}"),
+    }
+}
+
+/// What no other thread may hold while the process forks.
+pub(crate) struct BeforeFork([MutexGuard<'static, Option<ThreadPool>>; 2]);
+
+impl BeforeFork {
+    pub(crate) fn new() -> BeforeFork {
+        BeforeFork([lock(&WORK.pool), lock(&NAMES.pool)])
+    }
+
+    /// The threads are the parent's; here there will be others.
+    pub(crate) fn in_child(self) {
+        // Not dropped: one of the threads may have been in the midst of a change.
+        self.0.into_iter().for_each(|mut pool| std::mem::forget(pool.take()));
     }
 }
 

@@ -1,0 +1,41 @@
+//! A hub in the two processes that come from one.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use super::Hub;
+
+impl Hub {
+    /// In the process that is going to fork.
+    pub(crate) fn before_fork(&self) {
+        self.forked.set(true);
+        // What has come until now is there in both.
+        self.deliver_messages();
+    }
+
+    /// Makes the hub whole in the child. The poller and the way in for other threads are made anew, since the parent has
+    /// those there were; what was registered is registered again. Of messages, those are lost that came while the process
+    /// forked.
+    ///
+    /// # Safety
+    /// This is the child of a fork, and its only thread.
+    ///
+    /// # Errors
+    /// The kernel's: it gives no poller.
+    pub(crate) unsafe fn after_fork(&self) -> io::Result<()> {
+        let mut poll = self.poll.borrow_mut();
+        let Some(poll) = &mut *poll else { return Ok(()) };
+        poll.renew()?;
+        if let Some(remote) = &*self.remote.borrow() {
+            // SAFETY: there is no other thread, and this one is in the middle of a fork, not of a message.
+            let messages = unsafe { remote.renew(poll.notifier()) };
+            // Not dropped: it might wait for the rest of a message whose sender is not here.
+            std::mem::forget(self.messages.borrow_mut().replace(messages));
+        }
+        for (fd, key) in self.io.borrow().registered() {
+            // SAFETY: a descriptor stays open for as long as it is registered: who registers it closes it afterwards.
+            poll.add(unsafe { BorrowedFd::borrow_raw(fd) }, key)?;
+        }
+        Ok(())
+    }
+}
