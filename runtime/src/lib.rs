@@ -45,6 +45,7 @@ mod error;
 mod greenlet;
 mod hub;
 pub mod inspect;
+mod monitor;
 pub mod net;
 mod pool;
 mod remote;
@@ -65,6 +66,7 @@ pub use greenlet::{
     Builder, Greenlet, GreenletRef, LinkId, Locals, Scope, ScopedGreenlet, current, get_all, join_all,
     kill_all, scope, spawn, spawn_later,
 };
+pub use monitor::{assert_yields, may_block};
 pub use pool::{Group, Imap, ImapUnordered, Pool, Resource, ResourceError, ResourcePool, Slot};
 pub use remote::HubHandle;
 pub use threadpool::{ThreadJob, ThreadPool, ThreadPoolBuilder, unblock};
