@@ -42,6 +42,7 @@
 compile_error!("greenlet kills greenlets by unwinding them: build with panic = \"unwind\"");
 
 mod error;
+pub mod gevent;
 mod greenlet;
 mod hub;
 pub mod inspect;
