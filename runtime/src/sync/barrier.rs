@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::time::Duration;
 
-use super::waiters::{Turn, Waiters, Waiting};
+use super::waiters::{Waiters, Waiting};
 use crate::error::WaitError;
 use crate::greenlet::WaitsFor;
 use crate::hub::{Hub, Moment};
@@ -73,8 +73,7 @@ impl Barrier {
             return Ok(BarrierWaitResult(true));
         }
         // One that is killed after all have come has come: nothing to pass on.
-        Waiting::turn(&self.waiters, WaitsFor::Barrier, deadline, || ()).map(Turn::take)?;
-        Ok(BarrierWaitResult(false))
+        Waiting::turn(&self.waiters, WaitsFor::Barrier, deadline, || (), || Ok(BarrierWaitResult(false)))
     }
 }
 

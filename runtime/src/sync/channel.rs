@@ -18,7 +18,8 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::queue::{GetError, PutError, Queue};
+use super::queue::Queue;
+use super::queue_error::{GetError, PutError};
 use crate::error::WaitError;
 
 /// A channel that takes any number of values: [`send`](Sender::send) never waits.

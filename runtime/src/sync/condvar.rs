@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::mutex::MutexGuard;
-use super::waiters::{Turn, Waiters, Waiting};
+use super::waiters::{Waiters, Waiting};
 use crate::error::WaitError;
 use crate::greenlet::WaitsFor;
 use crate::hub::{Hub, Moment};
@@ -116,15 +116,13 @@ impl Condvar {
     ) -> Result<(MutexGuard<'a, T>, WaitTimeoutResult), WaitError> {
         // Nobody else runs between the two, so no notification is missed.
         let mutex = MutexGuard::unlock(guard);
-        let turn = match Waiting::turn(&self.waiters, WaitsFor::Condvar, deadline, || self.notify_one()) {
-            Ok(turn) => Some(turn),
-            Err(WaitError::TimedOut) => None,
-            Err(error) => return Err(error),
-        };
-        let guard = mutex.lock()?;
-        let timed_out = turn.is_none();
-        turn.into_iter().for_each(Turn::take);
-        Ok((guard, WaitTimeoutResult(timed_out)))
+        let pass_on = || self.notify_one();
+        match Waiting::turn(&self.waiters, WaitsFor::Condvar, deadline, pass_on, || mutex.lock()) {
+            Ok(guard) => Ok((guard, WaitTimeoutResult(false))),
+            // not the lock's: that is waited for without end
+            Err(WaitError::TimedOut) => Ok((mutex.lock()?, WaitTimeoutResult(true))),
+            Err(error) => Err(error),
+        }
     }
 
     fn wait_while_until<'a, T: ?Sized>(

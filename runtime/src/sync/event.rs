@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::time::Duration;
 
-use super::waiters::{Turn, Waiters, Waiting};
+use super::waiters::{Waiters, Waiting};
 use crate::error::WaitError;
 use crate::greenlet::WaitsFor;
 use crate::hub::{Hub, Moment};
@@ -46,6 +46,7 @@ impl Event {
 
     /// Whether the flag is up (`isSet`, `ready`).
     #[doc(alias = "ready")]
+    #[doc(alias = "isSet")]
     pub fn is_set(&self) -> bool {
         self.set.get()
     }
@@ -73,7 +74,7 @@ impl Event {
             return Ok(());
         }
         // It stands for all: one that is killed has nothing to pass on.
-        Waiting::turn(&self.waiters, why, deadline, || ()).map(Turn::take)
+        Waiting::turn(&self.waiters, why, deadline, || (), || Ok(()))
     }
 }
 

@@ -64,6 +64,7 @@ impl<T: ?Sized> Mutex<T> {
     ///
     /// # Errors
     /// `Unwinding`, `LoopExit` and `NoHub` as told at [`WaitError`].
+    #[doc(alias = "acquire")]
     pub fn lock(&self) -> Result<MutexGuard<'_, T>, WaitError> {
         self.free.take(WaitsFor::Mutex, None)?;
         Ok(self.guard(self.free.permit()))
@@ -84,6 +85,7 @@ impl<T: ?Sized> Mutex<T> {
     }
 
     /// Whether somebody holds it.
+    #[doc(alias = "locked")]
     pub fn is_locked(&self) -> bool {
         self.free.available() == 0
     }

@@ -3,8 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-use super::queue::PutError;
-use super::waiters::{Turn, Waiters, Waiting};
+use super::queue_error::PutError;
+use super::waiters::{Waiters, Waiting};
 use crate::greenlet::WaitsFor;
 use crate::hub::{Hub, Moment};
 
@@ -25,12 +25,14 @@ impl<T> Offers<T> {
     }
 
     /// Waits until the value has been taken. Parks the caller.
+    #[cold]
+    #[inline(never)]
     pub(super) fn offer(&self, value: T, deadline: Option<Moment>) -> Result<(), PutError<T>> {
         let ticket = self.next.get();
         self.next.set(ticket + 1);
         self.values.borrow_mut().insert(ticket, value);
         let offer = Offer { offers: self, ticket };
-        let waited = Waiting::turn(&self.putters, WaitsFor::QueueSpace, deadline, || ()).map(Turn::take);
+        let waited = Waiting::turn(&self.putters, WaitsFor::QueueSpace, deadline, || (), || Ok(()));
         match (offer.withdraw(), waited) {
             (None, _) => Ok(()),
             (Some(value), Ok(())) => Err(PutError::Closed(value)),
@@ -39,6 +41,8 @@ impl<T> Offers<T> {
     }
 
     /// Takes the value that has been offered longest, and lets its putter go.
+    #[cold]
+    #[inline(never)]
     pub(super) fn take(&self) -> Option<T> {
         let (_, value) = self.values.borrow_mut().pop_first()?;
         let putter = self.putters.borrow_mut().pop();

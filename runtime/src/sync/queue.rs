@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::offers::Offers;
+use super::queue_error::{GetError, PutError};
 use super::semaphore::Semaphore;
 use crate::error::WaitError;
 use crate::greenlet::WaitsFor;
@@ -103,6 +104,7 @@ impl<T> Queue<T> {
     ///
     /// # Errors
     /// `Full` and `Closed`, with the value.
+    #[doc(alias = "put_nowait")]
     pub fn try_put(&self, value: T) -> Result<(), PutError<T>> {
         if self.closed.get() {
             return Err(PutError::Closed(value));
@@ -138,6 +140,7 @@ impl<T> Queue<T> {
     ///
     /// # Errors
     /// `Empty`, or `Closed` when there will never be one.
+    #[doc(alias = "get_nowait")]
     pub fn try_get(&self) -> Result<T, GetError> {
         if self.filled.try_take() {
             return self.pop();
@@ -176,6 +179,7 @@ impl<T> Queue<T> {
     ///
     /// # Errors
     /// As [`try_get`](Self::try_get).
+    #[doc(alias = "peek_nowait")]
     pub fn try_peek(&self) -> Result<T, GetError>
     where
         T: Clone,
@@ -203,6 +207,7 @@ impl<T> Queue<T> {
     }
 
     /// Takes no more values, and wakes all who wait. Closing twice is no error.
+    #[doc(alias = "shutdown")]
     pub fn close(&self) {
         self.closed.set(true);
         self.filled.give_to_all();
@@ -219,6 +224,7 @@ impl<T> Queue<T> {
     }
 
     /// How many values are in the queue, those included for which somebody has been woken but has not run yet.
+    #[doc(alias = "qsize")]
     pub fn len(&self) -> usize {
         self.items.borrow().len()
     }
@@ -229,6 +235,7 @@ impl<T> Queue<T> {
     }
 
     /// How many values the queue holds at most; `None` if there is no bound.
+    #[doc(alias = "maxsize")]
     pub fn capacity(&self) -> Option<usize> {
         match &self.space {
             Space::Unbounded => None,
@@ -335,92 +342,6 @@ impl<T> fmt::Debug for Queue<T> {
             .field("capacity", &self.capacity())
             .field("closed", &self.closed.get())
             .finish_non_exhaustive()
-    }
-}
-
-/// Why a value was not put into a [`Queue`]; it holds the value.
-#[derive(Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PutError<T> {
-    /// There is no space at once (`gevent.queue.Full`).
-    Full(T),
-    /// The queue is closed.
-    Closed(T),
-    /// The wait for space failed; the time given may be over.
-    Wait(T, WaitError),
-}
-
-impl<T> PutError<T> {
-    /// The value that was not put.
-    pub fn into_value(self) -> T {
-        match self {
-            PutError::Full(value) | PutError::Closed(value) | PutError::Wait(value, _) => value,
-        }
-    }
-}
-
-impl<T> fmt::Display for PutError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PutError::Full(_) => f.write_str("the queue is full"),
-            PutError::Closed(_) => f.write_str("the queue is closed"),
-            PutError::Wait(_, error) => write!(f, "cannot wait for space in the queue: {error}"),
-        }
-    }
-}
-
-impl<T> fmt::Debug for PutError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // without the value, so that any queue's result can be unwrapped
-        let mut tuple = match self {
-            PutError::Full(_) => f.debug_tuple("Full"),
-            PutError::Closed(_) => f.debug_tuple("Closed"),
-            PutError::Wait(..) => f.debug_tuple("Wait"),
-        };
-        if let PutError::Wait(_, error) = self {
-            tuple.field(error);
-        }
-        tuple.finish_non_exhaustive()
-    }
-}
-
-impl<T> std::error::Error for PutError<T> {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            PutError::Wait(_, error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
-/// Why no value came out of a [`Queue`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum GetError {
-    /// There is none at once (`gevent.queue.Empty`).
-    Empty,
-    /// The queue is closed and all its values have been taken.
-    Closed,
-    /// The wait for one failed; the time given may be over.
-    Wait(WaitError),
-}
-
-impl fmt::Display for GetError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            GetError::Empty => f.write_str("the queue is empty"),
-            GetError::Closed => f.write_str("the queue is closed and empty"),
-            GetError::Wait(error) => write!(f, "cannot wait for a value in the queue: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for GetError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            GetError::Wait(error) => Some(error),
-            _ => None,
-        }
     }
 }
 

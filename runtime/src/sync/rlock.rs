@@ -54,6 +54,7 @@ impl<T: ?Sized> RLock<T> {
     ///
     /// # Errors
     /// `Unwinding`, `LoopExit` and `NoHub` as told at [`WaitError`].
+    #[doc(alias = "acquire")]
     pub fn lock(&self) -> Result<RLockGuard<'_, T>, WaitError> {
         self.lock_until(None)
     }
@@ -83,6 +84,7 @@ impl<T: ?Sized> RLock<T> {
     }
 
     /// Whether the caller holds it (`_is_owned`).
+    #[doc(alias = "_is_owned")]
     pub fn is_owned(&self) -> bool {
         Hub::get().current().is_ok_and(|core| self.is_held_by(core.id))
     }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::time::Duration;
 
-use super::waiters::{Turn, Waiters, Waiting};
+use super::waiters::{Waiters, Waiting};
 use crate::error::WaitError;
 use crate::greenlet::WaitsFor;
 use crate::hub::{Hub, Moment};
@@ -96,7 +96,7 @@ impl Semaphore {
     /// Waits for a permit that [`try_take`](Self::try_take) did not get.
     #[inline]
     pub(super) fn wait(&self, why: WaitsFor, deadline: Option<Moment>) -> Result<(), WaitError> {
-        Waiting::turn(&self.waiters, why, deadline, || self.give()).map(Turn::take)
+        Waiting::turn(&self.waiters, why, deadline, || self.give(), || Ok(()))
     }
 
     /// Gives a permit to the longest waiting, or back.

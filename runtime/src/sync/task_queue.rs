@@ -7,7 +7,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::event::Event;
-use super::queue::{GetError, PutError, Queue};
+use super::queue::Queue;
+use super::queue_error::{GetError, PutError};
 use crate::error::WaitError;
 use crate::greenlet::WaitsFor;
 use crate::hub::Hub;
@@ -119,6 +120,7 @@ impl<T, S: Store<T>> TaskQueue<T, S> {
     ///
     /// # Errors
     /// `Full` and `Closed`, with the value.
+    #[doc(alias = "put_nowait")]
     pub fn try_put(&self, value: T) -> Result<(), PutError<T>> {
         self.put_after(self.tokens.try_put(()), value)
     }
@@ -144,6 +146,7 @@ impl<T, S: Store<T>> TaskQueue<T, S> {
     ///
     /// # Errors
     /// `Empty`, or `Closed` when there will never be one.
+    #[doc(alias = "get_nowait")]
     pub fn try_get(&self) -> Result<T, GetError> {
         self.take_after(self.tokens.try_get())
     }
@@ -175,6 +178,7 @@ impl<T, S: Store<T>> TaskQueue<T, S> {
     ///
     /// # Errors
     /// As [`try_get`](Self::try_get).
+    #[doc(alias = "peek_nowait")]
     pub fn try_peek(&self) -> Result<T, GetError>
     where
         T: Clone,

@@ -157,7 +157,7 @@ pub(crate) struct Waiting<'a> {
 
 impl<'a> Waiting<'a> {
     /// Queues the greenlet that runs.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn enter(list: &'a RefCell<Waiters>, hub: &Hub) -> Result<Waiting<'a>, WaitError> {
         let place = list.borrow_mut().push(hub.current()?);
         Ok(Waiting { list, place, called: Cell::new(false) })
@@ -172,23 +172,26 @@ impl<'a> Waiting<'a> {
         self.called.get()
     }
 
-    /// Parks until somebody takes the greenlet that runs off the list, or the deadline has come.
+    /// Parks until somebody takes the greenlet that runs off the list, or the deadline has come; then does `then`.
     ///
-    /// What it was called for is its own only with [`Turn::take`]. If it ends otherwise after it was called (killed
-    /// before it could run, say), `pass_on` is run and gives it to the next.
-    #[inline]
-    pub(crate) fn turn<F: Fn()>(
+    /// If that does not come to a good end after it was called (it is killed before it could run, say, or in `then`),
+    /// `pass_on` gives what it was called for to the next.
+    #[inline(always)]
+    pub(crate) fn turn<R>(
         list: &'a RefCell<Waiters>,
         why: WaitsFor,
         deadline: Option<Moment>,
-        pass_on: F,
-    ) -> Result<Turn<'a, F>, WaitError> {
+        pass_on: impl Fn(),
+        then: impl FnOnce() -> Result<R, WaitError>,
+    ) -> Result<R, WaitError> {
         let hub = Hub::get();
         let turn = Turn { waiting: Waiting::enter(list, hub)?, taken: Cell::new(false), pass_on };
         loop {
             let wake = hub.park(why, deadline)?;
             if turn.waiting.was_called() {
-                return Ok(turn);
+                let result = then()?;
+                turn.taken.set(true);
+                return Ok(result);
             }
             if wake == Wake::Deadline {
                 return Err(WaitError::TimedOut);
@@ -223,24 +226,15 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// What was waited for in a list, handed over by whoever called: see [`Waiting::turn`].
-#[must_use = "a turn that is not taken is passed on"]
-pub(crate) struct Turn<'a, F: Fn()> {
+/// A wait to be called. However it ends, what it was called for is taken or passed on.
+struct Turn<'a, F: Fn()> {
     waiting: Waiting<'a>,
     taken: Cell<bool>,
     pass_on: F,
 }
 
-impl<F: Fn()> Turn<'_, F> {
-    /// Keeps what was handed over.
-    #[inline]
-    pub(crate) fn take(self) {
-        self.taken.set(true);
-    }
-}
-
 impl<F: Fn()> Drop for Turn<'_, F> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if !self.taken.get() && self.waiting.was_called() {
             (self.pass_on)();
