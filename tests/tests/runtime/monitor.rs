@@ -256,3 +256,36 @@ fn a_thread_that_ends_while_it_is_watched_is_forgotten() {
     thread::spawn(|| std::mem::forget(watch(Duration::from_millis(1)).unwrap())).join().unwrap();
     in_time(|| assert_yields(TOO_LONG, || sleep(THRESHOLD)));
 }
+
+/// Unwinds, allocates and formats for some milliseconds; gives the same whatever else happens.
+fn busy(rounds: u32) -> usize {
+    let end = Instant::now() + Duration::from_millis(4);
+    let mut length = 0;
+    for round in 0.. {
+        let caught = greenlet::catch_panic(|| -> () { std::panic::resume_unwind(Box::new(round)) });
+        assert!(caught.is_err());
+        let text: Vec<String> = (0..rounds).map(|n| format!("{n}")).collect();
+        length = text.concat().len();
+        if Instant::now() > end {
+            break;
+        }
+    }
+    length
+}
+
+#[test]
+fn a_thread_that_is_asked_at_any_point_goes_on_unharmed() {
+    in_time(|| {
+        let told = greenlet::catch_panic(|| {
+            assert_yields(Duration::from_millis(1), || {
+                for _ in 0..100 {
+                    let small = Builder::new().stack_size(64 * 1024);
+                    assert_eq!(small.spawn(|| busy(100)).unwrap().join().unwrap(), 190);
+                }
+            })
+        });
+        // they were interrupted, and by far not all are kept
+        let told = told.unwrap_err().message().to_owned();
+        assert_eq!(told.matches(" holds the hub for ").count(), 8, "{told}");
+    });
+}
