@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use greenlet::{JoinError, sleep, spawn};
+use greenlet::{Greenlet, JoinError, sleep, spawn};
 
 /// Something that must be put in order in any case.
 struct Resource(&'static str);
@@ -19,6 +19,12 @@ impl Drop for Resource {
 
 fn main() {
     let start = Instant::now();
+
+    // the shortest of all: made, started, killed before its first turn
+    let g = Greenlet::new(|| sleep(Duration::from_secs(4)));
+    g.start();
+    g.kill().expect("nobody keeps main from waiting");
+    println!("dead: {}", g.is_dead());
 
     println!("one that sleeps:");
     let sleeper = spawn(|| {

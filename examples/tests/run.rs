@@ -32,6 +32,7 @@ fn scope_counts_words_and_is_stopped_in_time() {
 #[test]
 fn kill_sleep_gives_back_what_was_held_and_reaches_nothing_else() {
     let text = output(env!("CARGO_BIN_EXE_kill_sleep"));
+    assert!(text.starts_with("dead: true\n"), "{text}");
     assert_eq!(text.matches("is given back").count(), 3, "{text}");
     assert!(!text.contains("this line"), "{text}");
 }
@@ -87,4 +88,23 @@ fn locals_keeps_requests_apart_at_the_same_time_and_one_after_the_other() {
     for user in users {
         assert_eq!(server.log().matches(&format!("[{user}] ")).count(), 4);
     }
+}
+
+#[test]
+fn per_request_finds_the_values_of_each_of_five_requests_before_and_after_a_wait() {
+    let server = ServerProcess::builder().program(env!("CARGO_BIN_EXE_per_request")).start();
+    let mut clients: Vec<_> = (1..=5).map(|_| server.connect()).collect();
+    for (client, n) in clients.iter_mut().zip(1..) {
+        client.send(request("GET", &format!("/?a={n}&b={n}"), &[], b""));
+    }
+    assert!(clients.iter_mut().all(|client| client.response().text() == "OK\n"));
+    (1..=5).for_each(|n| drop(server.wait_for_log(&format!("After sleep; a:{n} b:{n}"))));
+    let log = server.log();
+    for n in 1..=5 {
+        let line = |prefix: &str| log.find(&format!("{prefix} sleep; a:{n} b:{n}\n"));
+        assert!(line("Before").expect("a line before") < line("After").expect("a line after"), "{log}");
+    }
+    // one line of those after the wait stands behind all those before it: they waited at the same time
+    assert!(log.rfind("Before sleep") < log.find("After sleep"), "{log}");
+    assert_eq!(clients[0].get("/").status, 400);
 }

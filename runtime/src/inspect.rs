@@ -3,6 +3,37 @@
 //!
 //! Nothing is recorded for this while greenlets run, but the time of parking in milliseconds: the stack of a parked
 //! greenlet is walked when it is asked for, on that very stack.
+//!
+//! # Who holds up the others
+//! A greenlet that computes for long, or that calls something which blocks the thread, holds up all others. [`watch`] has a
+//! monitor name it in the log, with its stack, while it does; [`may_block`](crate::may_block) says that it is meant, and
+//! [`assert_yields`](crate::assert_yields) makes it the failure of a test.
+//!
+//! # On demand
+//! A greenlet that waits for a word prints the report when it comes, here from a client of a socket; what a signal does
+//! is no different.
+//!
+//! ```
+//! use greenlet::net::{UnixListener, UnixStream};
+//! use std::io::{Read, Write};
+//!
+//! # let path = std::env::temp_dir().join(format!("inspect-{}.sock", std::process::id()));
+//! let listener = UnixListener::bind(&path)?;
+//! let teller = greenlet::spawn(move || -> std::io::Result<()> {
+//!     loop {
+//!         let (mut client, _) = listener.accept()?;
+//!         client.write_all(greenlet::inspect::run_info().as_bytes())?;
+//!     }
+//! });
+//!
+//! // From a shell: socat - UNIX-CONNECT:inspect.sock
+//! let mut report = String::new();
+//! UnixStream::connect(&path)?.read_to_string(&mut report)?;
+//! assert!(report.contains("(#0) waits to read"), "{report}");
+//! # teller.kill()?;
+//! # std::fs::remove_file(path)?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 use std::backtrace::Backtrace;
 use std::fmt::{self, Write};
@@ -12,6 +43,7 @@ use std::time::Duration;
 
 use crate::greenlet::{Core, State};
 use crate::hub::{Hub, Moment};
+pub use crate::monitor::{Monitor, watch};
 
 /// The greenlets of this thread as a tree, each below the one that spawned it, with what it waits for and since when, where
 /// it was spawned, how much of its stack it has used and where it stands (`gevent.util.format_run_info`).
@@ -232,18 +264,11 @@ pub(crate) fn users_part(trace: &str) -> String {
             _ => calls.push((line.split_once(": ").map_or(line, |(_, name)| name), None)),
         }
     }
-    let outermost =
-        |name: &str| name.contains("greenlet::job") || name.contains("__rust_begin_short_backtrace");
-    let within =
-        |name: &str, rooms: &[&str]| rooms.iter().any(|room| name.trim_start_matches('<').starts_with(room));
-    let innermost =
-        |name| within(name, &["greenlet::inspect", "greenlet::switch", "greenlet::hub", "std::backtrace"]);
-    let starter = |name| {
-        within(name, &["greenlet::unwind", "__rust_try", "std::panic", "core::panic", "core::ops::function"])
+    let innermost = |name: &str| {
+        within(name, &["greenlet::inspect", "greenlet::switch", "greenlet::hub", "std::backtrace"])
     };
-    // Behind the outermost come those of who asked, for the stacks are linked.
-    let end = calls.iter().position(|(name, _)| outermost(name)).unwrap_or(calls.len());
-    let end = end - calls[..end].iter().rev().take_while(|(name, _)| starter(name)).count();
+    let names: Vec<_> = calls.iter().map(|(name, _)| *name).collect();
+    let end = end_of_users(&names);
     let begin = calls[..end].iter().rposition(|(name, _)| innermost(name)).map_or(0, |last| last + 1);
     let mut out = String::new();
     for (name, place) in &calls[begin..end] {
@@ -253,4 +278,20 @@ pub(crate) fn users_part(trace: &str) -> String {
         };
     }
     out
+}
+
+/// How many of these calls, innermost first, are above those of the runtime that started the greenlet.
+pub(crate) fn end_of_users(calls: &[impl AsRef<str>]) -> usize {
+    let outermost =
+        |name: &str| name.contains("greenlet::job") || name.contains("__rust_begin_short_backtrace");
+    let starter = |name: &str| {
+        within(name, &["greenlet::unwind", "__rust_try", "std::panic", "core::panic", "core::ops::function"])
+    };
+    // Behind the outermost come those of who asked, for the stacks are linked.
+    let end = calls.iter().position(|name| outermost(name.as_ref())).unwrap_or(calls.len());
+    end - calls[..end].iter().rev().take_while(|name| starter(name.as_ref())).count()
+}
+
+fn within(name: &str, rooms: &[&str]) -> bool {
+    rooms.iter().any(|room| name.trim_start_matches('<').starts_with(room))
 }

@@ -43,9 +43,11 @@ compile_error!("greenlet kills greenlets by unwinding them: build with panic = \
 
 mod error;
 pub mod fs;
+pub mod gevent;
 mod greenlet;
 mod hub;
 pub mod inspect;
+mod monitor;
 pub mod net;
 mod pool;
 pub mod process;
@@ -70,6 +72,7 @@ pub use greenlet::{
     Builder, Greenlet, GreenletRef, LinkId, Locals, Scope, ScopedGreenlet, current, get_all, join_all,
     kill_all, scope, spawn, spawn_later,
 };
+pub use monitor::{assert_yields, may_block};
 pub use pool::{Group, Imap, ImapUnordered, Pool, Resource, ResourceError, ResourcePool, Slot};
 pub use remote::HubHandle;
 pub use threadpool::{ThreadJob, ThreadPool, ThreadPoolBuilder, unblock};

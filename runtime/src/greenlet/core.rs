@@ -6,6 +6,8 @@ use std::io;
 use std::os::fd::RawFd;
 use std::panic::Location;
 use std::rc::{Rc, Weak};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::handle::GreenletRef;
 use super::job::Job;
@@ -173,13 +175,16 @@ pub(crate) struct Core {
     /// Who waits for its end.
     pub(crate) joiners: RefCell<Waiters>,
     pub(crate) end: Cell<Option<End>>,
-    rare: OnceCell<Box<Rare>>,
+    /// How many calls of `may_block` it is in. Read in signal handlers.
+    may_block: AtomicU32,
+    /// Not a `OnceCell`, for signal handlers look in here for the name: what they find is complete.
+    rare: OnceLock<Box<Rare>>,
 }
 
 /// What few greenlets have.
 #[derive(Default)]
 struct Rare {
-    name: OnceCell<Box<str>>,
+    name: OnceLock<Box<str>>,
     start_timer: Cell<Option<TimerKey>>,
     /// Why it could not start.
     no_stack: Cell<Option<io::Error>>,
@@ -237,7 +242,8 @@ impl Core {
             locals: Cell::default(),
             joiners: RefCell::default(),
             end: Cell::new(None),
-            rare: OnceCell::new(),
+            may_block: AtomicU32::new(0),
+            rare: OnceLock::new(),
         }
     }
 
@@ -250,9 +256,23 @@ impl Core {
         self.rare().name.get_or_init(|| format!("greenlet-{}", self.id).into())
     }
 
-    /// The name, if it has been given or asked for: allocates nothing.
+    /// The name, if it has been given or asked for: allocates nothing, and may be called in a signal handler.
     pub(crate) fn given_name(&self) -> Option<&str> {
         self.rare.get()?.name.get().map(|name| &**name)
+    }
+
+    /// Whether it has said that it may block the hub.
+    pub(crate) fn may_block(&self) -> bool {
+        self.may_block.load(Ordering::Relaxed) > 0
+    }
+
+    /// It may block the hub until it is said as often that this is over.
+    pub(crate) fn enter_may_block(&self) {
+        self.may_block.store(self.may_block.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn leave_may_block(&self) {
+        self.may_block.store(self.may_block.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
     }
 
     pub(crate) fn is_main(&self) -> bool {

@@ -13,6 +13,7 @@ mod current;
 mod fork;
 mod io;
 mod park;
+mod pulse;
 mod quiet;
 mod random;
 mod ready;
@@ -33,6 +34,7 @@ use slab::Slab;
 
 pub(crate) use clock::Moment;
 pub(crate) use io::{Direction, IoWait, Registration};
+pub(crate) use pulse::{Beat, Pulse};
 pub(crate) use ready::Trace;
 use remote::Remote;
 pub(crate) use remote::{Hold, Message, RemoteWaker};
@@ -42,6 +44,7 @@ pub(crate) use timers::TimerKey;
 use crate::Stats;
 use crate::error::WaitError;
 use crate::greenlet::{Core, Job, State, WaitsFor};
+use crate::monitor;
 use crate::stack::{self, Running, StackPool, ThreadAltStack};
 use crate::sys::Poll;
 use crate::unwind;
@@ -81,8 +84,10 @@ pub(crate) struct Hub {
     current: Current,
     next_id: Cell<u64>,
     next_token: Cell<u64>,
-    runs: Cell<u32>,
-    runs_at_clock: Cell<u32>,
+    /// The turn of the last look at the descriptors.
+    turn_at_poll: Cell<u32>,
+    /// The turn of the last look at the clock, or at the descriptors.
+    turn_at_clock: Cell<u32>,
     polled_at: Cell<Moment>,
     /// Milliseconds since the hub began, as of the last look at the descriptors; wraps.
     tick: Cell<u32>,
@@ -165,8 +170,8 @@ impl Hub {
             current: Current::new(main),
             next_id: Cell::new(1),
             next_token: Cell::new(0),
-            runs: Cell::new(0),
-            runs_at_clock: Cell::new(0),
+            turn_at_poll: Cell::new(1),
+            turn_at_clock: Cell::new(1),
             polled_at: Cell::new(now),
             tick: Cell::new(0),
             untidy: Cell::new(false),
@@ -195,6 +200,7 @@ impl Hub {
     /// The thread exits: what is left never runs again. Greenlets that were parked are abandoned where they
     /// stand, without running their destructors, as a detached thread is when the process ends.
     fn close(&self) {
+        monitor::forget(self.pulse());
         drop((self.remote.take(), self.messages.take()));
         let greenlets = self.greenlets.take();
         let ready: VecDeque<_> = self.ready.borrow_mut().clear();
@@ -226,6 +232,21 @@ impl Hub {
     /// Who runs; main where that cannot be told.
     pub(crate) fn current_or_main(&self) -> Rc<Core> {
         self.current().unwrap_or_else(|_| self.main.clone())
+    }
+
+    /// Whether this hub is in a run of `testing`.
+    pub(crate) fn is_virtual(&self) -> bool {
+        self.sim.get().is_some()
+    }
+
+    /// The sign of life of this hub.
+    pub(crate) fn pulse(&self) -> &Pulse {
+        self.current.pulse()
+    }
+
+    /// Runs `f` on the greenlet that runs. May be called in a signal handler.
+    pub(crate) fn with_running<R>(&self, f: impl FnOnce(&Core) -> R) -> Option<R> {
+        self.current.with(f)
     }
 
     /// Makes a greenlet that has yet to be told to start.

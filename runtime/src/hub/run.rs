@@ -51,11 +51,14 @@ impl Hub {
                 let Some(core) = self.ready.borrow_mut().pop() else {
                     match self.between_turns() {
                         Ok(()) => continue,
-                        Err(exit) => break Err(exit),
+                        Err(exit) => {
+                            self.pulse().next_turn();
+                            break Err(exit);
+                        }
                     }
                 };
                 // Main counts too: alone and yielding, it must not keep the hub from looking at timers.
-                self.runs.set(self.runs.get().wrapping_add(1));
+                self.pulse().next_turn();
                 if Rc::ptr_eq(&core, &self.main) {
                     break Ok(());
                 }
@@ -138,8 +141,9 @@ impl Hub {
             self.ready.borrow_mut().begin_turn();
             return Ok(());
         }
-        self.runs.set(0);
-        self.runs_at_clock.set(0);
+        let turn = self.pulse().turn();
+        self.turn_at_poll.set(turn);
+        self.turn_at_clock.set(turn);
         if let Some(run) = self.sim.get() {
             return self.between_turns_in_run(run, busy);
         }
@@ -183,14 +187,14 @@ impl Hub {
     }
 
     fn poll_is_due(&self) -> bool {
-        let runs = self.runs.get();
-        if runs >= RUNS_PER_POLL {
+        let turn = self.pulse().turn();
+        if turn.wrapping_sub(self.turn_at_poll.get()) >= RUNS_PER_POLL {
             return true;
         }
-        if runs - self.runs_at_clock.get() < RUNS_PER_CLOCK {
+        if turn.wrapping_sub(self.turn_at_clock.get()) < RUNS_PER_CLOCK {
             return false;
         }
-        self.runs_at_clock.set(runs);
+        self.turn_at_clock.set(turn);
         self.clock.now().since(self.polled_at.get()) >= TIME_PER_POLL
     }
 

@@ -26,6 +26,7 @@ use std::ops::Range;
 
 pub(crate) use overflow::{Running, ThreadAltStack, install};
 pub(crate) use pool::StackPool;
+pub(crate) use sys::errno;
 
 /// The size of a stack nobody asked a particular size for: 256 KiB of address space, of which a green thread
 /// that is parked in shallow code occupies one page of memory.

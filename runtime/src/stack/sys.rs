@@ -164,7 +164,7 @@ pub(super) unsafe fn discard(range: Range<usize>) -> io::Result<()> {
 }
 
 /// The place of the calling thread's `errno`.
-pub(super) fn errno() -> *mut c_int {
+pub(crate) fn errno() -> *mut c_int {
     // SAFETY: the call has no conditions, and is what the C macro expands to.
     unsafe { libc::__errno_location() }
 }

@@ -171,6 +171,7 @@ fn set_up(server: Server, config: &Config) -> Server {
         .write_timeout(config.write_timeout.unwrap_or(FOR_EVER))
         .request_timeout(config.request_timeout)
         .graceful_timeout(config.graceful_timeout)
+        .blocked_threshold(config.blocked_threshold)
         .limits(Limits {
             request_line: config.limit_request_line,
             request_fields: config.limit_request_fields,

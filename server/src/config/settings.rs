@@ -213,6 +213,15 @@ settings! {
             flag: "request-timeout", value: "SECONDS", default: "0",
             parse: seconds_or_none,
         }
+        /// For how long one green thread may hold up all others before a warning says where it is. 0 means for ever.
+        ///
+        /// The warning names the green thread, where it was spawned and the calls it is in, once for each blockage, and
+        /// a second one says how long it took in all. Costs nothing while nobody blocks. Has no effect with -k threads,
+        /// where nobody is held up.
+        blocked_threshold: Option<Duration> {
+            flag: "blocked-threshold", value: "SECONDS", default: "0.1",
+            parse: seconds_or_none,
+        }
     }
     Limits {
         /// Longest request line, in bytes; a longer one is answered 414. 0 means the most there is, 65535.

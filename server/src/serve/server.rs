@@ -122,6 +122,14 @@ impl Server {
         self
     }
 
+    /// For how long one green thread may hold up all others before the log says where it is (100 ms); see
+    /// [`greenlet::inspect::watch`], and [`greenlet::may_block`] for what is known to block. `None`: for ever.
+    /// [`Server::serve_threads`] has nobody to watch.
+    pub fn blocked_threshold(mut self, threshold: impl Into<Option<Duration>>) -> Server {
+        self.settings.blocked_threshold = threshold.into();
+        self
+    }
+
     /// How much of a request is accepted; see [`Limits`] for the defaults.
     pub fn limits(mut self, limits: Limits) -> Server {
         self.settings.limits = limits;

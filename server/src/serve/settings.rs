@@ -20,6 +20,7 @@ pub(crate) struct Settings {
     pub(crate) write_timeout: Duration,
     pub(crate) request_timeout: Option<Duration>,
     pub(crate) graceful_timeout: Duration,
+    pub(crate) blocked_threshold: Option<Duration>,
     pub(crate) limits: Limits,
     pub(crate) server_name: Option<HeaderValue>,
     pub(crate) access_log: Option<Arc<dyn AccessLog>>,
@@ -36,6 +37,7 @@ impl Default for Settings {
             write_timeout: Duration::from_secs(30),
             request_timeout: None,
             graceful_timeout: Duration::from_secs(30),
+            blocked_threshold: Some(Duration::from_millis(100)),
             limits: Limits::default(),
             server_name: None,
             access_log: None,
@@ -54,6 +56,7 @@ impl fmt::Debug for Settings {
             .field("write_timeout", &self.write_timeout)
             .field("request_timeout", &self.request_timeout)
             .field("graceful_timeout", &self.graceful_timeout)
+            .field("blocked_threshold", &self.blocked_threshold)
             .field("limits", &self.limits)
             .field("server_name", &self.server_name)
             .field("access_log", &self.access_log.is_some())

@@ -23,6 +23,12 @@ pub(crate) fn count(wanted: impl Fn(&str) -> bool) -> usize {
     LINES.lock().unwrap_or_else(PoisonError::into_inner).iter().filter(|line| wanted(line)).count()
 }
 
+/// The lines in which this stands.
+pub(crate) fn of(text: &str) -> Vec<String> {
+    let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
+    lines.iter().filter(|line| line.contains(text)).cloned().collect()
+}
+
 struct Collector;
 
 impl log::Log for Collector {

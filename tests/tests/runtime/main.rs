@@ -21,6 +21,7 @@ mod locals;
 mod locks;
 mod logs;
 mod loop_exit;
+mod monitor;
 mod overflow;
 mod passed_descriptors;
 mod pool;

@@ -3,6 +3,7 @@
 //! Each test starts a server of its own. Rows of tables carry the section of the RFC they come from.
 
 mod access_log;
+mod blocked;
 mod cli;
 mod core_table;
 mod demo;
