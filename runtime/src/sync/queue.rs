@@ -103,6 +103,7 @@ impl<T> Queue<T> {
     ///
     /// # Errors
     /// `Full` and `Closed`, with the value.
+    #[doc(alias = "put_nowait")]
     pub fn try_put(&self, value: T) -> Result<(), PutError<T>> {
         if self.closed.get() {
             return Err(PutError::Closed(value));
@@ -138,6 +139,7 @@ impl<T> Queue<T> {
     ///
     /// # Errors
     /// `Empty`, or `Closed` when there will never be one.
+    #[doc(alias = "get_nowait")]
     pub fn try_get(&self) -> Result<T, GetError> {
         if self.filled.try_take() {
             return self.pop();
@@ -176,6 +178,7 @@ impl<T> Queue<T> {
     ///
     /// # Errors
     /// As [`try_get`](Self::try_get).
+    #[doc(alias = "peek_nowait")]
     pub fn try_peek(&self) -> Result<T, GetError>
     where
         T: Clone,
@@ -203,6 +206,7 @@ impl<T> Queue<T> {
     }
 
     /// Takes no more values, and wakes all who wait. Closing twice is no error.
+    #[doc(alias = "shutdown")]
     pub fn close(&self) {
         self.closed.set(true);
         self.filled.give_to_all();
@@ -219,6 +223,7 @@ impl<T> Queue<T> {
     }
 
     /// How many values are in the queue, those included for which somebody has been woken but has not run yet.
+    #[doc(alias = "qsize")]
     pub fn len(&self) -> usize {
         self.items.borrow().len()
     }
@@ -228,7 +233,14 @@ impl<T> Queue<T> {
         self.len() == 0
     }
 
+    /// Whether as many values are in the queue as it holds (`Queue.full`). Always so for a rendezvous.
+    #[doc(alias = "full")]
+    pub fn is_full(&self) -> bool {
+        self.capacity().is_some_and(|capacity| self.len() >= capacity)
+    }
+
     /// How many values the queue holds at most; `None` if there is no bound.
+    #[doc(alias = "maxsize")]
     pub fn capacity(&self) -> Option<usize> {
         match &self.space {
             Space::Unbounded => None,
@@ -325,6 +337,13 @@ impl<T> Queue<T> {
             }
             _ => None,
         }
+    }
+}
+
+/// An unbounded queue.
+impl<T> Default for Queue<T> {
+    fn default() -> Queue<T> {
+        Queue::unbounded()
     }
 }
 

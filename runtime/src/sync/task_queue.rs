@@ -119,6 +119,7 @@ impl<T, S: Store<T>> TaskQueue<T, S> {
     ///
     /// # Errors
     /// `Full` and `Closed`, with the value.
+    #[doc(alias = "put_nowait")]
     pub fn try_put(&self, value: T) -> Result<(), PutError<T>> {
         self.put_after(self.tokens.try_put(()), value)
     }
@@ -144,6 +145,7 @@ impl<T, S: Store<T>> TaskQueue<T, S> {
     ///
     /// # Errors
     /// `Empty`, or `Closed` when there will never be one.
+    #[doc(alias = "get_nowait")]
     pub fn try_get(&self) -> Result<T, GetError> {
         self.take_after(self.tokens.try_get())
     }
@@ -175,6 +177,7 @@ impl<T, S: Store<T>> TaskQueue<T, S> {
     ///
     /// # Errors
     /// As [`try_get`](Self::try_get).
+    #[doc(alias = "peek_nowait")]
     pub fn try_peek(&self) -> Result<T, GetError>
     where
         T: Clone,
@@ -247,6 +250,12 @@ impl<T, S: Store<T>> TaskQueue<T, S> {
     /// Whether no value is in the queue (`empty`).
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty()
+    }
+
+    /// Whether as many values are in the queue as it holds (`Queue.full`).
+    #[doc(alias = "full")]
+    pub fn is_full(&self) -> bool {
+        self.capacity().is_some_and(|capacity| self.len() >= capacity)
     }
 
     /// How many values the queue holds at most (`maxsize`); `None` if there is no bound.
