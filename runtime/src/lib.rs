@@ -34,8 +34,17 @@
 //!   have to wait fails instead ([`WaitError::Unwinding`]).
 //! - **A panic stays in its greenlet** and reaches who joins it.
 //!
+//! # Timeouts
+//!
+//! Every call that parks has a form that waits for a limited time only. Where std has the call, or its like, it has two
+//! names, as there: `recv` and `recv_timeout`, `lock` and `lock_timeout`, `join` and `join_timeout` of a value; so do the kills. Waits for
+//! the end of something, as of greenlets, pools and servers, and those for descriptors take gevent's `timeout` as an
+//! argument: a [`Duration`](std::time::Duration), or `None` for no limit. Sockets have `set_read_timeout` and
+//! `set_write_timeout`. A [`timeout()`] goes around any of them, and around many.
+//!
 //! # Features
 //!
+//! - `sanitizer` (off by default): for builds with `-Zsanitizer=address`, and only these: see `tests/sanitize`.
 //! - `tls` (off by default): TLS streams for clients and servers, by rustls, in the module `tls`.
 
 #[cfg(panic = "abort")]

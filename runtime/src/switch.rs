@@ -81,7 +81,9 @@ impl Fiber {
             // SAFETY: this closure is entered by the first `resume(&self)`, which handed in the address of its own cell:
             // the fiber is borrowed and alive now, and the cell is read and written by this thread only.
             unsafe { (*door.0.cast::<Slot>()).set(ptr::from_ref(yielder)) };
+            let inside = Inside;
             entry();
+            mem::forget(inside);
         });
         Fiber {
             coroutine: UnsafeCell::new(Some(coroutine)),
@@ -156,9 +158,11 @@ impl Fiber {
         loop {
             let here = stack::here();
             assert!(
-                self.left_at.replace(here) == RUNNING && self.bounds.contains(here),
+                self.left_at.get() == RUNNING && self.bounds.contains(here),
                 "a blocking call was made on a stack that is not the green thread's own"
             );
+            // Only now: whoever catches that panic still runs.
+            self.left_at.set(here);
             // SAFETY: the fiber runs and the caller is on its stack (checked above), so `entry` has been called,
             // which set `yielder` first; the yielder lives at the bottom of that very stack until `entry` returns.
             let door = unsafe { (*self.yielder.get()).suspend(()) };
@@ -202,6 +206,18 @@ impl Fiber {
     }
 }
 
+/// Lives while a fiber is inside its entry, out of which nothing may unwind: corosensei would hand it to the hub.
+struct Inside;
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        eprintln!(
+            "fatal: a panic has left a green thread: in a destructor of another panic, or in a logger?"
+        );
+        std::process::abort();
+    }
+}
+
 /// Runs what a visit has brought.
 #[cold]
 fn receive(door: &Door) {
@@ -221,5 +237,31 @@ impl Drop for Fiber {
             // which our catches could not tell from a panic.
             mem::forget(coroutine);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stack::{MIN_SIZE, StackPool};
+    use std::time::Duration;
+
+    #[test]
+    fn a_blocking_call_on_a_foreign_stack_is_refused_and_leaves_no_trace() {
+        let greenlet = crate::spawn(|| {
+            let stack = StackPool::new().take(MIN_SIZE).unwrap();
+            let ground = Ground { base: stack.base(), limit: stack.limit() };
+            let mut foreign = Coroutine::with_stack(ground, |_: &Yielder<(), ()>, ()| {
+                let refused = crate::catch_panic(|| crate::sleep(Duration::from_secs(3600)));
+                refused.unwrap_err().message().to_owned()
+            });
+            let CoroutineResult::Return(said) = foreign.resume(()) else { panic!("it has not suspended") };
+            assert!(said.contains("not the green thread's own"), "{said}");
+            assert_eq!(crate::stats().timers, 0);
+            crate::sleep(Duration::from_millis(1));
+            crate::yield_now();
+            crate::inspect::greenlets(true).len()
+        });
+        assert_eq!(greenlet.join().unwrap(), 2);
     }
 }

@@ -47,6 +47,7 @@ impl From<Elapsed> for std::io::Error {
 /// assert!(timeout(Duration::from_millis(5), || sleep(Duration::from_secs(3600))).is_err());
 /// assert_eq!(timeout(Duration::from_secs(3600), || 7), Ok(7));
 /// ```
+#[doc(alias = "with_timeout")]
 pub fn timeout<T>(after: Duration, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
     Timeout::after(after).catch(f)
 }
@@ -206,6 +207,7 @@ pub fn sleep(duration: Duration) {
 /// Goes to the back of the ready queue and lets the others run (`gevent.sleep(0)`). In a destructor that runs
 /// while unwinding it returns at once.
 #[inline]
+#[doc(alias = "idle")]
 pub fn yield_now() {
     Hub::get().yield_now();
 }

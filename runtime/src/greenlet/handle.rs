@@ -72,6 +72,7 @@ impl<T> Greenlet<T> {
     }
 
     /// The panic that ended the greenlet, if no join has taken it (`Greenlet.exception`). Never waits.
+    #[doc(alias = "exception")]
     pub fn panic(&self) -> Option<Ref<'_, Panic>> {
         self.job.panic()
     }
@@ -134,6 +135,7 @@ impl<T: 'static> Greenlet<T> {
 
     /// As [`link`](Self::link), but only if the greenlet does not return a value: it panicked, was killed, or got no stack
     /// (`Greenlet.link_exception`, which in gevent leaves kills out).
+    #[doc(alias = "link_exception")]
     pub fn link_failure(&self, f: impl FnOnce(Greenlet<T>) + 'static) -> LinkId {
         self.link(move |ended| {
             if !ended.is_successful() {
@@ -169,6 +171,7 @@ pub struct GreenletRef(pub(crate) Rc<Core>);
 
 /// The greenlet that runs (`gevent.getcurrent`): on a thread's own stack the one that stands for the thread's
 /// program, named after the thread, with id 0.
+#[doc(alias = "getcurrent")]
 pub fn current() -> GreenletRef {
     GreenletRef(Hub::get().current_or_main())
 }
@@ -191,12 +194,14 @@ impl GreenletRef {
 
     /// The greenlet that spawned it, while it is alive or somebody holds a handle to it (`Greenlet.spawning_greenlet`).
     /// `None` for main.
+    #[doc(alias = "spawning_greenlet")]
     pub fn parent(&self) -> Option<GreenletRef> {
         self.0.parent().map(GreenletRef)
     }
 
     /// Whether it has been told to start and has not ended (`Greenlet.started`): it waits for its turn or its time, runs, or
     /// is parked.
+    #[doc(alias = "started")]
     pub fn is_started(&self) -> bool {
         !matches!(self.0.state.get(), State::Unstarted | State::Cancelled | State::Dead)
     }
@@ -261,7 +266,7 @@ impl GreenletRef {
         Waiting::until(&core.joiners, waiting(), deadline, || core.is_dead())
     }
 
-    /// Kills the greenlet and waits until it has ended (`Greenlet.kill`).
+    /// Kills the greenlet and waits until it has ended (`Greenlet.kill`). Parks the caller.
     ///
     /// Where it is suspended, the call it made unwinds: destructors run, and calls in them that would have to
     /// wait fail. One that has not started never starts. One that is dead stays as it is. Killing oneself unwinds

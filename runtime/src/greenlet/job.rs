@@ -93,8 +93,11 @@ where
             log::error!("greenlet '{}' was ended by a Timeout, for it was in no `Timeout::run`", core.name());
         }
         let _shield = core.shield();
-        unwind::report(unwind::catch(ctxlocal::finish));
-        drop(self);
+        unwind::report(unwind::catch(|| {
+            ctxlocal::finish();
+            // With the value, if the handle went meanwhile.
+            drop(self);
+        }));
         core.finish(hub, end);
     }
 

@@ -20,6 +20,7 @@ use crate::hub::Hub;
 /// let squares: Vec<u32> = jobs.iter().map(|job| *job.value().unwrap()).collect();
 /// assert_eq!(squares, [1, 4, 9]);
 /// ```
+#[doc(alias = "joinall")]
 pub fn join_all(
     greenlets: &[impl AsRef<GreenletRef>],
     timeout: impl Into<Option<Duration>>,
@@ -51,6 +52,7 @@ pub fn get_all<T>(
 ///
 /// # Errors
 /// `TimedOut` when some have not ended in time; why the wait failed. The kills take place all the same.
+#[doc(alias = "killall")]
 pub fn kill_all(
     greenlets: &[impl AsRef<GreenletRef>],
     timeout: impl Into<Option<Duration>>,

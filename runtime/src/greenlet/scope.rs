@@ -57,11 +57,13 @@ pub fn scope<'env, T>(f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) ->
         env: PhantomData,
     };
     let result = unwind::catch(|| f(&scope));
+    let here = Stays;
     let in_peace = matches!(result, Caught::Returned(_)) && scope.failure.borrow().is_none();
     if !in_peace {
         scope.kill();
     }
     let early = scope.wait(in_peace);
+    mem::forget(here);
     scope.owner.leave_timeout(scope.token);
     let failure = scope.failure.take();
     let interrupt = match result {
@@ -85,6 +87,16 @@ pub fn scope<'env, T>(f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) ->
         (Some(panic), _) => panic.resume(),
         (None, Caught::Returned(value)) => value,
         (None, _) => unreachable!("a scope is left early only with a failure or an interrupt"),
+    }
+}
+
+/// Lives while greenlets of a scope may live, of which none may see the frames go that it borrows from.
+struct Stays;
+
+impl Drop for Stays {
+    fn drop(&mut self) {
+        eprintln!("fatal: a panic would have left a scope before its greenlets had ended");
+        std::process::abort();
     }
 }
 
@@ -180,8 +192,9 @@ impl<'scope> Scope<'scope, '_> {
             })
         };
         // SAFETY: only the lifetime changes. `scope` does not return, nor does it unwind, before every child has
-        // ended (`Scope::wait`, which cannot be interrupted and aborts the process where it would fail), and a
-        // greenlet that has ended has dropped its closure: whatever `'scope` stands for outlives the closure.
+        // ended (`Scope::wait`, which cannot be interrupted and aborts the process where it would fail, as `Stays` does
+        // for what comes before and after it), and a greenlet that has ended has dropped its closure: whatever
+        // `'scope` stands for outlives the closure.
         // A thread that exits under a parked scope abandons the stack that the closure borrows from, unfreed.
         let body: Box<dyn FnOnce() + 'static> = unsafe { mem::transmute(body) };
         let greenlet = super::builder::spawn_at(place, None, body);
@@ -235,7 +248,8 @@ impl<'scope> Scope<'scope, '_> {
         core.is_dead()
     }
 
-    /// Asks for the death of all but the greenlet that runs.
+    /// Asks for the death of all but the greenlet that runs. Those that have not started are dropped here and now, by
+    /// destructors that may do anything: they may park, but neither their panics nor a kill meanwhile get any further.
     fn kill(&self) {
         let me = Hub::get().current_or_main();
         let (children, daemons) = (self.children.borrow(), self.daemons.borrow());
@@ -243,7 +257,8 @@ impl<'scope> Scope<'scope, '_> {
         let others: Vec<_> = all.filter(|child| !Rc::ptr_eq(&child.0, &me)).collect();
         // A kill may run destructors, which may spawn.
         drop((children, daemons));
-        others.iter().for_each(GreenletRef::kill_soon);
+        let _shield = me.shield();
+        others.iter().for_each(|child| unwind::report(unwind::catch(|| child.kill_soon())));
     }
 
     /// Somebody who has not ended, and whether it is a daemon: these come last.

@@ -62,6 +62,7 @@ pub fn set_resolver(resolver: impl Resolver) {
 ///
 /// # Errors
 /// As [`ToSocketAddrs::to_socket_addrs`].
+#[doc(alias = "getaddrinfo")]
 pub fn resolve(name: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
     Ok(name.to_socket_addrs()?.collect())
 }
@@ -83,6 +84,8 @@ pub fn resolve_timeout(name: impl ToSocketAddrs, timeout: Duration) -> io::Resul
 ///
 /// # Errors
 /// `NotFound` when it has no name; what the resolver says.
+#[doc(alias = "gethostbyaddr")]
+#[doc(alias = "getnameinfo")]
 pub fn reverse(address: impl Into<IpAddr>) -> io::Result<String> {
     match look_up(Question::Name(address.into()))? {
         Answer::Name(name) => Ok(name),

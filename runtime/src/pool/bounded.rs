@@ -201,6 +201,7 @@ impl Pool {
     }
 
     /// Whether no slot is free (`Pool.full`): [`spawn`](Self::spawn) would park.
+    #[doc(alias = "full")]
     pub fn is_full(&self) -> bool {
         self.free_count() == 0
     }
@@ -242,6 +243,7 @@ impl Pool {
     ///
     /// # Errors
     /// `Panicked` with the first panic; `Wait` with `TimedOut`, and why the wait failed.
+    #[doc(alias = "raise_error")]
     pub fn join_ok(&self, timeout: impl Into<Option<Duration>>) -> Result<(), JoinError> {
         self.0.members.join_ok(WaitsFor::Pool, deadline(timeout))
     }

@@ -188,6 +188,7 @@ impl Group {
     /// group.spawn(|| panic!("no luck"));
     /// assert!(group.join_ok(None).unwrap_err().to_string().ends_with("no luck"));
     /// ```
+    #[doc(alias = "raise_error")]
     pub fn join_ok(&self, timeout: impl Into<Option<Duration>>) -> Result<(), JoinError> {
         self.0.members.join_ok(WaitsFor::Group, deadline(timeout))
     }

@@ -33,6 +33,8 @@ impl BoundedSemaphore {
     }
 
     /// How many permits are to be had at once (`counter`).
+    #[doc(alias = "counter")]
+    #[doc(alias = "locked")]
     pub fn available(&self) -> usize {
         self.semaphore.available()
     }

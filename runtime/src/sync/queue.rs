@@ -234,6 +234,12 @@ impl<T> Queue<T> {
         self.len() == 0
     }
 
+    /// Whether as many values are in the queue as it holds (`Queue.full`). Always so for a rendezvous.
+    #[doc(alias = "full")]
+    pub fn is_full(&self) -> bool {
+        self.capacity().is_some_and(|capacity| self.len() >= capacity)
+    }
+
     /// How many values the queue holds at most; `None` if there is no bound.
     #[doc(alias = "maxsize")]
     pub fn capacity(&self) -> Option<usize> {
@@ -351,6 +357,13 @@ impl<T> Queue<T> {
             }
             _ => None,
         }
+    }
+}
+
+/// An unbounded queue.
+impl<T> Default for Queue<T> {
+    fn default() -> Queue<T> {
+        Queue::unbounded()
     }
 }
 

@@ -253,6 +253,12 @@ impl<T, S: Store<T>> TaskQueue<T, S> {
         self.tokens.is_empty()
     }
 
+    /// Whether as many values are in the queue as it holds (`Queue.full`).
+    #[doc(alias = "full")]
+    pub fn is_full(&self) -> bool {
+        self.capacity().is_some_and(|capacity| self.len() >= capacity)
+    }
+
     /// How many values the queue holds at most (`maxsize`); `None` if there is no bound.
     #[doc(alias = "maxsize")]
     pub fn capacity(&self) -> Option<usize> {

@@ -47,6 +47,7 @@ impl<T> ThreadJob<T> {
     }
 
     /// Whether the job has ended, in whatever way. Never waits.
+    #[doc(alias = "ready")]
     pub fn is_finished(&self) -> bool {
         lock(&self.0.state).ended
     }

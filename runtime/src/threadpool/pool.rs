@@ -185,6 +185,7 @@ impl ThreadPool {
     }
 
     /// How many threads there are at most (`ThreadPool.maxsize`).
+    #[doc(alias = "maxsize")]
     pub fn max_threads(&self) -> usize {
         self.shared().max_threads
     }
@@ -213,6 +214,7 @@ impl ThreadPool {
     ///
     /// # Errors
     /// `TimedOut`: what is running goes on to its end. Why the wait failed.
+    #[doc(alias = "kill")]
     pub fn shutdown(&self, timeout: impl Into<Option<Duration>>) -> Result<(), WaitError> {
         self.shared().close();
         self.wait_for_rest(timeout, |state| state.threads == 0 && state.tasks.is_empty())

@@ -3,11 +3,12 @@
 use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
 use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use greenlet::net::TcpStream;
 use greenlet::sync::{Event, Semaphore};
-use greenlet::{JoinError, Pool, WaitError, sleep, spawn, timeout, yield_now};
+use greenlet::{JoinError, Pool, WaitError, scope, sleep, spawn, timeout, yield_now};
 use greenserve_tests::in_time;
 
 use crate::blocking::tcp_pair;
@@ -262,4 +263,55 @@ fn signals_do_not_disturb_waits() {
         stop.store(true, std::sync::atomic::Ordering::SeqCst);
         sender.join().unwrap();
     });
+}
+
+#[test]
+fn a_value_whose_handle_goes_while_its_greenlet_ends_may_panic_as_it_goes() {
+    ctxlocal::ctxlocal! {
+        static LAST: OnDrop<fn()> = OnDrop(|| sleep(SHORT));
+    }
+    in_time(|| {
+        let handle = spawn(|| {
+            LAST.with(|_| ());
+            OnDrop(|| panic!("unlucky"))
+        });
+        yield_now();
+        assert!(!handle.is_dead(), "it waits in a destructor");
+        let same = handle.as_ref().clone();
+        drop(handle);
+        same.wait(None).unwrap();
+        assert_eq!(greenlet::stats().greenlets, 0);
+    });
+}
+
+#[test]
+fn of_a_scope_that_a_thread_abandons_nothing_is_dropped_be_it_parked_or_new() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    in_time({
+        let seen = Arc::clone(&seen);
+        move || {
+            spawn(move || {
+                let words = ["parked".to_owned(), "never started".to_owned()];
+                scope(|s| {
+                    let [parked, new] = words.each_ref().map(|word| {
+                        let seen = &seen;
+                        OnDrop(move || seen.lock().unwrap().push(word.clone()))
+                    });
+                    s.spawn(|| {
+                        let _parked = parked;
+                        sleep(FOREVER);
+                    });
+                    yield_now();
+                    s.spawn(move || drop(new));
+                    sleep(FOREVER);
+                });
+            });
+            // Until the second child is there, which gets no turn.
+            while greenlet::stats().greenlets < 3 {
+                yield_now();
+            }
+        }
+    });
+    // The scope holds its children, and itself lies on a stack that is never taken up again.
+    assert_eq!(*seen.lock().unwrap(), [""; 0]);
 }

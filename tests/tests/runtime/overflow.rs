@@ -4,9 +4,9 @@ use std::env;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
 
-use greenlet::{Builder, sleep};
+use greenlet::{Builder, sleep, spawn};
 
-use crate::SHORT;
+use crate::{FOREVER, SHORT};
 
 /// Set in the child: what it is to do there.
 const ROLE: &str = "RUNTIME_TEST_ROLE";
@@ -59,6 +59,32 @@ fn a_wild_access_is_not_taken_for_an_overflow() {
     .inspect(|output| {
         assert_eq!(output.status.signal(), Some(libc::SIGSEGV));
         assert!(!String::from_utf8_lossy(&output.stderr).contains("overflow"));
+    });
+}
+
+#[test]
+fn a_panic_that_nothing_can_hold_ends_the_process_and_not_only_its_greenlet() {
+    /// Panics when it is dropped, with what panics when it is dropped.
+    struct Twice;
+    struct Once;
+    impl Drop for Twice {
+        fn drop(&mut self) {
+            std::panic::panic_any(Once);
+        }
+    }
+    impl Drop for Once {
+        fn drop(&mut self) {
+            panic!("again");
+        }
+    }
+    in_child("overflow::a_panic_that_nothing_can_hold_ends_the_process_and_not_only_its_greenlet", || {
+        drop(spawn(|| Twice));
+        sleep(FOREVER);
+    })
+    .inspect(|output| {
+        assert_eq!(output.status.signal(), Some(libc::SIGABRT));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("fatal: a panic has left a green thread"), "{said}");
     });
 }
 

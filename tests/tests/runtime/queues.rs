@@ -322,3 +322,20 @@ fn a_put_that_waits_or_fails_counts_for_nothing_until_it_is_done() {
 fn a_queue_of_tasks_without_room_is_refused() {
     drop(LifoQueue::<()>::bounded(0));
 }
+
+#[test]
+fn a_queue_is_full_when_it_holds_as_many_values_as_it_may() {
+    let (bounded, unbounded, rendezvous) = (Queue::bounded(2), Queue::default(), Queue::<u8>::rendezvous());
+    let full = || (bounded.is_full(), unbounded.is_full(), rendezvous.is_full());
+    for n in 0..2 {
+        assert_eq!(full(), (false, false, true));
+        bounded.try_put(n).unwrap();
+        unbounded.try_put(n).unwrap();
+    }
+    assert_eq!(full(), (true, false, true));
+    bounded.try_get().unwrap();
+    assert!(!bounded.is_full());
+    let tasks = JoinableQueue::bounded(1);
+    tasks.try_put('a').unwrap();
+    assert!(tasks.is_full() && !JoinableQueue::<char>::unbounded().is_full());
+}

@@ -385,3 +385,49 @@ fn a_child_that_is_killed_does_not_harm_the_scope() {
         });
     });
 }
+
+#[test]
+fn a_destructor_that_panics_while_the_scope_kills_does_not_end_the_wait_for_the_others() {
+    in_time(|| {
+        let ended = Cell::new(0);
+        let caught = catch_panic(|| {
+            scope(|s| {
+                for _ in 0..2 {
+                    s.spawn(|| {
+                        let _end = Guard(|| ended.set(ended.get() + 1));
+                        sleep(FOREVER);
+                    });
+                }
+                yield_now();
+                for _ in 0..2 {
+                    let unlucky = Guard(|| panic!("in a destructor"));
+                    s.spawn(move || drop(unlucky));
+                }
+                panic!("in the scope");
+            })
+        });
+        assert_eq!((caught.unwrap_err().message(), ended.get()), ("in the scope", 2));
+    });
+}
+
+#[test]
+fn a_timeout_while_the_scope_drops_those_that_never_started_does_not_end_the_wait_for_the_others() {
+    in_time(|| {
+        let ended = Cell::new(false);
+        let caught = catch_panic(|| {
+            timeout(SHORT, || {
+                scope(|s| {
+                    s.spawn(|| {
+                        let _end = Guard(|| ended.set(true));
+                        sleep(FOREVER);
+                    });
+                    yield_now();
+                    let slow = Guard(|| sleep(5 * SHORT));
+                    s.spawn(move || drop(slow));
+                    panic!("in the scope");
+                })
+            })
+        });
+        assert_eq!((caught.unwrap_err().message(), ended.get()), ("in the scope", true));
+    });
+}

@@ -47,6 +47,7 @@ impl Event {
     }
 
     /// Whether the flag is up.
+    #[doc(alias = "ready")]
     pub fn is_set(&self) -> bool {
         lock(&self.0).set
     }
