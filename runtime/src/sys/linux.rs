@@ -58,6 +58,7 @@ impl Poll {
     /// Becomes a poller of its own, with nothing registered, in the child of a fork.
     pub(crate) fn renew(&mut self) -> io::Result<()> {
         self.poller = Arc::new(super::renew(&self.poller)?);
+        self.alarm = None;
         Ok(())
     }
 
