@@ -328,12 +328,19 @@ fn an_rlock_is_its_holders_as_often_as_it_likes_and_nobody_elses() {
         let (outer, inner) = (lock.lock().unwrap(), lock.try_lock().unwrap());
         inner.set(outer.get() + 1);
         assert_eq!((lock.count(), lock.is_owned()), (2, true));
-        let other = spawn_with(&lock, |lock| {
-            assert!(lock.try_lock().is_none() && !lock.is_owned());
-            assert!(matches!(lock.lock_timeout(SHORT), Err(WaitError::TimedOut)));
-            lock.lock().unwrap().get()
+        let given_up = Rc::new(Cell::new(false));
+        let other = spawn_with(&lock, {
+            let given_up = Rc::clone(&given_up);
+            move |lock| {
+                assert!(lock.try_lock().is_none() && !lock.is_owned());
+                assert!(matches!(lock.lock_timeout(SHORT), Err(WaitError::TimedOut)));
+                given_up.set(true);
+                lock.lock().unwrap().get()
+            }
         });
-        sleep(SHORT * 2);
+        while !given_up.get() {
+            sleep(SHORT);
+        }
         drop(outer);
         yield_now();
         assert!(!other.is_dead(), "once is not often enough");
