@@ -39,14 +39,14 @@ use crate::sync::{
 /// use greenlet::{Waitable, sleep, spawn, wait};
 /// use std::time::Duration;
 ///
-/// let [slow, quick] = [20, 1].map(|ms| spawn(move || sleep(Duration::from_millis(ms))));
-/// let first = wait(&[&slow, &quick], None, 1).unwrap();
-/// assert_eq!(first[0].id(), quick.id());
+/// let jobs = [3600, 0].map(|seconds| spawn(move || sleep(Duration::from_secs(seconds))));
+/// let first = wait(&jobs, None, 1).unwrap();
+/// assert_eq!(first[0].id(), jobs[1].id());
 ///
 /// let stop = Event::new();
-/// let objects: [(&str, &dyn Waitable); 2] = [("stop", &stop), ("slow", &slow)];
+/// let objects: [(&str, &dyn Waitable); 2] = [("stop", &stop), ("job", &jobs[1])];
 /// let ready = wait(&objects, Duration::from_secs(60), 1).unwrap();
-/// assert_eq!(ready[0].0, "slow");
+/// assert_eq!(ready[0].0, "job");
 /// ```
 ///
 /// # Errors

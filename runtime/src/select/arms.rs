@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::list::{Arm, Kind, Plan, Turn};
@@ -13,6 +14,7 @@ use crate::greenlet::{Greenlet, GreenletRef};
 use crate::hub::{Hub, Moment};
 use crate::net::{PollFd, Watch};
 use crate::sync::channel::{Receiver, RecvError};
+use crate::sync::shared;
 use crate::sync::{
     AsyncResult, BoundedPermit, BoundedSemaphore, Event, GetError, Mutex, MutexGuard, Permit, Queue, RLock,
     RLockGuard, ResultError, Semaphore, Store, TaskQueue, Waiting,
@@ -297,6 +299,78 @@ impl<'a, T, S: Store<T>> Arm<'a> for &'a TaskQueue<T, S> {
 }
 
 impl<'a, W: ?Sized> Arm<'a> for &'a Rc<W>
+where
+    &'a W: Arm<'a>,
+{
+    type Output = <&'a W as Arm<'a>>::Output;
+
+    fn attempt(&self) -> Option<Self::Output> {
+        (&***self).attempt()
+    }
+
+    fn enter(&self, plan: &mut Plan) -> Result<Turn<'a>, WaitError> {
+        (&***self).enter(plan)
+    }
+
+    fn claim(&self, turn: &Turn<'_>) -> Option<Self::Output> {
+        (&***self).claim(turn)
+    }
+}
+
+// Between the attempt and the entry another thread may have put something: so a claim looks, too.
+
+impl<'a> Arm<'a> for &'a shared::Event {
+    type Output = ();
+
+    fn attempt(&self) -> Option<()> {
+        self.is_set().then_some(())
+    }
+
+    fn enter(&self, _: &mut Plan) -> Result<Turn<'a>, WaitError> {
+        Ok(Turn(Kind::Shared(self.queue_up()?)))
+    }
+
+    fn claim(&self, turn: &Turn<'_>) -> Option<()> {
+        if turn.take() { Some(()) } else { self.attempt() }
+    }
+}
+
+impl<'a, T> Arm<'a> for &'a shared::AsyncResult<T> {
+    type Output = Result<&'a T, ResultError>;
+
+    fn attempt(&self) -> Option<Self::Output> {
+        self.try_get()
+    }
+
+    fn enter(&self, plan: &mut Plan) -> Result<Turn<'a>, WaitError> {
+        enter(self.ready(), plan)
+    }
+
+    fn claim(&self, _: &Turn<'_>) -> Option<Self::Output> {
+        self.attempt()
+    }
+}
+
+impl<'a, T> Arm<'a> for &'a shared::channel::Receiver<T> {
+    type Output = Result<T, RecvError>;
+
+    fn attempt(&self) -> Option<Self::Output> {
+        match self.try_recv() {
+            Err(RecvError::Empty) => None,
+            received => Some(received),
+        }
+    }
+
+    fn enter(&self, _: &mut Plan) -> Result<Turn<'a>, WaitError> {
+        Ok(Turn(Kind::Shared(self.queue_up()?)))
+    }
+
+    fn claim(&self, turn: &Turn<'_>) -> Option<Self::Output> {
+        if turn.take() { Some(self.take_due()) } else { self.attempt() }
+    }
+}
+
+impl<'a, W: ?Sized> Arm<'a> for &'a Arc<W>
 where
     &'a W: Arm<'a>,
 {

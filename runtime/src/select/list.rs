@@ -6,6 +6,7 @@ use crate::error::WaitError;
 use crate::greenlet::WaitsFor;
 use crate::hub::{Hub, Moment};
 use crate::net::Watch;
+use crate::sync::shared::Called;
 use crate::sync::{Claim, Waiting};
 
 /// What an arm can wait for.
@@ -50,6 +51,7 @@ pub(super) enum Kind<'a> {
     /// To be called, with nothing to take.
     Called(Waiting<'a>),
     Claim(Claim<'a>),
+    Shared(Box<dyn Called + 'a>),
     Descriptor(Watch<'a>),
     /// The arm itself knows.
     Own,
@@ -61,7 +63,11 @@ impl Turn<'_> {
     }
 
     pub(super) fn take(&self) -> bool {
-        matches!(&self.0, Kind::Claim(claim) if claim.take())
+        match &self.0 {
+            Kind::Claim(claim) => claim.take(),
+            Kind::Shared(called) => called.take(),
+            _ => false,
+        }
     }
 }
 

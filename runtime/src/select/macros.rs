@@ -48,7 +48,8 @@
 /// | `&`[`GreenletRef`](crate::GreenletRef) | it has ended | `()` |
 /// | [`readable`](crate::select::readable)`(&fd)`, [`writable`](crate::select::writable)`(&fd)` | the descriptor is | `io::Result<()>`, as [`wait_read`](crate::net::wait_read) |
 /// | [`after`](crate::select::after)`(duration)`, [`at`](crate::select::at)`(instant)` | the time has come | `()` |
-/// | `&Rc` of what can be given by `&` | that is | the same |
+/// | `&` event, result, receiver of [`sync::shared`](crate::sync::shared) | as above | as above |
+/// | `&Rc`, `&Arc` of what can be given by `&` | that is | the same |
 /// | `Option` of a thing | it is there and ready; `None` never is | the same |
 ///
 /// # Rules

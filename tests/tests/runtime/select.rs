@@ -3,12 +3,14 @@
 use std::cell::Cell;
 use std::io::{Read, Write, pipe};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use greenlet::net::{cancel_wait, wait_read};
 use greenlet::select::{after, at, readable, writable};
 use greenlet::sync::{
     AsyncResult, BoundedSemaphore, Event, GetError, LifoQueue, Mutex, Queue, RLock, Semaphore, channel,
+    shared,
 };
 use greenlet::{
     Greenlet, GreenletRef, WaitError, now, select, sleep, spawn, spawn_later, stats, timeout, yield_now,
@@ -438,6 +440,77 @@ fn a_cancelled_wait_makes_its_arm_win_with_the_error() {
         cancel_wait(&*reader);
         assert_eq!(selecting.join().unwrap().unwrap_err().kind(), std::io::ErrorKind::NotConnected);
         assert_eq!((stats().timers, stats().descriptors), (0, 0));
+    });
+}
+
+// ---- from other threads
+
+#[test]
+fn what_other_threads_send_and_set_is_waited_for_beside_other_things() {
+    in_time(|| {
+        let (sender, receiver) = shared::channel::bounded(1);
+        let stop = Arc::new(shared::Event::new());
+        let answer = Arc::new(shared::AsyncResult::new());
+        let feeder = std::thread::spawn({
+            let (stop, answer) = (stop.clone(), answer.clone());
+            move || {
+                (0..1000).for_each(|n| sender.send(n).unwrap());
+                drop(sender);
+                answer.set(42).unwrap();
+                stop.set();
+            }
+        });
+        let mut got = Vec::new();
+        loop {
+            select! {
+                received = &receiver => match received {
+                    Ok(n) => got.push(n),
+                    Err(_) => break,
+                },
+                _ = after(FOREVER) => unreachable!(),
+            }
+            .unwrap();
+        }
+        assert_eq!(got, (0..1000).collect::<Vec<u32>>());
+        let never = Event::new();
+        assert_eq!(select! { _ = &never => 0, result = &answer => *result.unwrap() }, Ok(42));
+        select! { _ = &never => unreachable!(), _ = &stop => {} }.unwrap();
+        feeder.join().unwrap();
+        assert_nobody_waits(&never);
+        assert_eq!(stats().timers, 0);
+    });
+}
+
+#[test]
+fn what_another_thread_handed_to_an_arm_that_lost_or_was_killed_goes_on() {
+    in_time(|| {
+        let (sender, receiver) = shared::channel::unbounded();
+        let (receiver, stop) = (Rc::new(receiver), Rc::new(Event::new()));
+        let select_both = {
+            let (receiver, stop) = (receiver.clone(), stop.clone());
+            move || select! { _ = &stop => 0, received = &receiver => received.unwrap() }
+        };
+        for killed in [false, true] {
+            stop.clear();
+            let selecting = spawn(select_both.clone());
+            yield_now();
+            let getter = spawn({
+                let receiver = receiver.clone();
+                move || receiver.recv()
+            });
+            yield_now();
+            sender.send(1).unwrap();
+            match killed {
+                true => selecting.kill().unwrap(),
+                false => {
+                    stop.set();
+                    assert_eq!(selecting.join().unwrap(), Ok(0));
+                }
+            }
+            assert_eq!(getter.join_timeout(FOREVER).unwrap(), Ok(1));
+            assert_nobody_waits(&*stop);
+            assert_nobody_waits(&*receiver);
+        }
     });
 }
 

@@ -130,6 +130,11 @@ impl<T> AsyncResult<T> {
         self.outcome.into_inner()?.ok()
     }
 
+    /// Set with the result.
+    pub(crate) fn ready(&self) -> &Event {
+        &self.ready
+    }
+
     fn get_within(&self, timeout: Option<Duration>) -> Result<&T, ResultError> {
         // The outcome is there before the event is set, and neither goes again.
         if !self.is_ready() {

@@ -20,7 +20,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::line::{Line, Wait, lock};
+use super::line::{Called, Line, Wait, lock};
+use crate::error::WaitError;
 use crate::greenlet::WaitsFor;
 use crate::sync::channel::next;
 pub use crate::sync::channel::{RecvError, SendError};
@@ -327,15 +328,7 @@ impl<T> Receiver<T> {
     }
 
     fn recv_within(&self, timeout: Option<Duration>) -> Result<T, RecvError> {
-        let wait = Wait {
-            why: WaitsFor::QueueItem,
-            line: |state: &mut State<T>| &mut state.receiving,
-            pass_on: |state| {
-                state.due -= 1;
-                state.call_receiver();
-            },
-        };
-        let received = wait.wait(
+        let received = receiving().wait(
             &self.0,
             timeout,
             |state| match state.take_free() {
@@ -348,6 +341,29 @@ impl<T> Receiver<T> {
             },
         );
         received.map_err(RecvError::Wait)?.ok_or(RecvError::Disconnected)
+    }
+
+    /// Queues the greenlet that runs, among other things that it waits for.
+    pub(crate) fn queue_up(&self) -> Result<Box<dyn Called + '_>, WaitError> {
+        receiving().queue_up(&self.0)
+    }
+
+    /// Takes what one was called for.
+    pub(crate) fn take_due(&self) -> Result<T, RecvError> {
+        let mut state = lock(&self.0);
+        state.due -= 1;
+        state.take().ok_or(RecvError::Disconnected)
+    }
+}
+
+fn receiving<T>() -> Wait<State<T>> {
+    Wait {
+        why: WaitsFor::QueueItem,
+        line: |state| &mut state.receiving,
+        pass_on: |state| {
+            state.due -= 1;
+            state.call_receiver();
+        },
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use super::line::{Line, Wait, lock};
+use super::line::{Called, Line, Wait, lock};
 use crate::error::WaitError;
 use crate::greenlet::WaitsFor;
 
@@ -71,10 +71,18 @@ impl Event {
 
     /// As [`wait`](Self::wait), reported as a wait for something else that is made of an event.
     pub(super) fn wait_for(&self, why: WaitsFor, timeout: Option<Duration>) -> Result<(), WaitError> {
-        // It stands for all: one that is killed has nothing to pass on.
-        let wait = Wait { why, line: |flag: &mut Flag| &mut flag.waiting, pass_on: |_| () };
-        wait.wait(&self.0, timeout, |flag| flag.set.then_some(()), |_| ())
+        waiting(why).wait(&self.0, timeout, |flag| flag.set.then_some(()), |_| ())
     }
+
+    /// Queues the greenlet that runs, among other things that it waits for.
+    pub(crate) fn queue_up(&self) -> Result<Box<dyn Called + '_>, WaitError> {
+        waiting(WaitsFor::Event).queue_up(&self.0)
+    }
+}
+
+/// It stands for all: one that is killed has nothing to pass on.
+fn waiting(why: WaitsFor) -> Wait<Flag> {
+    Wait { why, line: |flag| &mut flag.waiting, pass_on: |_| () }
 }
 
 impl Default for Event {

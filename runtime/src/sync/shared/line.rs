@@ -2,6 +2,7 @@
 //!
 //! A line is part of some state behind a `std` lock, which is held for moments and never across a wait.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
@@ -90,12 +91,12 @@ impl<S> Wait<S> {
         let sleeper = Sleeper::new(timeout);
         let ticket = (self.line)(&mut locked).join(sleeper.waker()?);
         drop(locked);
-        let mut place = Place { wait: self, state, ticket: Some(ticket) };
+        let place = self.place(state, ticket);
         loop {
             let wake = sleeper.sleep(self.why)?;
             let mut locked = lock(state);
             if !(self.line)(&mut locked).waiting.contains_key(&ticket) {
-                place.ticket = None;
+                place.ticket.set(None);
                 return Ok(called(&mut locked));
             }
             if wake == Wake::Deadline {
@@ -104,23 +105,53 @@ impl<S> Wait<S> {
             }
         }
     }
+
+    /// Queues the greenlet that runs, among other things that it waits for. What has come since it looked last came to
+    /// nobody: it is to look once more before it parks.
+    pub(super) fn queue_up<'a>(&self, state: &'a Mutex<S>) -> Result<Box<dyn Called + 'a>, WaitError> {
+        let waker = Waker::Greenlet(Hub::get().remote_waker()?);
+        let ticket = (self.line)(&mut lock(state)).join(waker);
+        Ok(Box::new(self.place(state, ticket)))
+    }
+
+    fn place<'a>(&self, state: &'a Mutex<S>, ticket: u64) -> Place<'a, S> {
+        Place { line: self.line, pass_on: self.pass_on, state, ticket: Cell::new(Some(ticket)) }
+    }
+}
+
+/// A place in the line of some state.
+pub(crate) trait Called {
+    /// Whether somebody has called; what for is the caller's own then.
+    fn take(&self) -> bool;
+}
+
+impl<S> Called for Place<'_, S> {
+    fn take(&self) -> bool {
+        let Some(ticket) = self.ticket.get() else { return false };
+        let called = !(self.line)(&mut lock(self.state)).waiting.contains_key(&ticket);
+        if called {
+            self.ticket.set(None);
+        }
+        called
+    }
 }
 
 /// A place in a line. However the wait ends, the line forgets it, or what it was called for goes on.
 struct Place<'a, S> {
-    wait: &'a Wait<S>,
+    line: fn(&mut S) -> &mut Line,
+    pass_on: fn(&mut S),
     state: &'a Mutex<S>,
     /// `None` once what it waited for is its own.
-    ticket: Option<u64>,
+    ticket: Cell<Option<u64>>,
 }
 
 impl<S> Drop for Place<'_, S> {
     fn drop(&mut self) {
-        let Some(ticket) = self.ticket else { return };
+        let Some(ticket) = self.ticket.get() else { return };
         let mut locked = lock(self.state);
-        let still_there = (self.wait.line)(&mut locked).waiting.remove(&ticket);
+        let still_there = (self.line)(&mut locked).waiting.remove(&ticket);
         if still_there.is_none() {
-            (self.wait.pass_on)(&mut locked);
+            (self.pass_on)(&mut locked);
         }
     }
 }

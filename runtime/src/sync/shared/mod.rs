@@ -19,3 +19,4 @@ mod line;
 
 pub use async_result::AsyncResult;
 pub use event::Event;
+pub(crate) use line::Called;
