@@ -15,6 +15,7 @@ use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
 use crate::hub::{Hub, Pulse};
+pub(crate) use watcher::BeforeFork;
 use watcher::{Sink, WatchId};
 
 /// Watches this thread's hub until the returned guard is dropped: when one greenlet, main among them, holds it for longer than

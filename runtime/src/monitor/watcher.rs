@@ -77,6 +77,31 @@ pub(super) fn forget(pulse: &Pulse) {
     registry().watches.retain(|watch| !ptr::eq(watch.pulse, pulse));
 }
 
+/// What is watched, from before a fork on: held, so that no other thread is in the middle of it.
+pub(crate) struct BeforeFork(MutexGuard<'static, Registry>);
+
+impl BeforeFork {
+    pub(crate) fn new() -> BeforeFork {
+        BeforeFork(registry())
+    }
+
+    /// In the child: the hub of this thread goes on being watched if it was; those of other threads are gone.
+    ///
+    /// # Errors
+    /// The kernel's: it gives no thread.
+    pub(crate) fn in_child(mut self, pulse: Option<&'static Pulse>) -> io::Result<()> {
+        let registry = &mut *self.0;
+        registry.untold.clear();
+        registry.watches.retain(|watch| pulse.is_some_and(|pulse| ptr::eq(watch.pulse, pulse)));
+        let now = Instant::now();
+        for watch in &mut registry.watches {
+            watch.thread = Thread::this();
+            watch.stretch = Stretch::new(watch.pulse.look(), now, now);
+        }
+        if registry.watches.is_empty() { Ok(()) } else { registry.start_thread() }
+    }
+}
+
 static REGISTRY: Mutex<Registry> =
     Mutex::new(Registry { watches: Vec::new(), untold: Vec::new(), next_id: 0, thread_of: 0, probe: None });
 /// There is something to watch.
@@ -100,16 +125,19 @@ impl Registry {
     /// Sees to it that the monitor's thread runs. A forked child has none, and of its parent's threads but the one that
     /// forked: it begins anew.
     fn start(&mut self) -> io::Result<()> {
-        let process = std::process::id();
-        if self.thread_of == process {
+        if self.thread_of == std::process::id() {
             return Ok(());
         }
         self.watches.clear();
         if self.probe.is_none() {
             self.probe = Some(Probe::install()?);
         }
+        self.start_thread()
+    }
+
+    fn start_thread(&mut self) -> io::Result<()> {
         thread::Builder::new().name("greenlet-monitor".to_owned()).spawn(run)?;
-        self.thread_of = process;
+        self.thread_of = std::process::id();
         Ok(())
     }
 

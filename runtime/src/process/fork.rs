@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::handle::{ChildHandle, orphans};
 use crate::hub::Hub;
-use crate::{net, signal, threadpool};
+use crate::{monitor, net, signal, threadpool};
 
 /// Which of the two processes this is.
 #[derive(Debug)]
@@ -79,11 +79,12 @@ pub unsafe fn fork() -> io::Result<Fork> {
     let signals = signal::BeforeFork::new();
     let pools = threadpool::BeforeFork::new();
     let names = net::BeforeFork::new();
+    let watched = monitor::BeforeFork::new();
     // SAFETY: no pointers; what the child may do is the caller's promise, and all locks of this crate that may be taken
     // without a hub of another thread are held by this one.
     let pid = unsafe { libc::fork() };
     if pid > 0 {
-        drop((orphans, hooks, signals, pools, names));
+        drop((orphans, hooks, signals, pools, names, watched));
         return ChildHandle::new(pid.unsigned_abs(), None).map(Fork::Parent);
     }
     if pid < 0 {
@@ -98,6 +99,7 @@ pub unsafe fn fork() -> io::Result<Fork> {
         Some(hub) => unsafe { hub.after_fork() },
         None => Ok(()),
     });
+    let whole = whole.and_then(|()| watched.in_child(hub.map(Hub::pulse)));
     if let Err(error) = whole {
         give_up(&error);
     }

@@ -13,10 +13,10 @@ use greenlet::fs::{FileObject, pipe};
 use greenlet::net::{UnixStream, wait_read};
 use greenlet::process::{Fork, after_fork, fork};
 use greenlet::signal::{self, Signal, Signals};
-use greenlet::{HubHandle, sleep, spawn, stats, timeout, unblock};
-use greenserve_tests::{in_time, send_signal};
+use greenlet::{Builder, HubHandle, inspect, sleep, spawn, stats, timeout, unblock};
+use greenserve_tests::{eventually, in_time, send_signal};
 
-use crate::{FOREVER, SHORT};
+use crate::{FOREVER, SHORT, logs};
 
 /// Set in the process that may fork.
 const ROLE: &str = "RUNTIME_TEST_FORK";
@@ -316,5 +316,24 @@ fn a_child_has_no_children() {
         first.wait().unwrap();
         let sockets = UnixStream::pair().unwrap();
         assert!(sockets.0.as_raw_fd() >= 0);
+    });
+}
+
+#[test]
+fn a_hub_that_is_watched_is_watched_in_both() {
+    in_process("fork::a_hub_that_is_watched_is_watched_in_both", || {
+        logs::collect();
+        let blocks = |name: &str| {
+            let greenlet = Builder::new().name(name).spawn(|| std::thread::sleep(SHORT * 30)).unwrap();
+            greenlet.join().unwrap();
+            let told =
+                || logs::of(&format!("'{name}'")).iter().any(|line| line.contains(" holds the hub for "));
+            eventually(SOON / 2, told);
+            true
+        };
+        let _monitor = inspect::watch(SHORT * 5).unwrap();
+        let child = forked(|| blocks("in the child"));
+        assert!(blocks("in the parent"));
+        succeeds(&child);
     });
 }
