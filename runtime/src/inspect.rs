@@ -10,28 +10,14 @@
 //! [`assert_yields`](crate::assert_yields) makes it the failure of a test.
 //!
 //! # On demand
-//! A greenlet that waits for a word prints the report when it comes, here from a client of a socket; what a signal does
-//! is no different.
+//! By a signal, whose handler is a greenlet as any other; in the same way one prints it for a client of a socket.
 //!
 //! ```
-//! use greenlet::net::{UnixListener, UnixStream};
-//! use std::io::{Read, Write};
+//! use greenlet::signal::{self, Signal};
 //!
-//! # let path = std::env::temp_dir().join(format!("inspect-{}.sock", std::process::id()));
-//! let listener = UnixListener::bind(&path)?;
-//! let teller = greenlet::spawn(move || -> std::io::Result<()> {
-//!     loop {
-//!         let (mut client, _) = listener.accept()?;
-//!         client.write_all(greenlet::inspect::run_info().as_bytes())?;
-//!     }
-//! });
-//!
-//! // From a shell: socat - UNIX-CONNECT:inspect.sock
-//! let mut report = String::new();
-//! UnixStream::connect(&path)?.read_to_string(&mut report)?;
-//! assert!(report.contains("(#0) waits to read"), "{report}");
-//! # teller.kill()?;
-//! # std::fs::remove_file(path)?;
+//! let handler = signal::on(Signal::USR1, greenlet::inspect::print_run_info)?;
+//! // From a shell: kill -USR1 PID
+//! # drop(handler);
 //! # Ok::<(), std::io::Error>(())
 //! ```
 

@@ -206,10 +206,15 @@ impl GreenletRef {
         !matches!(self.0.state.get(), State::Unstarted | State::Cancelled | State::Dead)
     }
 
-    /// Whether it has ended, in whatever way (`Greenlet.dead`, `Greenlet.ready`). Never waits.
-    #[doc(alias = "ready")]
+    /// Whether it has ended, in whatever way (`Greenlet.dead`). Never waits.
     pub fn is_dead(&self) -> bool {
         self.0.is_dead()
+    }
+
+    /// As [`is_dead`](Self::is_dead), by gevent's other name for it (`Greenlet.ready`): a join would not wait.
+    #[doc(alias = "ready")]
+    pub fn is_ready(&self) -> bool {
+        self.is_dead()
     }
 
     /// Whether it has ended by returning a value (`Greenlet.successful`). One that was killed has not, unlike in gevent,

@@ -105,8 +105,9 @@ impl<S: Transport> TlsStream<S> {
     }
 
     /// Tells the peer that nothing more will be written (`close_notify`; the first half of `SSLSocket.unwrap`). Reading
-    /// goes on: until it returns 0, to be sure that the peer has read everything. Parks the caller while there is no
-    /// room. A second time it does nothing.
+    /// goes on: read until it returns 0, to be sure that the peer has read everything. One who drops the stream before,
+    /// with something unread (a server of TLS 1.3 sends tickets on its own), has the kernel reset the connection, which may
+    /// destroy what was written last. Parks the caller while there is no room. A second time it does nothing.
     ///
     /// # Errors
     /// `TimedOut`; what the socket says.

@@ -31,7 +31,7 @@ fn a_greenlet_that_is_not_started_does_not_run_and_counts_as_nobody() {
     greenlet.start();
     assert!(greenlet.is_started());
     assert_eq!(greenlet.join().unwrap(), 7);
-    assert!(greenlet.is_dead() && greenlet.is_successful() && !greenlet.is_started());
+    assert!(greenlet.is_dead() && greenlet.is_ready() && greenlet.is_successful() && !greenlet.is_started());
 }
 
 #[test]
