@@ -24,8 +24,8 @@ pub enum Fork {
 /// # What is there in the child
 /// - **This thread's greenlets, all of them**, as in gevent: each stands where it stood, and goes on in both processes
 ///   until somebody ends it there. Sleepers wake in both; who waits for a descriptor is told in both what happens to it
-///   (and if both read from it, each byte goes to one of them). A child that wants none of
-///   them kills them by their handles.
+///   (and if both read from it, each byte goes to one of them). A child that wants none of them kills them by
+///   their handles.
 /// - **An event loop of its own.** Poller, wake-up and signal descriptors are made anew, what was waited for is registered
 ///   again; the parent's are not touched. Timers go on. [`HubHandle`](crate::HubHandle)s of this thread stay good.
 /// - **No other thread.** The threads of [`unblock`](crate::unblock) and of name resolution are started afresh when they
@@ -54,10 +54,9 @@ pub enum Fork {
 /// The kernel's: too many processes, too little memory. Where the child gets no descriptors for its event loop, it aborts
 /// with a message.
 ///
-/// ```
+/// ```no_run
 /// use greenlet::process::{Fork, fork};
 ///
-/// # if std::env::args().len() == 0 {
 /// // SAFETY: this program has no other thread.
 /// match unsafe { fork() }? {
 ///     Fork::Child => {
@@ -66,7 +65,6 @@ pub enum Fork {
 ///     }
 ///     Fork::Parent(child) => assert_eq!(child.wait()?.code(), Some(7)),
 /// }
-/// # }
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub unsafe fn fork() -> io::Result<Fork> {
