@@ -38,10 +38,83 @@ pub enum Connection {
     Close,
 }
 
+/// How answers begin whose fields are the server's alone, up to the one that differs: the length. They are the same until
+/// the date changes.
+#[derive(Debug, Clone, Default)]
+pub struct Openings {
+    kept: Vec<Opening>,
+}
+
+#[derive(Debug, Clone)]
+struct Opening {
+    line: &'static [u8],
+    server: Option<HeaderValue>,
+    bytes: Vec<u8>,
+}
+
+/// So many are kept: one for each content type that the server gives by itself, and one for none.
+const OPENINGS: usize = 3;
+
+impl Openings {
+    /// None at first.
+    pub const fn new() -> Openings {
+        Openings { kept: Vec::new() }
+    }
+
+    /// Forgets them: to be called when the date changes.
+    pub fn clear(&mut self) {
+        self.kept.clear();
+    }
+
+    /// As [`encode_head`]: the same fields, if in another order. The date must be that of all calls since the last `clear`.
+    #[inline]
+    pub fn encode_head(&mut self, out: &mut Vec<u8>, head: &ResponseHead<'_>) {
+        let (None, StatusCode::OK, ResponseBody::Length(length)) = (head.headers, head.status, head.body)
+        else {
+            return encode_head(out, head);
+        };
+        let kept = self
+            .kept
+            .iter()
+            .find(|opening| std::ptr::eq(opening.line, head.line) && opening.server.as_ref() == head.server);
+        match kept {
+            Some(opening) => out.extend_from_slice(&opening.bytes),
+            None => out.extend_from_slice(self.make(head)),
+        }
+        out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+        match head.connection {
+            Connection::Implied => out.extend_from_slice(b"\r\n\r\n"),
+            other => {
+                out.extend_from_slice(b"\r\n");
+                put_connection(out, other);
+                out.extend_from_slice(b"\r\n");
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn make(&mut self, head: &ResponseHead<'_>) -> &[u8] {
+        let mut bytes = OK.to_vec();
+        put_date(&mut bytes, head.date);
+        if let Some(server) = head.server {
+            field(&mut bytes, b"server", server.as_bytes());
+        }
+        bytes.extend_from_slice(head.line);
+        bytes.extend_from_slice(LENGTH);
+        self.kept.truncate(OPENINGS - 1);
+        self.kept.insert(0, Opening { line: head.line, server: head.server.cloned(), bytes });
+        &self.kept[0].bytes
+    }
+}
+
+const LENGTH: &[u8] = b"content-length: ";
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\n";
+
 /// Appends the head with its empty line to `out`. The status line always says HTTP/1.1 (RFC 9110, 2.5).
 pub fn encode_head(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
     if head.status == StatusCode::OK {
-        out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+        out.extend_from_slice(OK);
     } else {
         out.extend_from_slice(b"HTTP/1.1 ");
         out.extend_from_slice(head.status.as_str().as_bytes());
@@ -58,26 +131,37 @@ pub fn encode_head(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
     match head.body {
         ResponseBody::Absent | ResponseBody::UntilClose => {}
         ResponseBody::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-        ResponseBody::Length(length) | ResponseBody::AbsentOf(length) => {
-            out.extend_from_slice(b"content-length: ");
-            out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
-            out.extend_from_slice(b"\r\n");
-        }
+        ResponseBody::Length(length) | ResponseBody::AbsentOf(length) => put_length(out, length),
     }
-    match head.connection {
-        Connection::Implied => {}
-        Connection::KeepAlive => out.extend_from_slice(b"connection: keep-alive\r\n"),
-        Connection::Close => out.extend_from_slice(b"connection: close\r\n"),
-    }
+    put_connection(out, head.connection);
     if let (false, Some(server)) = (has_server, head.server) {
         field(out, b"server", server.as_bytes());
     }
     if !has_date {
-        // The length is known when compiling, so that this is a few instructions and no call.
-        out.extend_from_slice(b"date: ");
-        out.extend_from_slice(head.date);
-        out.extend_from_slice(b"\r\n");
+        put_date(out, head.date);
     }
+    out.extend_from_slice(b"\r\n");
+}
+
+#[inline]
+fn put_length(out: &mut Vec<u8>, length: u64) {
+    out.extend_from_slice(LENGTH);
+    out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+#[inline]
+fn put_connection(out: &mut Vec<u8>, connection: Connection) {
+    match connection {
+        Connection::Implied => {}
+        Connection::KeepAlive => out.extend_from_slice(b"connection: keep-alive\r\n"),
+        Connection::Close => out.extend_from_slice(b"connection: close\r\n"),
+    }
+}
+
+fn put_date(out: &mut Vec<u8>, date: &[u8; 29]) {
+    out.extend_from_slice(b"date: ");
+    out.extend_from_slice(date);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -183,6 +267,53 @@ mod tests {
         let expected = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 0\r\n\
                         date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn openings_say_what_was_asked_for_whatever_was_asked_before() {
+        let (named, other) = (HeaderValue::from_static("s"), HeaderValue::from_static("t"));
+        let later = b"Sun, 06 Nov 1994 08:49:38 GMT";
+        let mut openings = Openings::new();
+        for _ in 0..2 {
+            for line in [&b""[..], b"content-type: a/b\r\n", b"content-type: c/d\r\n"] {
+                openings.clear();
+                for (server, date) in
+                    [(None, DATE), (Some(&named), DATE), (Some(&other), DATE), (None, later)]
+                {
+                    if date == later {
+                        openings.clear();
+                    }
+                    for (body, connection) in [
+                        (ResponseBody::Length(7), Connection::Implied),
+                        (ResponseBody::Length(12_345), Connection::Close),
+                        (ResponseBody::Chunked, Connection::Implied),
+                    ] {
+                        let head = ResponseHead {
+                            status: StatusCode::OK,
+                            headers: None,
+                            line,
+                            body,
+                            connection,
+                            date,
+                            server,
+                        };
+                        let (mut made, mut expected) = (Vec::new(), Vec::new());
+                        openings.encode_head(&mut made, &head);
+                        encode_head(&mut expected, &head);
+                        let sorted = |head: Vec<u8>| {
+                            let text = String::from_utf8(head).unwrap();
+                            let mut lines: Vec<String> = text.split("\r\n").map(str::to_owned).collect();
+                            assert_eq!(lines.remove(0), "HTTP/1.1 200 OK");
+                            assert_eq!(lines[lines.len() - 2..], ["", ""]);
+                            lines.sort_unstable();
+                            lines
+                        };
+                        assert_eq!(sorted(made), sorted(expected));
+                    }
+                }
+            }
+        }
+        assert!(openings.kept.len() <= OPENINGS);
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod scan;
 mod target;
 
 pub use date::DateCache;
-pub use encode::{CONTINUE, Connection, ResponseHead, encode_chunk_size, encode_head};
+pub use encode::{CONTINUE, Connection, Openings, ResponseHead, encode_chunk_size, encode_head};
 pub use error::ParseError;
 pub(crate) use fields::Lines;
 pub use head::{Found, Head, HeadReader};

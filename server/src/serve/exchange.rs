@@ -6,9 +6,10 @@ use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::ops::Deref;
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ::http::{HeaderMap, Method, StatusCode, Version, header};
+use rustix::time::{ClockId, clock_gettime};
 
 use super::access::Exchange;
 use super::conn::{Conn, NoRequest};
@@ -18,7 +19,7 @@ use crate::app::{
     Body, Came, ContentType, Handler, Headers, Kind, Request, Response, keep_came, keep_header_map,
 };
 use crate::http::framing::{ResponseBody, response_body};
-use crate::http::{Connection, DateCache, Head, ResponseHead, encode_head};
+use crate::http::{Connection, DateCache, Head, Openings, ResponseHead};
 
 /// A piece of a reader's or a file's content: if it is full it need not be copied again.
 const PIECE: usize = LARGE;
@@ -362,15 +363,45 @@ fn put_head<T: Transport>(
     };
     conn.answering.set(true);
     let out = output.begin();
-    DATE.with_borrow_mut(|date| {
-        let date = date.at(SystemTime::now());
+    HEADS.with_borrow_mut(|heads| {
+        heads.it_is_now();
         let server = conn.settings.server_name.as_ref();
-        encode_head(out, &ResponseHead { status, headers, line, body, connection, date, server });
+        let head = ResponseHead { status, headers, line, body, connection, date: &heads.date, server };
+        heads.openings.encode_head(out, &head);
     });
 }
 
 thread_local! {
-    static DATE: RefCell<DateCache> = RefCell::new(DateCache::new());
+    static HEADS: RefCell<Heads> = const {
+        RefCell::new(Heads { second: i64::MIN, date: [b' '; 29], openings: Openings::new() })
+    };
+}
+
+/// What the heads of a second have in common.
+struct Heads {
+    second: i64,
+    date: [u8; 29],
+    openings: Openings,
+}
+
+impl Heads {
+    /// Looks at the time of the kernel's last tick, which is behind by a few milliseconds, and had without asking the
+    /// hardware.
+    #[inline]
+    fn it_is_now(&mut self) {
+        let second = clock_gettime(ClockId::RealtimeCoarse).tv_sec;
+        if second != self.second {
+            self.renew(second);
+        }
+    }
+
+    #[cold]
+    fn renew(&mut self, second: i64) {
+        let since = Duration::from_secs(second.try_into().unwrap_or(0));
+        self.date = *DateCache::new().at(UNIX_EPOCH + since);
+        self.second = second;
+        self.openings.clear();
+    }
 }
 
 /// Hands over a body that has to be made or measured. Gives whether it was longer than stated, and cut.

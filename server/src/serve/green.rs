@@ -316,9 +316,9 @@ impl GreenSocket {
 }
 
 impl Transport for GreenSocket {
-    /// Long enough that a connection in use keeps its thread from one request to the next, and short because those that
-    /// have just come and are silent hold one so long: what they take meanwhile is never given back.
-    const PATIENCE: Option<Duration> = Some(Duration::from_millis(30));
+    /// Long enough that a connection in use keeps its thread from one request to the next, even as one of a thousand on a
+    /// busy machine: to leave the thread and be given another costs a greenlet and a timer.
+    const PATIENCE: Option<Duration> = Some(Duration::from_millis(250));
 
     fn read(&self, buf: &mut [u8], wait: Duration) -> io::Result<usize> {
         loop {
