@@ -131,27 +131,15 @@ impl HeadReader {
 /// It has a fault or is not all there. Which fault is told right only of a head that the `Scanner` let pass.
 #[inline(always)]
 fn read_head(bytes: &[u8], limits: &Limits, known: &mut KnownFields) -> Result<(Head, usize), ParseError> {
-    match known.again(bytes, limits) {
-        Some(found) => Ok(found),
-        None => read_new_head(bytes, limits, known),
-    }
-}
-
-/// The same of a head that is not the one before once more.
-fn read_new_head(
-    bytes: &[u8],
-    limits: &Limits,
-    known: &mut KnownFields,
-) -> Result<(Head, usize), ParseError> {
     let line = RequestLine::at_start(bytes).ok_or(ParseError::RequestLine)?;
     let line_end = line.end as usize;
     if line_end > limits.line() {
         return Err(ParseError::RequestLineTooLong);
     }
     let fields = bytes[line_end..].strip_prefix(b"\r\n").ok_or(ParseError::BareLf)?;
-    let (is_known, (length, terms)) = match known.find(fields, limits) {
-        Some((length, terms)) if !line.old => (true, (length, *terms)),
-        _ => (false, read_fields(fields, line.old, limits, known)?),
+    let (length, terms) = match known.find(fields, limits) {
+        Some((length, terms)) if !line.old => (length, *terms),
+        _ => read_fields(fields, line.old, limits, known)?,
     };
     let end = line_end + 2 + length;
     if end - 2 > HARD_HEAD {
@@ -165,9 +153,6 @@ fn read_new_head(
         expect_continue: terms.expect_continue,
         line,
     };
-    if is_known {
-        known.remember_head(&bytes[..end], &head, limits);
-    }
     Ok((head, end))
 }
 
