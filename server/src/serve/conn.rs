@@ -29,8 +29,6 @@ const LINGER_BYTES: u64 = 16 * 1024 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(2);
 /// How long a connection that was accepted while the server stops may keep silent.
 const LAST_CALL: Duration = Duration::from_millis(500);
-/// A connection that has just come and is silent holds a thread no longer than this: it may be one of very many.
-const NEWCOMER: Duration = Duration::from_millis(30);
 /// So much is done in a row, if the connection never has to wait, before others get their turn.
 const TURN: u32 = 64;
 /// Below this size it is not worth while to read a body straight into the reader's hands.
@@ -260,9 +258,7 @@ impl<T: Transport> Conn<T> {
         self.io.set_idle(true);
         // Whoever stops the server sees the mark just made, or made the one looked at here.
         let wait = self.idle_time();
-        let patience = T::PATIENCE
-            .map(|patience| if self.served_any.get() { patience } else { patience.min(NEWCOMER) })
-            .filter(|patience| leave && *patience < wait);
+        let patience = T::PATIENCE.filter(|patience| leave && *patience < wait);
         let read = match patience.unwrap_or(wait) {
             Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
             first => self.io.read_with(first, |bytes| {

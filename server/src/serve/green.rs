@@ -10,7 +10,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use greenlet::inspect::Monitor;
 use greenlet::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use greenlet::server::{AcceptFailure, Backoff};
 use greenlet::{Greenlet, Pool, Slot};
@@ -34,7 +33,6 @@ pub(crate) fn serve(
     app: Rc<dyn Handler>,
 ) -> io::Result<()> {
     let woken = UnixStream::from_std(woken)?;
-    let _monitor = settings.blocked_threshold.and_then(monitor);
     let server = Rc::new(Green {
         pool: Pool::new(settings.worker_connections),
         live: Registry::new(),
@@ -59,12 +57,6 @@ pub(crate) fn serve(
         Some(error) => Err(error),
         None => Ok(()),
     }
-}
-
-/// Has somebody say who holds up the others. The server serves without, too.
-fn monitor(threshold: Duration) -> Option<Monitor> {
-    let monitor = greenlet::inspect::watch(threshold);
-    monitor.inspect_err(|error| log::warn!("nobody will tell who blocks the server: {error}")).ok()
 }
 
 struct Green {
@@ -316,9 +308,9 @@ impl GreenSocket {
 }
 
 impl Transport for GreenSocket {
-    /// Long enough that a connection in use keeps its thread from one request to the next, even as one of a thousand on a
-    /// busy machine: to leave the thread and be given another costs a greenlet and a timer.
-    const PATIENCE: Option<Duration> = Some(Duration::from_millis(250));
+    /// Long enough that a connection in use keeps its thread from one request to the next, and short because those that
+    /// have just come and are silent hold one so long: what they take meanwhile is never given back.
+    const PATIENCE: Option<Duration> = Some(Duration::from_millis(30));
 
     fn read(&self, buf: &mut [u8], wait: Duration) -> io::Result<usize> {
         loop {
