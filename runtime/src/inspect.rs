@@ -193,7 +193,7 @@ impl Info {
             since: parked.then(|| parked_for(core, now)),
             spawned_at: core.spawned(),
             stack_used: fiber.and_then(|fiber| fiber.bounds().high_water().ok()),
-            stack_size: core.stack_size,
+            stack_size: core.stack_size(),
             locals: fiber.filter(|_| !running).map(|_| {
                 let locals = core.locals.take();
                 let names = format!("{locals:?}");

@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 use std::panic::Location;
 use std::rc::{Rc, Weak};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use super::handle::GreenletRef;
 use super::job::Job;
@@ -156,6 +156,11 @@ pub(crate) struct Core {
     pub(crate) parked_at: Cell<u32>,
     /// While above zero, nothing is raised.
     shield: Cell<u32>,
+    /// Rounded up, to fit in less room than a `usize` takes.
+    stack_kib: u32,
+    /// How many calls of `may_block` it is in. Read in signal handlers.
+    may_block: AtomicU16,
+    pub(crate) end: Cell<Option<End>>,
     pub(crate) state: Cell<State>,
     pub(crate) idle: Cell<Idle>,
     /// Whether there is a kill or a timeout to see to: the one thing looked at when nothing is.
@@ -165,7 +170,6 @@ pub(crate) struct Core {
     spawned: Option<&'static Location<'static>>,
     /// Who spawned it.
     parent: Weak<Core>,
-    pub(crate) stack_size: usize,
     /// What it is to do, until it starts.
     pub(crate) job: Cell<Option<Rc<dyn Job>>>,
     /// Made when it starts.
@@ -174,9 +178,6 @@ pub(crate) struct Core {
     pub(crate) locals: Cell<ctxlocal::Map>,
     /// Who waits for its end.
     pub(crate) joiners: RefCell<Waiters>,
-    pub(crate) end: Cell<Option<End>>,
-    /// How many calls of `may_block` it is in. Read in signal handlers.
-    may_block: AtomicU32,
     /// Not a `OnceCell`, for signal handlers look in here for the name: what they find is complete.
     rare: OnceLock<Box<Rare>>,
 }
@@ -236,13 +237,13 @@ impl Core {
             waits_for: Cell::new(WaitsFor::Nothing),
             spawned: None,
             parent: Weak::new(),
-            stack_size,
+            stack_kib: u32::try_from(stack_size.div_ceil(1024)).unwrap_or(u32::MAX),
             job: Cell::new(None),
             fiber: OnceCell::new(),
             locals: Cell::default(),
             joiners: RefCell::default(),
             end: Cell::new(None),
-            may_block: AtomicU32::new(0),
+            may_block: AtomicU16::new(0),
             rare: OnceLock::new(),
         }
     }
@@ -268,11 +269,18 @@ impl Core {
 
     /// It may block the hub until it is said as often that this is over.
     pub(crate) fn enter_may_block(&self) {
-        self.may_block.store(self.may_block.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let depth = self.may_block.load(Ordering::Relaxed);
+        assert!(depth < u16::MAX, "may_block was called in itself {depth} times");
+        self.may_block.store(depth + 1, Ordering::Relaxed);
     }
 
     pub(crate) fn leave_may_block(&self) {
         self.may_block.store(self.may_block.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+    }
+
+    /// How many bytes of stack it has, or is to have.
+    pub(crate) fn stack_size(&self) -> usize {
+        self.stack_kib as usize * 1024
     }
 
     pub(crate) fn is_main(&self) -> bool {

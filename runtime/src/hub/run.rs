@@ -100,7 +100,7 @@ impl Hub {
     fn start_fiber(&self, core: &Rc<Core>) -> bool {
         core.waits_for.set(WaitsFor::Nothing);
         let stack = match &mut *self.stacks.borrow_mut() {
-            Some(stacks) => stacks.take(core.stack_size),
+            Some(stacks) => stacks.take(core.stack_size()),
             None => return false,
         };
         match stack {
