@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use greenlet::inspect::Monitor;
 use greenlet::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use greenlet::server::{AcceptFailure, Backoff};
 use greenlet::{Greenlet, Pool, Slot};
@@ -33,6 +34,7 @@ pub(crate) fn serve(
     app: Rc<dyn Handler>,
 ) -> io::Result<()> {
     let woken = UnixStream::from_std(woken)?;
+    let _monitor = settings.blocked_threshold.and_then(monitor);
     let server = Rc::new(Green {
         pool: Pool::new(settings.worker_connections),
         live: Registry::new(),
@@ -57,6 +59,12 @@ pub(crate) fn serve(
         Some(error) => Err(error),
         None => Ok(()),
     }
+}
+
+/// Has somebody say who holds up the others. The server serves without, too.
+fn monitor(threshold: Duration) -> Option<Monitor> {
+    let monitor = greenlet::inspect::watch(threshold);
+    monitor.inspect_err(|error| log::warn!("nobody will tell who blocks the server: {error}")).ok()
 }
 
 struct Green {
