@@ -6,10 +6,12 @@
 mod access;
 mod conn;
 mod exchange;
+mod failures;
 mod green;
 mod input;
 mod listen;
 mod output;
+mod respond;
 mod server;
 mod settings;
 mod spare;
