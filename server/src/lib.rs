@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+mod arbiter;
 mod cli;
 pub mod config;
 pub mod demo;
@@ -29,7 +30,8 @@ pub mod serve;
 
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 pub use app::{Addr, Body, BodyError, BodyWriter, Handler, IntoResponse, Request, Response};
-pub use cli::{main, program};
+pub use arbiter::{Hooks, WorkerInfo};
+pub use cli::{main, main_with, program};
 pub use serve::{AccessLog, Exchange, Server, ServerHandle};
 pub use std::process::ExitCode;
 

@@ -93,7 +93,8 @@ impl ServerBuilder {
             self.binds.push("127.0.0.1:0".to_owned());
         }
         let mut command = command_for(self.program.as_deref().unwrap_or_else(|| Binary::path()));
-        command.args(&self.args).envs(self.envs).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // One process unless the test wants a master: what is asked of the process is then asked of the one that serves.
+        command.arg("--workers=0").args(&self.args).envs(self.envs).stdout(Stdio::piped()).stderr(Stdio::piped());
         for bind in &self.binds {
             command.args(["--bind", bind]);
         }

@@ -67,7 +67,7 @@ impl Server {
         command
             .args(["demo", "--bind", &address.to_string(), "--worker-class", kind.flag()])
             .args(["--worker-connections", &(connections + 16).to_string()])
-            .args(["--keep-alive", "75", "--log-level", "warning"])
+            .args(["--keep-alive", "75", "--log-level", "warning", "--workers", "0"])
             .env_remove("GREENSERVE_CMD_ARGS")
             .stdin(Stdio::null())
             .stdout(Stdio::null());

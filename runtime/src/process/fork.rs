@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::handle::{ChildHandle, orphans};
 use crate::hub::Hub;
@@ -68,6 +69,57 @@ pub enum Fork {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub unsafe fn fork() -> io::Result<Fork> {
+    // SAFETY: the caller's promise.
+    match unsafe { fork_hub() }? {
+        Some(pid) => ChildHandle::new(pid, None).map(Fork::Parent),
+        None => Ok(Fork::Child),
+    }
+}
+
+/// [`fork`] for a process in which this thread is the only one, which is all that makes it unsafe: for a master, say, that
+/// keeps a number of workers. Gives the child's process id, and `None` in the child. The parent has to wait for the child by
+/// itself (waitpid(2)); there is no handle.
+///
+/// # Errors
+/// `Unsupported` where there is another thread, or where the system does not tell; the kernel's.
+///
+/// ```no_run
+/// match greenlet::process::fork_alone()? {
+///     None => std::process::exit(7),
+///     Some(pid) => println!("its number is {pid}"),
+/// }
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn fork_alone() -> io::Result<Option<u32>> {
+    let others = other_threads()?;
+    if others > 0 {
+        let what = format!("this process has {others} more threads, and a copy of it would have none of them");
+        return Err(io::Error::new(io::ErrorKind::Unsupported, what));
+    }
+    // SAFETY: there is no other thread, nor anyone who could start one meanwhile, so that no lock is held and nothing is half
+    // changed but what this thread is about itself.
+    unsafe { fork_hub() }
+}
+
+/// How many threads there are besides this one.
+fn other_threads() -> io::Result<usize> {
+    let threads = || std::fs::read_dir("/proc/self/task").map(Iterator::count);
+    let unknown = |error| io::Error::new(io::ErrorKind::Unsupported, format!("/proc/self/task: {error}"));
+    // One that has just been joined may be listed for a moment.
+    for _ in 0..20 {
+        if threads().map_err(unknown)? == 1 {
+            return Ok(0);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(threads().map_err(unknown)?.saturating_sub(1))
+}
+
+/// Forks, and makes the hub and this crate's own threads whole in the child. Gives the child's process id to the parent.
+///
+/// # Safety
+/// As of [`fork`].
+unsafe fn fork_hub() -> io::Result<Option<u32>> {
     let hub = Hub::existing();
     if let Some(hub) = hub {
         hub.before_fork();
@@ -83,7 +135,7 @@ pub unsafe fn fork() -> io::Result<Fork> {
     let pid = unsafe { libc::fork() };
     if pid > 0 {
         drop((orphans, hooks, signals, pools, names, watched));
-        return ChildHandle::new(pid.unsigned_abs(), None).map(Fork::Parent);
+        return Ok(Some(pid.unsigned_abs()));
     }
     if pid < 0 {
         return Err(io::Error::last_os_error());
@@ -104,7 +156,7 @@ pub unsafe fn fork() -> io::Result<Fork> {
     let to_call = hooks.clone();
     drop((orphans, hooks));
     to_call.iter().for_each(|hook| hook());
-    Ok(Fork::Child)
+    Ok(None)
 }
 
 /// Has `hook` run in every child of [`fork`], on the thread and in the greenlet that forked, when its hub is whole again

@@ -43,10 +43,12 @@ mod child;
 mod command;
 mod fork;
 mod handle;
+mod inherit;
 mod talk;
 
 pub use child::{Child, ChildStderr, ChildStdin, ChildStdout};
 pub use command::Command;
-pub use fork::{Fork, after_fork, fork};
+pub use fork::{Fork, after_fork, fork, fork_alone};
 pub use handle::ChildHandle;
+pub use inherit::inherited;
 pub use std::process::{ExitStatus, Output, Stdio};

@@ -6,6 +6,7 @@
 mod limits;
 mod signals;
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::process::{self, ExitCode};
@@ -14,12 +15,13 @@ use std::thread;
 use std::time::Duration;
 
 use self::signals::Stop;
-use crate::config::{Action, App, CommandLine, Config, LogTarget, WorkerClass};
+use crate::arbiter::{Errands, Halt, Hooks, Line, Master, Program, Worker};
+use crate::config::{Action, App, CommandLine, Config, LogTarget, UsageError, WorkerClass};
 use crate::demo::Demo;
 use crate::files::StaticFiles;
 use crate::http::Limits;
 use crate::log::{ErrorLog, FormattedLog, Sink};
-use crate::{Addr, Handler, Server};
+use crate::{Addr, Handler, Request, Response, Server};
 
 /// The whole command line of a server program, for an application of one's own.
 ///
@@ -37,8 +39,13 @@ use crate::{Addr, Handler, Server};
 /// }
 /// ```
 pub fn main(app: impl Handler + Send + Sync) -> ExitCode {
+    main_with(app, ())
+}
+
+/// [`main()`] with hooks.
+pub fn main_with(app: impl Handler + Send + Sync, hooks: impl Hooks) -> ExitCode {
     match command_line(false) {
-        Ok(line) => run(&line, |_| Ok(app)),
+        Ok(line) => run(&line, |_| Ok(app), hooks),
         Err(code) => code,
     }
 }
@@ -50,31 +57,42 @@ pub fn program() -> ExitCode {
         Err(code) => return code,
     };
     match &line.app {
-        App::Demo => run(&line, |config| Ok(Demo::new(config.worker_class))),
-        App::Static(dir) => run(&line, |_| StaticFiles::new(dir)),
+        App::Demo => run(&line, |config| Ok(Demo::new(config.worker_class)), ()),
+        App::Static(dir) => run(&line, |_| StaticFiles::new(dir), ()),
     }
 }
 
 fn command_line(takes_app: bool) -> Result<CommandLine, ExitCode> {
-    let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-    CommandLine::parse(std::env::args_os(), env, takes_app).map_err(|error| {
+    read_command_line(takes_app).map_err(|error| {
         error.print();
         ExitCode::from(error.exit_code())
     })
 }
 
+fn read_command_line(takes_app: bool) -> Result<CommandLine, UsageError> {
+    let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+    CommandLine::parse(std::env::args_os(), env, takes_app)
+}
+
 /// Does what the command line asks for.
-fn run<A: Handler + Send + Sync>(line: &CommandLine, app: impl FnOnce(&Config) -> io::Result<A>) -> ExitCode {
+fn run<A: Handler + Send + Sync>(
+    line: &CommandLine,
+    app: impl FnOnce(&Config) -> io::Result<A>,
+    hooks: impl Hooks,
+) -> ExitCode {
     let done = match line.action {
         Action::PrintConfig => return print(&line.print_config()),
         Action::CheckConfig => app(&line.config).map(drop).map_err(Failure::App),
-        Action::Serve => start(&line.config, app),
+        Action::Serve => start(line, app, Arc::new(hooks)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("Error: {failure}");
-            ExitCode::FAILURE
+            match failure {
+                Failure::Master(Halt::Boot(code)) => ExitCode::from(code),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -87,13 +105,19 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-/// Serves between the opening and the flushing of the logs.
+/// Serves, by itself or as a master, between the opening and the flushing of the logs.
 fn start<A: Handler + Send + Sync>(
-    config: &Config,
+    line: &CommandLine,
     app: impl FnOnce(&Config) -> io::Result<A>,
+    hooks: Arc<dyn Hooks>,
 ) -> Result<(), Failure> {
+    let config = &line.config;
     let logs = Logs::open(config)?;
-    let done = app(config).map_err(Failure::App).and_then(|app| serve(config, app, &logs));
+    log::info!("Starting greenserve {}", env!("CARGO_PKG_VERSION"));
+    let done = app(config).map_err(Failure::App).and_then(|app| match config.workers {
+        0 => serve(config, app, &logs),
+        _ => keep_workers(line, app, &logs, hooks),
+    });
     match &done {
         Ok(()) => log::info!("Shutting down"),
         // who started the program is told on standard error; that may have been somebody else than reads the log
@@ -104,18 +128,11 @@ fn start<A: Handler + Send + Sync>(
     done
 }
 
+/// Serves in this process.
 fn serve(config: &Config, app: impl Handler + Send + Sync, logs: &Logs) -> Result<(), Failure> {
-    log::info!("Starting greenserve {}", env!("CARGO_PKG_VERSION"));
-    if config.workers > 1 {
-        log::warn!("--workers {} was asked for, but this version serves with one process", config.workers);
-    }
+    logs.start()?;
     limits::raise_open_files(config.worker_connections);
-
-    let server = listen(config).map_err(Failure::Bind)?;
-    let mut server = set_up(server, config);
-    if let Some(access) = &logs.access {
-        server = server.access_log(Arc::clone(access));
-    }
+    let server = set_up(listen(config).map_err(Failure::Bind)?, config, logs);
     let handle = server.handle();
     let flush = logs.clone();
     let leave = move || {
@@ -136,20 +153,72 @@ fn serve(config: &Config, app: impl Handler + Send + Sync, logs: &Logs) -> Resul
         Stop::Now => leave(),
     })
     .map_err(Failure::Signals)?;
+    tell_addresses(server.local_addrs().iter());
+    log::info!("Using worker: {}", config.worker_class);
+    serve_as(config.worker_class, server, app).map_err(Failure::Serve)
+}
 
-    let addresses: Vec<String> = server.local_addrs().iter().map(url).collect();
-    log::info!("Listening at: {} ({})", addresses.join(","), process::id());
-    match config.worker_class {
-        WorkerClass::Green => {
-            log::info!("Using worker: green");
-            server.serve(app)
-        }
-        WorkerClass::Threads => {
-            log::info!("Using worker: threads");
-            server.serve_threads(app)
+fn serve_as(class: WorkerClass, server: Server, app: impl Handler + Send + Sync) -> io::Result<()> {
+    match class {
+        WorkerClass::Green => server.serve(app),
+        WorkerClass::Threads => server.serve_threads(app),
+    }
+}
+
+/// Runs a master, whose workers serve.
+fn keep_workers<A: Handler + Send + Sync>(
+    line: &CommandLine,
+    app: A,
+    logs: &Logs,
+    hooks: Arc<dyn Hooks>,
+) -> Result<(), Failure> {
+    limits::raise_open_files(line.config.worker_connections);
+    let program = Workers { app: Cell::new(Some(app)), logs: logs.clone(), takes_app: line.takes_app };
+    let master = Master::new(line.config.clone(), Box::new(program), hooks).map_err(Failure::Master)?;
+    tell_addresses(master.sockets());
+    log::info!("Using worker: {}", line.config.worker_class);
+    master.run().map_err(Failure::Master)
+}
+
+/// What the master has run: this server program.
+struct Workers<A> {
+    /// Each worker takes it, out of its own copy of the master.
+    app: Cell<Option<A>>,
+    logs: Logs,
+    takes_app: bool,
+}
+
+impl<A: Handler + Send + Sync> Program for Workers<A> {
+    fn load(&self) -> Result<Config, String> {
+        match read_command_line(self.takes_app) {
+            Ok(line) if line.config.workers == 0 => Err("0 workers: a master has one at least".to_owned()),
+            Ok(line) => Ok(line.config),
+            Err(error) => Err(error.to_string()),
         }
     }
-    .map_err(Failure::Serve)
+
+    fn reopen_logs(&self, _: &Config) {
+        self.logs.reopen();
+    }
+
+    fn serve(&self, worker: Worker) -> Result<(), String> {
+        let app = self.app.take().ok_or("a worker serves once")?;
+        let serve = || -> Result<(), Failure> {
+            self.logs.start()?;
+            let server = Server::on(worker.listeners).map_err(Failure::Serve)?;
+            let server = set_up(server, &worker.config, &self.logs).watch(Arc::new(worker.line.clone()));
+            worker.line.attend(&worker.config, server.handle(), self.logs.clone()).map_err(Failure::Signals)?;
+            worker.line.hooks().post_worker_init(worker.line.info());
+            let hooked = Hooked { app, line: worker.line };
+            serve_as(worker.config.worker_class, server, hooked).map_err(Failure::Serve)
+        };
+        serve().map_err(|failure| failure.to_string())
+    }
+}
+
+fn tell_addresses<'a>(addrs: impl Iterator<Item = &'a Addr>) {
+    let addresses: Vec<String> = addrs.map(url).collect();
+    log::info!("Listening at: {} ({})", addresses.join(","), process::id());
 }
 
 /// How long a quick stop lets requests in flight finish.
@@ -162,7 +231,11 @@ fn listen(config: &Config) -> io::Result<Server> {
     addresses.try_fold(Server::bind(first)?, Server::and_bind)?.backlog(config.backlog)
 }
 
-fn set_up(server: Server, config: &Config) -> Server {
+fn set_up(server: Server, config: &Config, logs: &Logs) -> Server {
+    let server = match &logs.access {
+        Some(access) => server.access_log(Arc::clone(access)),
+        None => server,
+    };
     server
         .worker_connections(config.worker_connections)
         .keep_alive(config.keepalive)
@@ -190,9 +263,25 @@ fn url(addr: &Addr) -> String {
     }
 }
 
+/// The application in a worker, between its hooks.
+struct Hooked<A> {
+    app: A,
+    line: Line,
+}
+
+impl<A: Handler> Handler for Hooked<A> {
+    fn call(&self, mut req: Request) -> Response {
+        self.line.hooks().pre_request(self.line.info(), &mut req);
+        let mut response = self.app.call(req);
+        self.line.hooks().post_request(self.line.info(), &mut response);
+        response
+    }
+}
+
 /// The logs of the program, as far as they are ours.
 #[derive(Clone)]
 struct Logs {
+    error: Arc<Sink>,
     access: Option<Arc<FormattedLog>>,
 }
 
@@ -203,16 +292,30 @@ impl Logs {
             LogTarget::File(path) => Sink::file("error", path),
         };
         let sink = sink.map_err(|error| Failure::Log("error", config.errorlog.clone(), error))?;
+        let error = Arc::new(sink);
         // a program that has a logger of its own keeps it
-        let _ = ErrorLog::new(sink, config.loglevel).install();
-        let Some(target) = &config.accesslog else { return Ok(Self { access: None }) };
+        let _ = ErrorLog::new(Arc::clone(&error), config.loglevel).install();
+        let Some(target) = &config.accesslog else { return Ok(Self { error, access: None }) };
         let sink = match target {
             LogTarget::Standard => Sink::stdout("access"),
             LogTarget::File(path) => Sink::file("access", path),
         };
         let sink = sink.map_err(|error| Failure::Log("access", target.clone(), error))?;
         let log = FormattedLog::new(sink, config.access_log_format.clone());
-        Ok(Self { access: Some(Arc::new(log)) })
+        Ok(Self { error, access: Some(Arc::new(log)) })
+    }
+
+    /// Has threads of their own write them from now on: a process that serves must not wait for a file.
+    fn start(&self) -> Result<(), Failure> {
+        let access = self.access.as_ref().map_or(Ok(()), |access| access.start());
+        self.error.start().and(access).map_err(Failure::LogThread)
+    }
+
+    fn reopen(&self) {
+        self.error.reopen();
+        if let Some(access) = &self.access {
+            access.reopen();
+        }
     }
 
     fn flush(&self) {
@@ -223,13 +326,25 @@ impl Logs {
     }
 }
 
+impl Errands for Logs {
+    fn reopen_logs(&self) {
+        self.reopen();
+    }
+
+    fn flush(&self) {
+        Logs::flush(self);
+    }
+}
+
 /// Why there is no server.
 #[derive(Debug)]
 enum Failure {
     App(io::Error),
     Log(&'static str, LogTarget, io::Error),
     Bind(io::Error),
+    LogThread(io::Error),
     Signals(io::Error),
+    Master(Halt),
     Serve(io::Error),
 }
 
@@ -243,23 +358,30 @@ impl fmt::Display for Failure {
             Failure::Log(what, LogTarget::Standard, error) => {
                 write!(f, "cannot start the {what} log: {error}")
             }
-            Failure::Bind(error) => {
+            Failure::Bind(error) | Failure::Master(Halt::Bind(error)) => {
                 error.fmt(f)?;
-                match error.kind() {
-                    io::ErrorKind::AddrInUse => {
-                        f.write_str("; stop the server that is there, or choose another address with --bind")
-                    }
-                    io::ErrorKind::PermissionDenied => f.write_str(
-                        "; ports below 1024 are for privileged programs: choose another with --bind",
-                    ),
-                    io::ErrorKind::AddrNotAvailable => {
-                        f.write_str("; this machine does not have that address: choose another with --bind")
-                    }
-                    _ => Ok(()),
-                }
+                f.write_str(remedy(error.kind()))
             }
+            Failure::LogThread(error) => write!(f, "cannot start the thread that writes the logs: {error}"),
+            Failure::Master(halt) => halt.fmt(f),
             Failure::Signals(error) => write!(f, "cannot handle signals: {error}"),
             Failure::Serve(error) => write!(f, "the server failed: {error}"),
         }
+    }
+}
+
+/// What to do about an address that can't be had.
+fn remedy(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::AddrInUse => {
+            "; stop the server that is there, or choose another address with --bind"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 are for privileged programs: choose another with --bind"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "; this machine does not have that address: choose another with --bind"
+        }
+        _ => "",
     }
 }

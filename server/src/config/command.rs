@@ -22,6 +22,8 @@ pub struct CommandLine {
     pub app: App,
     /// Serve, or only say something about the configuration.
     pub action: Action,
+    /// Whether an application may be named.
+    pub(crate) takes_app: bool,
     origins: Vec<Origin>,
 }
 
@@ -94,6 +96,7 @@ impl CommandLine {
             config: Config::default(),
             app: App::default(),
             action: Action::default(),
+            takes_app,
             origins: vec![Origin::Default; SETTINGS.len()],
         };
         for (setting, origin) in SETTINGS.iter().zip(&mut line.origins) {
@@ -236,6 +239,10 @@ fn argument(setting: &'static Setting) -> Arg {
         .help(format!("{}{}", setting.summary(), notes.replace('\n', " ")))
         .long_help(long + &notes)
         .help_heading(setting.group.title());
+    let arg = match setting.switch {
+        true => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+        false => arg,
+    };
     match setting.short {
         Some(short) => arg.short(short),
         None => arg,
@@ -267,8 +274,13 @@ Where settings come from, weakest first:
   the defaults; PORT and WEB_CONCURRENCY; GREENSERVE_CMD_ARGS; the command line
 
 Signals:
-  SIGTERM         stop gracefully: accept no more, let requests in flight finish (--graceful-timeout)
-  SIGINT, SIGQUIT stop at once; a second one leaves without any ceremony"
+  TERM       stop gracefully: accept no more, let requests in flight finish (--graceful-timeout)
+  INT, QUIT  stop at once
+  HUP        load the settings again, and replace the workers one after the other
+  TTIN, TTOU one worker more, one less
+  USR1       open the log files again
+  USR2       start a new master with the same sockets beside this one; then TERM the old one, or the new one to go back
+  WINCH      stop all workers gracefully, but not the master (unless it has a terminal)"
     )
 }
 
@@ -391,7 +403,11 @@ mod tests {
         assert_eq!(error.exit_code(), 0);
         let help = error.to_string();
         for setting in SETTINGS {
-            assert!(help.contains(&format!("--{} <{}>", setting.flag, setting.value)), "{}", setting.flag);
+            let flag = match setting.switch {
+                true => format!("--{}[=<", setting.flag),
+                false => format!("--{} <{}>", setting.flag, setting.value),
+            };
+            assert!(help.contains(&flag), "{}", setting.flag);
             assert!(help.contains(setting.group.title()), "{}", setting.group.title());
         }
         assert!(help.contains("[default: 127.0.0.1:8000]") && help.contains("WEB_CONCURRENCY"), "{help}");

@@ -1,12 +1,13 @@
 //! The table of settings. Names and defaults are gunicorn's where gunicorn has the setting.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use log::LevelFilter;
 
 use super::value::{Bind, LogTarget, Value, WorkerClass};
-use super::value::{bind_list, count, level, log_target, optional_log, optional_size, seconds};
-use super::value::{seconds_or_none, worker_class};
+use super::value::{bind_list, count, level, log_target, optional_log, optional_path, optional_size, seconds};
+use super::value::{seconds_or_none, switch, worker_class};
 use crate::log::AccessFormat;
 
 /// Under which heading of `--help` a setting stands.
@@ -18,6 +19,8 @@ pub enum Group {
     Workers,
     /// How long things may take.
     Timeouts,
+    /// What the process looks like from outside.
+    Process,
     /// How large things may be.
     Limits,
     /// Error log and access log.
@@ -31,6 +34,7 @@ impl Group {
             Group::Socket => "Server socket",
             Group::Workers => "Workers",
             Group::Timeouts => "Timeouts, in seconds; fractions are fine",
+            Group::Process => "Process",
             Group::Limits => "Limits",
             Group::Logging => "Logging",
         }
@@ -58,6 +62,8 @@ pub struct Setting {
     pub env: Option<(&'static str, &'static str)>,
     /// May the flag be given several times?
     pub repeatable: bool,
+    /// Is the flag given without a value?
+    pub switch: bool,
     help: &'static [&'static str],
     pub(super) check: fn(&str) -> Result<(), String>,
     pub(super) set: fn(&mut Config, &str) -> Result<(), String>,
@@ -85,7 +91,8 @@ macro_rules! settings {
         $group:ident {$(
             $(#[doc = $help:literal])+
             $name:ident: $ty:ty {
-                flag: $flag:literal $(| $alias:literal)* $(, short: $short:literal)? $(, repeatable: $repeatable:literal)?,
+                flag: $flag:literal $(| $alias:literal)* $(, short: $short:literal)? $(, repeatable: $repeatable:literal)?
+                $(, switch: $switch:literal)?,
                 value: $value:literal, default: $default:literal $(, env: $env:literal => $template:literal)?,
                 parse: $parse:expr $(,)?
             }
@@ -121,6 +128,7 @@ macro_rules! settings {
                 default: $default,
                 env: [$(Some(($env, $template)),)? None][0],
                 repeatable: [$($repeatable,)? false][0],
+                switch: [$($switch,)? false][0],
                 help: &[$($help),+],
                 check: |text| $parse(text).map(|_| ()),
                 set: |config, text| { config.$name = $parse(text)?; Ok(()) },
@@ -148,16 +156,27 @@ settings! {
             flag: "backlog", value: "N", default: "2048",
             parse: |text| count(text, 1..=65_535).map(|n| n as u32),
         }
+        /// Whether each worker listens on a socket of its own (SO_REUSEPORT), over which the kernel spreads connections.
+        ///
+        /// Without it all workers accept on one socket, and whoever is awake takes the next connection. With it a
+        /// connection waits for the worker that the kernel has chosen, even while others have nothing to do. The master
+        /// keeps all these sockets open while workers are replaced, so that nothing that waits in one of them is lost.
+        reuse_port: bool {
+            flag: "reuse-port", switch: true, value: "BOOL", default: "false",
+            parse: switch,
+        }
     }
     Workers {
-        /// How many worker processes to run.
+        /// How many worker processes a master keeps running. 0: no master, this process serves by itself.
         ///
-        /// Worker processes come with the master, which this version does not have: the value is checked and
-        /// kept, and one process serves.
+        /// The master listens, starts the workers, replaces those that die or hang and those that are to be renewed, and
+        /// answers signals as gunicorn's does: HUP loads the settings again and replaces the workers one after the other,
+        /// TTIN and TTOU make them more and less by one, USR1 opens the logs again, USR2 starts a new master beside this
+        /// one, TERM stops when requests under way are done, INT and QUIT at once.
         workers: usize {
             flag: "workers", short: 'w',
             value: "N", default: "1", env: "WEB_CONCURRENCY" => "{}",
-            parse: |text| count(text, 1..=4096),
+            parse: |text| count(text, 0..=4096),
         }
         /// What serves a connection: green (a green thread) or threads (an OS thread).
         worker_class: WorkerClass {
@@ -179,8 +198,8 @@ settings! {
         }
         /// After how long a worker that shows no life is replaced. 0 means never.
         ///
-        /// This is about a stuck worker process, not about a slow request (for that see --request-timeout). It is
-        /// the master that watches, and this version does not have it: the value is checked and kept.
+        /// This is about a stuck worker process, not about a slow request (for that see --request-timeout). It gets a
+        /// SIGABRT, and a second later a SIGKILL.
         timeout: Option<Duration> {
             flag: "timeout", short: 't', value: "SECONDS", default: "30",
             parse: seconds_or_none,
@@ -221,6 +240,13 @@ settings! {
         blocked_threshold: Option<Duration> {
             flag: "blocked-threshold", value: "SECONDS", default: "0.1",
             parse: seconds_or_none,
+        }
+    }
+    Process {
+        /// Where the master writes its process id. While a new master runs beside an old one (SIGUSR2), `.2` is added.
+        pidfile: Option<PathBuf> {
+            flag: "pid", short: 'p', value: "FILE", default: "",
+            parse: optional_path,
         }
     }
     Limits {

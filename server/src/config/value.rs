@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use log::LevelFilter;
@@ -34,6 +35,15 @@ impl fmt::Display for Bind {
     }
 }
 
+impl FromStr for Bind {
+    type Err = String;
+
+    /// HOST:PORT, [IPV6]:PORT, :PORT, HOST, unix:PATH.
+    fn from_str(text: &str) -> Result<Bind, String> {
+        bind(text)
+    }
+}
+
 /// What serves a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkerClass {
@@ -41,6 +51,16 @@ pub enum WorkerClass {
     Green,
     /// An OS thread for each connection, with the same HTTP code over blocking sockets.
     Threads,
+}
+
+impl fmt::Display for WorkerClass {
+    /// As it would be typed after `--worker-class`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WorkerClass::Green => "green",
+            WorkerClass::Threads => "threads",
+        })
+    }
 }
 
 /// Where a log goes.
@@ -174,6 +194,20 @@ pub(super) fn optional_log(text: &str) -> Result<Option<LogTarget>, String> {
     if text.is_empty() { Ok(None) } else { log_target(text).map(Some) }
 }
 
+/// A file or folder, and nothing for an empty value.
+pub(super) fn optional_path(text: &str) -> Result<Option<PathBuf>, String> {
+    Ok((!text.is_empty()).then(|| text.into()))
+}
+
+/// On or off.
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "on" | "yes" | "1" => Ok(true),
+        "false" | "off" | "no" | "0" => Ok(false),
+        _ => Err("expected true or false".to_owned()),
+    }
+}
+
 /// gunicorn's names of levels, and `trace`.
 pub(super) fn level(text: &str) -> Result<LevelFilter, String> {
     match text.to_ascii_lowercase().as_str() {
@@ -204,12 +238,21 @@ impl Value for u32 {
     }
 }
 
+impl Value for bool {
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for Option<PathBuf> {
+    fn show(&self) -> String {
+        self.as_ref().map(|path| path.display().to_string()).unwrap_or_default()
+    }
+}
+
 impl Value for WorkerClass {
     fn show(&self) -> String {
-        match self {
-            WorkerClass::Green => "green".to_owned(),
-            WorkerClass::Threads => "threads".to_owned(),
-        }
+        self.to_string()
     }
 }
 

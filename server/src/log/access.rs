@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::serve::{AccessLog, Exchange};
 /// An access log that writes a line for each request.
 #[derive(Debug)]
 pub struct FormattedLog {
-    sink: Sink,
+    sink: Arc<Sink>,
     format: AccessFormat,
 }
 
@@ -25,8 +25,21 @@ thread_local! {
 
 impl FormattedLog {
     /// An access log of that format to `sink`.
-    pub fn new(sink: Sink, format: AccessFormat) -> Self {
-        Self { sink, format }
+    pub fn new(sink: impl Into<Arc<Sink>>, format: AccessFormat) -> Self {
+        Self { sink: sink.into(), format }
+    }
+
+    /// See [`Sink::start`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start(&self) -> io::Result<()> {
+        self.sink.start()
+    }
+
+    /// See [`Sink::reopen`].
+    pub fn reopen(&self) {
+        self.sink.reopen();
     }
 
     /// Waits until all lines are written, but no longer than `patience`. Blocks the OS thread. Says whether all are.
@@ -381,7 +394,7 @@ mod tests {
     fn each_exchange_is_one_line() {
         let (mut reader, writer) = std::io::pipe().unwrap();
         let log =
-            FormattedLog::new(Sink::new("test", writer).unwrap(), AccessFormat::compile("%(m)s").unwrap());
+            FormattedLog::new(Sink::new("test", writer), AccessFormat::compile("%(m)s").unwrap());
         with_exchange(Some(CURL), |exchange| log.log(exchange));
         with_exchange(None, |exchange| log.log(exchange));
         drop(log);

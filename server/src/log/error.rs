@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -17,14 +18,14 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// line which begins with `[` begins a record. Levels are spelled as gunicorn does.
 #[derive(Debug)]
 pub struct ErrorLog {
-    sink: Sink,
+    sink: Arc<Sink>,
     level: LevelFilter,
 }
 
 impl ErrorLog {
     /// An error log to `sink` of what is at least as severe as `level`.
-    pub fn new(sink: Sink, level: LevelFilter) -> Self {
-        Self { sink, level }
+    pub fn new(sink: impl Into<Arc<Sink>>, level: LevelFilter) -> Self {
+        Self { sink: sink.into(), level }
     }
 
     /// Makes it the logger of this program. `log::logger().flush()` before the end writes what is queued.
@@ -106,7 +107,7 @@ mod tests {
 
     fn logged(level: LevelFilter, records: &[(Level, &str)]) -> String {
         let (mut reader, writer) = io::pipe().unwrap();
-        let log = ErrorLog::new(Sink::new("test", writer).unwrap(), level);
+        let log = ErrorLog::new(Sink::new("test", writer), level);
         for (level, message) in records {
             log.log(&Record::builder().level(*level).args(format_args!("{message}")).build());
         }

@@ -23,6 +23,7 @@ use super::settings::Settings;
 use super::stop::{Registered, Registry, ServerHandle};
 use super::threads::addr;
 use super::transport::{Transport, with_read_buffer};
+use super::watch::{PULSE, Watch};
 use crate::app::{Addr, Handler};
 
 /// Accepts on each listener in a green thread of its own until the server is stopped.
@@ -51,6 +52,7 @@ pub(crate) fn serve(
         let server = Rc::clone(&server);
         running.acceptors.push(greenlet::Builder::new().name(name).spawn(move || server.accept(&listener))?);
     }
+    let _pulse = server.settings.watch.clone().map(pulse).transpose()?;
     while !server.handle.is_stopping() && server.failure.borrow().is_none() {
         (&woken).read_exact(&mut [0])?;
     }
@@ -59,6 +61,22 @@ pub(crate) fn serve(
         Some(error) => Err(error),
         None => Ok(()),
     }
+}
+
+/// Tells that it accepts, and from then on that the hub turns, until the returned guard is dropped.
+fn pulse(watch: Arc<dyn Watch>) -> io::Result<impl Drop> {
+    struct Pulse(Greenlet<()>);
+    impl Drop for Pulse {
+        fn drop(&mut self) {
+            self.0.kill_soon();
+        }
+    }
+    watch.accepts();
+    let turn = move || loop {
+        watch.turns();
+        greenlet::sleep(PULSE);
+    };
+    greenlet::Builder::new().name("pulse").spawn(turn).map(Pulse)
 }
 
 /// Has somebody say who holds up the others. The server serves without, too.
@@ -192,13 +210,14 @@ struct Running {
 
 impl Running {
     fn stop(&mut self) -> io::Result<()> {
-        let Green { settings, pool, live, .. } = &*self.server;
+        let Green { settings, pool, live, handle, .. } = &*self.server;
         let deadline = Instant::now().checked_add(settings.graceful_timeout);
         let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         greenlet::kill_all(&self.acceptors, None)?;
         live.end_idle();
         // What the kernel has completed until now would be reset.
-        'all: for listener in &self.listeners {
+        let orphans = if handle.is_last() { &self.listeners[..] } else { &[] };
+        'all: for listener in orphans {
             for _ in 0..settings.backlog {
                 let Ok(socket) = SockRef::from(&**listener).accept() else { break };
                 let Ok(slot) = pool.reserve(left()) else { break 'all };

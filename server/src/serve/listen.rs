@@ -25,11 +25,46 @@ pub(crate) struct Listener {
 impl Listener {
     /// Binds `address` (`HOST`, `HOST:PORT` or `unix:PATH`) and listens.
     pub(crate) fn bind(address: &str, backlog: u32) -> io::Result<Listener> {
+        Listener::bind_with(address, backlog, false)
+    }
+
+    /// The same; with `reuse_port` others of this user may bind to the same port, and the kernel spreads connections over all.
+    pub(crate) fn bind_with(address: &str, backlog: u32, reuse_port: bool) -> io::Result<Listener> {
         let bound = match address.strip_prefix("unix:") {
             Some(path) => Listener::unix(Path::new(path), backlog),
-            None => Listener::inet(address, backlog),
+            None => Listener::inet(address, backlog, reuse_port),
         };
         bound.map_err(|error| io::Error::new(error.kind(), format!("can't listen on {address}: {error}")))
+    }
+
+    /// A socket that whoever started this program has left open under this number, and which listens already.
+    pub(crate) fn inherited(number: i32) -> io::Result<Listener> {
+        let named = |error: io::Error| {
+            io::Error::new(error.kind(), format!("can't listen on the inherited descriptor {number}: {error}"))
+        };
+        let socket = Socket::from(greenlet::process::inherited(number).map_err(named)?);
+        let listens = socket.is_listener().map_err(named)?;
+        let addr = socket.local_addr().map_err(named)?;
+        let addr = match (addr.as_socket(), addr.is_unix()) {
+            (Some(addr), _) => addr.into(),
+            (None, true) => Addr::Unix(addr.as_pathname().map(Path::to_path_buf)),
+            _ => return Err(named(io::Error::other("it is neither a TCP nor a Unix socket"))),
+        };
+        if !listens {
+            return Err(named(io::Error::other("it does not listen")));
+        }
+        socket.set_nonblocking(true).map_err(named)?;
+        if let Addr::Inet(_) = addr {
+            socket.set_tcp_nodelay(true).map_err(named)?;
+        }
+        Ok(Listener { socket, addr, file: None })
+    }
+
+    /// The Unix socket's file stays when this is dropped: somebody else goes on listening.
+    pub(crate) fn leave_file(&mut self) {
+        if let Some(mut file) = self.file.take() {
+            file.owner = 0;
+        }
     }
 
     /// Sets how many connections the kernel completes ahead of the server.
@@ -37,10 +72,10 @@ impl Listener {
         self.socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))
     }
 
-    fn inet(address: &str, backlog: u32) -> io::Result<Listener> {
+    fn inet(address: &str, backlog: u32, reuse_port: bool) -> io::Result<Listener> {
         let mut last = None;
         for addr in resolve(address)? {
-            match Listener::inet_one(addr, backlog) {
+            match Listener::inet_one(addr, backlog, reuse_port) {
                 Ok(listener) => return Ok(listener),
                 Err(error) => last = Some(error),
             }
@@ -48,9 +83,12 @@ impl Listener {
         Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address")))
     }
 
-    fn inet_one(addr: SocketAddr, backlog: u32) -> io::Result<Listener> {
+    fn inet_one(addr: SocketAddr, backlog: u32, reuse_port: bool) -> io::Result<Listener> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
+        if reuse_port {
+            socket.set_reuse_port(true)?;
+        }
         // Connections inherit it: a response goes out when it is written, not when the last one was acknowledged.
         socket.set_tcp_nodelay(true)?;
         socket.bind(&addr.into())?;
@@ -69,7 +107,7 @@ impl Listener {
         remove_stale(path, &name)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.bind(&name)?;
-        let file = Some(SocketFile(path.to_path_buf()));
+        let file = Some(SocketFile { path: path.to_path_buf(), owner: std::process::id() });
         Listener { socket, addr: Addr::Unix(Some(path.to_path_buf())), file }.listening(backlog)
     }
 
@@ -121,14 +159,20 @@ fn remove_stale(path: &Path, name: &SockAddr) -> io::Result<()> {
     }
 }
 
-/// Removes a Unix socket's file when the server is done.
+/// Removes a Unix socket's file when the process that made it is done.
 #[derive(Debug)]
-pub(crate) struct SocketFile(PathBuf);
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    /// Forked processes have it as well, and must leave it alone.
+    owner: u32,
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Somebody else may have removed it, which is as good.
-        let _ = fs::remove_file(&self.0);
+        if self.owner == std::process::id() {
+            // Somebody else may have removed it, which is as good.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 

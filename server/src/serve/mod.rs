@@ -18,7 +18,11 @@ mod spare;
 mod stop;
 mod threads;
 mod transport;
+mod watch;
 
 pub use access::{AccessLog, Exchange};
 pub use server::Server;
 pub use stop::ServerHandle;
+
+pub(crate) use listen::Listener;
+pub(crate) use watch::Watch;

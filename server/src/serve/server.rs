@@ -10,7 +10,7 @@ use ::http::HeaderValue;
 
 use super::listen::Listener;
 use super::settings::Settings;
-use super::{AccessLog, ServerHandle, green, threads};
+use super::{AccessLog, ServerHandle, Watch, green, threads};
 use crate::app::{Addr, Handler};
 use crate::http::Limits;
 
@@ -42,6 +42,12 @@ impl Server {
         let listeners = vec![Listener::bind(address.as_ref(), settings.backlog)?];
         let (handle, woken) = ServerHandle::new()?;
         Ok(Server { listeners, settings, handle, woken })
+    }
+
+    /// A server on sockets that listen already.
+    pub(crate) fn on(listeners: Vec<Listener>) -> io::Result<Server> {
+        let (handle, woken) = ServerHandle::new()?;
+        Ok(Server { listeners, settings: Settings::default(), handle, woken })
     }
 
     /// Listens on one more address; as [`Server::bind`].
@@ -145,6 +151,12 @@ impl Server {
     /// Who is told of every answered request (nobody).
     pub fn access_log(mut self, log: impl AccessLog) -> Server {
         self.settings.access_log = Some(Arc::new(log));
+        self
+    }
+
+    /// Who is told how it fares.
+    pub(crate) fn watch(mut self, watch: Arc<dyn Watch>) -> Server {
+        self.settings.watch = Some(watch);
         self
     }
 

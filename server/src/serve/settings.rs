@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ::http::HeaderValue;
 
-use super::AccessLog;
+use super::{AccessLog, Watch};
 use crate::http::Limits;
 
 /// The settings of a [`Server`](super::Server), each with its builder method there.
@@ -24,6 +24,7 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
     pub(crate) server_name: Option<HeaderValue>,
     pub(crate) access_log: Option<Arc<dyn AccessLog>>,
+    pub(crate) watch: Option<Arc<dyn Watch>>,
 }
 
 impl Default for Settings {
@@ -41,6 +42,7 @@ impl Default for Settings {
             limits: Limits::default(),
             server_name: None,
             access_log: None,
+            watch: None,
         }
     }
 }
@@ -60,6 +62,6 @@ impl fmt::Debug for Settings {
             .field("limits", &self.limits)
             .field("server_name", &self.server_name)
             .field("access_log", &self.access_log.is_some())
-            .finish()
+            .finish_non_exhaustive()
     }
 }

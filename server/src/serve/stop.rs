@@ -18,6 +18,8 @@ pub struct ServerHandle(Arc<Shared>);
 
 struct Shared {
     stopping: AtomicBool,
+    /// Others go on accepting on the same sockets.
+    shared: AtomicBool,
     /// Writing to it wakes whoever accepts connections.
     waker: UnixStream,
 }
@@ -27,7 +29,7 @@ impl ServerHandle {
     pub(crate) fn new() -> std::io::Result<(ServerHandle, UnixStream)> {
         let (waker, woken) = UnixStream::pair()?;
         waker.set_nonblocking(true)?;
-        Ok((ServerHandle(Arc::new(Shared { stopping: AtomicBool::new(false), waker })), woken))
+        Ok((ServerHandle(Arc::new(Shared { stopping: AtomicBool::new(false), shared: AtomicBool::new(false), waker })), woken))
     }
 
     /// Stops the server gracefully: no more connections are accepted (those that the kernel had completed still are), idle
@@ -36,6 +38,18 @@ impl ServerHandle {
     pub fn stop(&self) {
         self.0.stopping.store(true, Ordering::SeqCst);
         self.wake();
+    }
+
+    /// [`ServerHandle::stop`] for a server whose sockets others accept on as well: what waits in the kernel's queues is left to
+    /// them.
+    pub(crate) fn leave(&self) {
+        self.0.shared.store(true, Ordering::SeqCst);
+        self.stop();
+    }
+
+    /// Whether what waits in the kernel's queues is lost when this server closes its sockets.
+    pub(crate) fn is_last(&self) -> bool {
+        !self.0.shared.load(Ordering::SeqCst)
     }
 
     /// Whether [`ServerHandle::stop`] was called.

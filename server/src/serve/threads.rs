@@ -22,6 +22,7 @@ use super::listen::Listener;
 use super::settings::Settings;
 use super::stop::{Registered, Registry, ServerHandle};
 use super::transport::{Transport, with_read_buffer};
+use super::watch::PULSE;
 use crate::app::{Addr, Handler};
 
 /// Accepts on all listeners in this thread until the server is stopped, and waits for the connections' threads.
@@ -36,8 +37,11 @@ pub(crate) fn serve(
     let server =
         Threads { settings, handle, app, live: Registry::new(), waiting: Arc::new(AtomicBool::new(false)) };
     let mut backoff = Backoff::new();
+    if let Some(watch) = &server.settings.watch {
+        watch.accepts();
+    }
     while !server.handle.is_stopping() {
-        let ready = wait(&listeners, &woken, server.is_full())?;
+        let ready = wait(&listeners, &woken, server.is_full(), server.pulse())?;
         server.waiting.store(false, Ordering::SeqCst);
         for index in ready {
             // One each, so that no listener starves the others and the pool is looked at in between.
@@ -82,6 +86,13 @@ impl Threads {
         }
     }
 
+    /// Shows that the accepting thread lives; gives how long it may wait until it has to do so again.
+    fn pulse(&self) -> Option<Duration> {
+        let watch = self.settings.watch.as_ref()?;
+        watch.turns();
+        Some(PULSE)
+    }
+
     fn start(&self, socket: Socket, peer: SockAddr) {
         let socket = ThreadSocket(Arc::new(Blocking {
             socket,
@@ -108,7 +119,8 @@ impl Threads {
     fn stop(&self, listeners: Vec<Listener>, woken: &UnixStream) -> io::Result<()> {
         let deadline = Instant::now().checked_add(self.settings.graceful_timeout);
         self.live.end_idle();
-        for listener in &listeners {
+        let orphans = if self.handle.is_last() { &listeners[..] } else { &[] };
+        for listener in orphans {
             // What the kernel has completed until now would be reset.
             for _ in 0..self.settings.backlog {
                 let Ok((socket, peer)) = listener.socket.accept() else { break };
@@ -124,7 +136,7 @@ impl Threads {
                 self.live.end_all();
                 break;
             }
-            wait_woken(woken, left)?;
+            wait_woken(woken, left.into_iter().chain(self.pulse()).min())?;
         }
         Ok(())
     }
@@ -146,13 +158,19 @@ impl Drop for Leaving {
     }
 }
 
-/// Waits until somebody can be accepted or a wake-up has come; gives the listeners that are ready.
-fn wait(listeners: &[Listener], woken: &UnixStream, full: bool) -> io::Result<Vec<usize>> {
+/// Waits until somebody can be accepted, a wake-up has come or `most` is over; gives the listeners that are ready.
+fn wait(
+    listeners: &[Listener],
+    woken: &UnixStream,
+    full: bool,
+    most: Option<Duration>,
+) -> io::Result<Vec<usize>> {
     let mut fds = vec![PollFd::new(woken, PollFlags::IN)];
     if !full {
         fds.extend(listeners.iter().map(|listener| PollFd::new(&listener.socket, PollFlags::IN)));
     }
-    match poll(&mut fds, None) {
+    let timeout = most.and_then(|most| Timespec::try_from(most).ok());
+    match poll(&mut fds, timeout.as_ref()) {
         Err(rustix::io::Errno::INTR) => return Ok(Vec::new()),
         result => result?,
     };

@@ -337,3 +337,11 @@ fn a_hub_that_is_watched_is_watched_in_both() {
         succeeds(&child);
     });
 }
+
+#[test]
+fn fork_alone_is_refused_where_there_are_other_threads() {
+    // The test harness has its own.
+    let error = greenlet::process::fork_alone().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::Unsupported);
+    assert!(error.to_string().contains("more threads"), "{error}");
+}

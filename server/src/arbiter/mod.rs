@@ -1,0 +1,22 @@
+//! The master and its workers, as gunicorn has them: one process that listens, forks, watches and replaces, and never
+//! touches a client.
+//!
+//! The master has one thread and no hub: it forks before there is either. Who should be there is decided in `fleet`, without a
+//! system call; `master` carries it out. A worker is a fork of the master in which somebody else's function serves; what it
+//! knows of its master is in `worker`, and what the two say to each other in `link`. What may not enter here: HTTP, and what a
+//! worker serves.
+
+mod beats;
+mod fleet;
+mod hooks;
+mod link;
+mod master;
+mod pidfile;
+mod signals;
+mod sockets;
+mod upgrade;
+mod worker;
+
+pub use hooks::{Hooks, WorkerInfo};
+pub(crate) use master::{Halt, Master, Program};
+pub(crate) use worker::{Errands, Line, Worker};
