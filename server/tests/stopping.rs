@@ -70,7 +70,7 @@ fn idle_connections_hold_their_place_only_for_the_keep_alive_time() {
 }
 
 #[test]
-fn stop_ends_idle_connections_at_once_and_requests_under_way_with_their_answer() {
+fn stop_ends_idle_connections_soon_and_requests_under_way_with_their_answer() {
     both(|mode| {
         let (entered, has_entered) = mpsc::channel();
         let entered = Mutex::new(entered);
@@ -100,6 +100,21 @@ fn stop_ends_idle_connections_at_once_and_requests_under_way_with_their_answer()
         let addr = server.addr;
         server.stop();
         assert!(TcpStream::connect(addr).is_err(), "nobody listens any more");
+    });
+}
+
+#[test]
+fn an_idle_connection_may_bring_one_more_request_right_after_the_stop() {
+    both(|mode| {
+        let server = Running::start(mode, |s| s.keep_alive(Duration::from_secs(3600)), hello);
+        let mut client = server.client();
+        client.send(GET);
+        client.until("hello");
+        server.handle.stop();
+        client.send(GET);
+        let answer = client.rest();
+        assert!(answer.contains("connection: close\r\n") && answer.ends_with("hello"), "{answer}");
+        server.stop();
     });
 }
 

@@ -53,10 +53,14 @@ impl Client {
     /// # Panics
     /// When the server does not take the connection.
     pub fn tcp(addr: SocketAddr) -> Client {
-        let stream =
-            TcpStream::connect_timeout(&addr, PATIENCE).unwrap_or_else(|e| panic!("connect to {addr}: {e}"));
-        stream.set_nodelay(true).expect("TCP_NODELAY");
-        Client::new(Stream::Tcp(stream))
+        Client::try_tcp(addr).unwrap_or_else(|error| panic!("connect to {addr}: {error}"))
+    }
+
+    /// The same, or why not: a server may be about to go.
+    pub fn try_tcp(addr: SocketAddr) -> io::Result<Client> {
+        let stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
+        stream.set_nodelay(true)?;
+        Ok(Client::new(Stream::Tcp(stream)))
     }
 
     /// Connects to a unix socket.

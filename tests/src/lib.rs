@@ -7,6 +7,7 @@
 //! a process of its own (memory measurements, descriptor counts, a machine full of connections) has its own file.
 
 mod client;
+mod load;
 mod process;
 mod response;
 mod scratch;
@@ -14,7 +15,8 @@ mod sys;
 mod wait;
 
 pub use client::{Client, request};
-pub use process::{Binary, ServerBuilder, ServerProcess};
+pub use load::{Connections, Load, Tally};
+pub use process::{Binary, ServerBuilder, ServerProcess, children_of};
 pub use response::{Framing, ReadError, Response};
 pub use scratch::Scratch;
 pub use sys::{Proc, limit_open_files, raise_open_files_limit, send_signal};

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -57,6 +58,7 @@ pub struct ServerBuilder {
     args: Vec<OsString>,
     envs: Vec<(OsString, OsString)>,
     binds: Vec<String>,
+    log: Option<PathBuf>,
 }
 
 impl ServerBuilder {
@@ -84,6 +86,12 @@ impl ServerBuilder {
         self
     }
 
+    /// Its error log is this file, not standard error: where it listens stands there.
+    pub fn listening_in(mut self, log: impl Into<PathBuf>) -> Self {
+        self.log = Some(log.into());
+        self
+    }
+
     /// Starts the server and waits until it listens.
     ///
     /// # Panics
@@ -94,7 +102,12 @@ impl ServerBuilder {
         }
         let mut command = command_for(self.program.as_deref().unwrap_or_else(|| Binary::path()));
         // One process unless the test wants a master: what is asked of the process is then asked of the one that serves.
-        command.arg("--workers=0").args(&self.args).envs(self.envs).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .arg("--workers=0")
+            .args(&self.args)
+            .envs(self.envs)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         for bind in &self.binds {
             command.args(["--bind", bind]);
         }
@@ -103,7 +116,8 @@ impl ServerBuilder {
         let stderr = Capture::of(child.0.stderr.take());
         let start = Instant::now();
         let listening = loop {
-            let listening = listening_at(&stderr.text());
+            let log = self.log.as_ref().map(|path| fs::read_to_string(path).unwrap_or_default());
+            let listening = listening_at(&log.unwrap_or_else(|| stderr.text()));
             if listening.len() >= self.binds.len() {
                 break listening;
             }
@@ -137,7 +151,7 @@ impl ServerProcess {
 
     /// For more than arguments: addresses to bind, an environment.
     pub fn builder() -> ServerBuilder {
-        ServerBuilder { program: None, args: Vec::new(), envs: Vec::new(), binds: Vec::new() }
+        ServerBuilder { program: None, args: Vec::new(), envs: Vec::new(), binds: Vec::new(), log: None }
     }
 
     /// The process id.
@@ -148,6 +162,18 @@ impl ServerProcess {
     /// What `/proc` says about the process.
     pub fn proc(&self) -> Proc {
         Proc::new(self.pid())
+    }
+
+    /// The processes it has started and not waited for: a master's workers, and the master that follows it.
+    pub fn children(&self) -> Vec<u32> {
+        children_of(self.pid())
+    }
+
+    /// Waits until it has so many workers and all of them serve, and returns their process ids.
+    #[track_caller]
+    pub fn wait_for_workers(&self, count: usize) -> Vec<u32> {
+        self.wait_for_log(&format!("All {count} workers are ready"));
+        eventually_some(PATIENCE, || Some(self.children()).filter(|children| children.len() == count))
     }
 
     /// Where it listens, in the words of its log: `http://127.0.0.1:8000`, `unix:/run/app.sock`.
@@ -289,6 +315,12 @@ fn listening_at(log: &str) -> Vec<String> {
         .flat_map(|(addresses, _)| addresses.split(','))
         .map(|address| address.trim().to_owned())
         .collect()
+}
+
+/// The living children of a process; none if it has ended.
+pub fn children_of(pid: u32) -> Vec<u32> {
+    let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    listed.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 fn wait_for_exit(child: &mut Child, deadline: Duration) -> Option<ExitStatus> {

@@ -93,7 +93,8 @@ pub unsafe fn fork() -> io::Result<Fork> {
 pub fn fork_alone() -> io::Result<Option<u32>> {
     let others = other_threads()?;
     if others > 0 {
-        let what = format!("this process has {others} more threads, and a copy of it would have none of them");
+        let what =
+            format!("this process has {others} more threads, and a copy of it would have none of them");
         return Err(io::Error::new(io::ErrorKind::Unsupported, what));
     }
     // SAFETY: there is no other thread, nor anyone who could start one meanwhile, so that no lock is held and nothing is half

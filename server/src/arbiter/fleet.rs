@@ -81,10 +81,19 @@ struct Worker {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum State {
-    Booting { since: Instant },
-    Ready { since: Instant },
-    Leaving { how: Leave, until: Instant },
-    Aborting { until: Instant },
+    Booting {
+        since: Instant,
+    },
+    Ready {
+        since: Instant,
+    },
+    Leaving {
+        how: Leave,
+        until: Instant,
+    },
+    Aborting {
+        until: Instant,
+    },
     /// SIGKILL was sent; it is only to be waited for.
     Killed,
 }
@@ -172,9 +181,14 @@ impl Fleet {
         self.workers.is_empty()
     }
 
-    /// How many processes there are, whatever they do.
-    pub(super) fn len(&self) -> usize {
-        self.workers.len()
+    /// The seat of a worker.
+    pub(super) fn seat(&self, age: Age) -> Option<usize> {
+        self.workers.iter().find(|worker| worker.age == age).map(|worker| worker.seat)
+    }
+
+    /// How many seats are wanted or still in use.
+    pub(super) fn seats_in_use(&self) -> usize {
+        self.workers.iter().map(|worker| worker.seat + 1).max().unwrap_or(0).max(self.seats)
     }
 
     /// Whether each seat is held by one that is ready and of the newest settings.
@@ -282,7 +296,10 @@ impl Fleet {
             }
             let replaced = || {
                 self.workers.iter().any(|other| {
-                    other.seat == worker.seat && other.is_ready() && other.age > worker.age && self.is_current(other)
+                    other.seat == worker.seat
+                        && other.is_ready()
+                        && other.age > worker.age
+                        && self.is_current(other)
                 })
             };
             // What has not come up yet serves nobody.
@@ -304,7 +321,8 @@ impl Fleet {
         self.pause = None;
         let held = |seat: usize| self.workers.iter().any(|worker| worker.seat == seat && worker.serves());
         let mut replacing = self.workers.iter().any(|worker| {
-            let other = |other: &Worker| other.seat == worker.seat && other.serves() && other.age < worker.age;
+            let other =
+                |other: &Worker| other.seat == worker.seat && other.serves() && other.age < worker.age;
             worker.serves() && !worker.is_ready() && self.workers.iter().any(other)
         });
         for seat in 0..self.seats {

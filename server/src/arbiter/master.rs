@@ -22,6 +22,7 @@ use super::link::{self, Link, Order, Report};
 use super::pidfile::PidFile;
 use super::signals::{MASTER, Signals, name};
 use super::sockets::Sockets;
+use super::systemd::{self, Notify};
 use super::upgrade::{Legacy, Start};
 use super::worker::{Line, Worker};
 use crate::config::Config;
@@ -81,6 +82,12 @@ pub(crate) struct Master {
     fleet: Fleet,
     children: Vec<Child>,
     sockets: Sockets,
+    /// The sockets are the service manager's, whatever `bind` says.
+    is_given: bool,
+    notify: Notify,
+    told_alive: Instant,
+    /// Workers are being replaced, and the service manager waits to hear of the end of it.
+    reloading: bool,
     signals: Signals,
     beats: Beats,
     pid_file: Option<PidFile>,
@@ -115,8 +122,18 @@ impl Master {
         hooks.on_starting(&config);
         let legacy = Legacy::take().map_err(setup("can't take over the old master's sockets"))?;
         let parent = legacy.as_ref().map(|legacy| legacy.master);
-        let inherited = legacy.map_or_else(Vec::new, |legacy| legacy.sockets);
-        let sockets = Sockets::open(&config.bind, inherited, config.backlog, config.reuse_port);
+        let (given, inherited) = match legacy {
+            Some(Legacy { sockets, all: true, .. }) => {
+                (sockets.into_iter().map(|(_, it)| it).collect(), Vec::new())
+            }
+            Some(Legacy { sockets, .. }) => (Vec::new(), sockets),
+            None => (systemd::sockets().map_err(Halt::Bind)?, Vec::new()),
+        };
+        let is_given = !given.is_empty();
+        let sockets = match is_given {
+            true => Sockets::given(given, config.backlog),
+            false => Sockets::open(&config.bind, inherited, config.backlog, config.reuse_port),
+        };
         let sockets = sockets.map_err(Halt::Bind)?;
         let pid_file = config.pidfile.as_deref().map(|path| match parent {
             Some(_) => PidFile::create(&PidFile::second(path)),
@@ -133,6 +150,10 @@ impl Master {
             start,
             children: Vec::new(),
             sockets,
+            is_given,
+            notify: Notify::new(),
+            told_alive: Instant::now(),
+            reloading: false,
             signals,
             beats,
             pid_file,
@@ -154,7 +175,7 @@ impl Master {
         if ended.is_ok() {
             self.hooks.on_exit();
         }
-        if self.successor.is_some() || self.parent.is_some() {
+        if self.others_listen() {
             self.sockets.leave_files();
         }
         ended
@@ -178,12 +199,26 @@ impl Master {
             if self.fleet.is_stopping() && self.fleet.is_empty() {
                 return Ok(());
             }
-            if !self.was_ready && self.fleet.seats() > 0 && self.fleet.is_complete() {
-                self.was_ready = true;
-                log::info!("All {} workers are ready", self.fleet.seats());
+            self.tell(now);
+            self.wait();
+        }
+    }
+
+    /// What others wait to hear.
+    fn tell(&mut self, now: Instant) {
+        let is_news = !self.was_ready || self.reloading;
+        if is_news && self.fleet.seats() > 0 && self.fleet.is_complete() {
+            log::info!("All {} workers are ready", self.fleet.seats());
+            if !self.was_ready {
                 self.hooks.when_ready(&self.config);
             }
-            self.wait();
+            self.was_ready = true;
+            self.reloading = false;
+            self.notify.ready(self.fleet.seats(), self.parent.is_some());
+        }
+        if self.notify.watchdog.is_some_and(|every| now.saturating_duration_since(self.told_alive) >= every) {
+            self.told_alive = now;
+            self.notify.alive();
         }
     }
 
@@ -191,7 +226,8 @@ impl Master {
     fn wait(&self) {
         let until_next = self.fleet.next_look().map(|next| next.saturating_duration_since(Instant::now()));
         // Not quite too early.
-        let wait = until_next.map_or(LOOK, |next| next.min(LOOK)) + Duration::from_millis(1);
+        let look = self.notify.watchdog.map_or(LOOK, |every| every.min(LOOK));
+        let wait = until_next.map_or(look, |next| next.min(look)) + Duration::from_millis(1);
         let timeout = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) };
         let mut sources = vec![PollFd::new(&self.signals, PollFlags::IN)];
         sources.extend(self.children.iter().map(|child| PollFd::new(&child.link, PollFlags::IN)));
@@ -232,6 +268,12 @@ impl Master {
     }
 
     fn stop(&mut self, how: Leave) {
+        if !self.fleet.is_stopping() {
+            self.notify.stopping();
+            if !self.others_listen() {
+                self.sockets.remove_files();
+            }
+        }
         self.fleet.stop(how);
     }
 
@@ -251,7 +293,8 @@ impl Master {
                 return;
             }
         };
-        if config.bind != self.config.bind || config.backlog != self.config.backlog {
+        let moved = config.bind != self.config.bind || config.backlog != self.config.backlog;
+        if moved && !self.is_given {
             if let Err(error) = self.sockets.change(&config.bind, config.backlog) {
                 log::error!("The settings are not loaded again, the old ones stay: {error}");
                 return;
@@ -268,6 +311,8 @@ impl Master {
         self.fleet.set_times(times(&self.config));
         self.resize(self.config.workers);
         self.fleet.renew();
+        self.reloading = true;
+        self.notify.reloading();
         log::info!("Hang up: the workers are replaced one after the other");
     }
 
@@ -302,7 +347,7 @@ impl Master {
             }
         }
         self.hooks.pre_exec(&self.config);
-        match self.start.again(&self.sockets) {
+        match self.start.again(&self.sockets, self.is_given) {
             Ok(successor) => {
                 log::info!("Started a new master, process {}", successor.id());
                 self.successor = Some(successor);
@@ -378,6 +423,7 @@ impl Master {
         self.hear(now);
         let child = self.children.swap_remove(place);
         let loss = self.fleet.ended(child.info.age, now);
+        self.sockets.trim(self.fleet.seats_in_use());
         let how = Ended(status);
         match loss {
             Loss::Expected => log::info!("Worker exited (pid:{number}, {how})"),
@@ -421,7 +467,7 @@ impl Master {
             match action {
                 Action::Start { seat } => self.start_worker(seat, now),
                 Action::Ask(age, how) => {
-                    let alone = self.fleet.is_stopping() || self.fleet.seats() == 0 || !self.sockets.are_shared();
+                    let alone = self.nobody_accepts_after(age);
                     self.with(age, |child| {
                         log::debug!("asking worker {} to leave", child.info.pid);
                         if child.link.say(&Order::Leave { how, alone }).is_err() {
@@ -438,6 +484,22 @@ impl Master {
                     let _ = kill_process(child.pid, Signal::KILL);
                 }),
             }
+        }
+    }
+
+    /// Whether another process has the same sockets, and goes on.
+    fn others_listen(&self) -> bool {
+        self.is_given || self.successor.is_some() || self.parent.is_some()
+    }
+
+    /// Whether what waits in the queues of this worker's sockets is lost when it has left.
+    fn nobody_accepts_after(&self, age: Age) -> bool {
+        let elsewhere = self.others_listen();
+        let surplus = self.fleet.seat(age).is_some_and(|seat| seat >= self.fleet.seats());
+        match self.sockets.are_shared() {
+            true => self.fleet.is_stopping() && !elsewhere,
+            // While the number is 0 the master keeps the sockets, for others to come.
+            false => (self.fleet.is_stopping() && !elsewhere) || (surplus && self.fleet.seats() > 0),
         }
     }
 

@@ -14,6 +14,7 @@ mod master;
 mod pidfile;
 mod signals;
 mod sockets;
+mod systemd;
 mod upgrade;
 mod worker;
 

@@ -43,5 +43,6 @@ impl AsFd for Signals {
 
 /// `term` for SIGTERM: as gunicorn's log has it.
 pub(super) fn name(signal: i32) -> String {
-    signal_name(signal).map_or_else(|| signal.to_string(), |name| name.trim_start_matches("SIG").to_lowercase())
+    signal_name(signal)
+        .map_or_else(|| signal.to_string(), |name| name.trim_start_matches("SIG").to_lowercase())
 }

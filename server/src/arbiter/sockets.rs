@@ -58,11 +58,15 @@ impl Sockets {
         Ok(Sockets { bound, backlog, reuse_port })
     }
 
-    /// The sockets that somebody else has opened: systemd, mostly.
-    pub(super) fn given(given: Vec<(Bind, Listener)>, backlog: u32) -> io::Result<Sockets> {
+    /// The sockets that somebody else has opened, all of which are used, and no others.
+    pub(super) fn given(given: Vec<Listener>, backlog: u32) -> io::Result<Sockets> {
         let mut bound = Vec::new();
-        for (bind, socket) in given {
+        for socket in given {
             socket.set_backlog(backlog)?;
+            let bind = match &socket.addr {
+                Addr::Inet(addr) => Bind::Tcp { host: addr.ip().to_string(), port: addr.port() },
+                Addr::Unix(path) => Bind::Unix(path.clone().unwrap_or_default()),
+            };
             bound.push(Bound { bind, sockets: vec![socket] });
         }
         Ok(Sockets { bound, backlog, reuse_port: false })
@@ -129,6 +133,13 @@ impl Sockets {
     /// Everything that a successor takes over.
     pub(super) fn all(&self) -> impl Iterator<Item = (&Bind, &Listener)> {
         self.bound.iter().flat_map(|bound| bound.sockets.iter().map(|socket| (&bound.bind, socket)))
+    }
+
+    /// Nobody new finds the Unix sockets from now on; who has found them is served.
+    pub(super) fn remove_files(&mut self) {
+        for socket in self.bound.iter_mut().flat_map(|bound| &mut bound.sockets) {
+            socket.file = None;
+        }
     }
 
     /// A successor or somebody else goes on listening: the files of Unix sockets stay.

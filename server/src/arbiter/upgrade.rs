@@ -1,7 +1,8 @@
 //! A new master beside the old one, with the same sockets (SIGUSR2).
 //!
 //! What it needs to know comes by two environment variables: `GREENSERVE_PID`, the old master's process id, and
-//! `GREENSERVE_FD`, which names the descriptors and what each listens on: `4=127.0.0.1:8000,5=unix:/run/x.sock`.
+//! `GREENSERVE_FD`, which names the descriptors and what each listens on: `4=127.0.0.1:8000,5=unix:/run/x.sock`. With `all` in front
+//! they are all to be used, whatever the settings say: they were the service manager's.
 
 use std::env;
 use std::ffi::OsString;
@@ -18,6 +19,7 @@ use crate::serve::Listener;
 
 const PID: &str = "GREENSERVE_PID";
 const FD: &str = "GREENSERVE_FD";
+const ALL: &str = "all";
 
 /// How this program was started, so that it can be started once more.
 #[derive(Debug, Clone)]
@@ -36,8 +38,8 @@ impl Start {
     }
 
     /// Starts it once more, as it is found on the disk now, with the sockets.
-    pub(super) fn again(&self, sockets: &Sockets) -> io::Result<Child> {
-        let mut names = Vec::new();
+    pub(super) fn again(&self, sockets: &Sockets, all: bool) -> io::Result<Child> {
+        let mut names = Vec::from_iter(all.then(|| ALL.to_owned()));
         let mut mappings = Vec::new();
         for (number, (bind, socket)) in (FIRST..).zip(sockets.all()) {
             names.push(format!("{number}={bind}"));
@@ -76,6 +78,8 @@ pub(super) struct Legacy {
     pub(super) master: u32,
     /// Its sockets.
     pub(super) sockets: Vec<(Bind, Listener)>,
+    /// They are to be used whatever the settings say.
+    pub(super) all: bool,
 }
 
 impl Legacy {
@@ -90,14 +94,18 @@ impl Legacy {
         if std::os::unix::process::parent_id() != master {
             return Ok(None);
         }
-        let mut sockets = Vec::new();
+        let (mut sockets, mut all) = (Vec::new(), false);
         for part in named.split(',').filter(|part| !part.is_empty()) {
+            if part == ALL {
+                all = true;
+                continue;
+            }
             let wrong = || io::Error::new(io::ErrorKind::InvalidInput, format!("{FD}: {part:?}"));
             let (number, bind) = part.split_once('=').ok_or_else(wrong)?;
             let number = number.parse().map_err(|_| wrong())?;
             let bind = bind.parse::<Bind>().map_err(|_| wrong())?;
             sockets.push((bind, Listener::inherited(number)?));
         }
-        Ok(Some(Legacy { master, sockets }))
+        Ok(Some(Legacy { master, sockets, all }))
     }
 }

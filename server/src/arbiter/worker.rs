@@ -85,7 +85,12 @@ impl Line {
     ///
     /// # Errors
     /// No handlers, or no thread, to be had.
-    pub(crate) fn attend(&self, config: &Config, handle: ServerHandle, errands: impl Errands) -> io::Result<()> {
+    pub(crate) fn attend(
+        &self,
+        config: &Config,
+        handle: ServerHandle,
+        errands: impl Errands,
+    ) -> io::Result<()> {
         let attendant = Attendant {
             signals: Signals::new(WORKER)?,
             line: self.clone(),

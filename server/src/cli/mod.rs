@@ -207,7 +207,10 @@ impl<A: Handler + Send + Sync> Program for Workers<A> {
             self.logs.start()?;
             let server = Server::on(worker.listeners).map_err(Failure::Serve)?;
             let server = set_up(server, &worker.config, &self.logs).watch(Arc::new(worker.line.clone()));
-            worker.line.attend(&worker.config, server.handle(), self.logs.clone()).map_err(Failure::Signals)?;
+            worker
+                .line
+                .attend(&worker.config, server.handle(), self.logs.clone())
+                .map_err(Failure::Signals)?;
             worker.line.hooks().post_worker_init(worker.line.info());
             let hooked = Hooked { app, line: worker.line };
             serve_as(worker.config.worker_class, server, hooked).map_err(Failure::Serve)
@@ -373,9 +376,7 @@ impl fmt::Display for Failure {
 /// What to do about an address that can't be had.
 fn remedy(kind: io::ErrorKind) -> &'static str {
     match kind {
-        io::ErrorKind::AddrInUse => {
-            "; stop the server that is there, or choose another address with --bind"
-        }
+        io::ErrorKind::AddrInUse => "; stop the server that is there, or choose another address with --bind",
         io::ErrorKind::PermissionDenied => {
             "; ports below 1024 are for privileged programs: choose another with --bind"
         }

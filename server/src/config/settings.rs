@@ -6,7 +6,9 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::value::{Bind, LogTarget, Value, WorkerClass};
-use super::value::{bind_list, count, level, log_target, optional_log, optional_path, optional_size, seconds};
+use super::value::{
+    bind_list, count, level, log_target, optional_log, optional_path, optional_size, seconds,
+};
 use super::value::{seconds_or_none, switch, worker_class};
 use crate::log::AccessFormat;
 

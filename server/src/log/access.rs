@@ -393,8 +393,7 @@ mod tests {
     #[test]
     fn each_exchange_is_one_line() {
         let (mut reader, writer) = std::io::pipe().unwrap();
-        let log =
-            FormattedLog::new(Sink::new("test", writer), AccessFormat::compile("%(m)s").unwrap());
+        let log = FormattedLog::new(Sink::new("test", writer), AccessFormat::compile("%(m)s").unwrap());
         with_exchange(Some(CURL), |exchange| log.log(exchange));
         with_exchange(None, |exchange| log.log(exchange));
         drop(log);

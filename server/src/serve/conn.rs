@@ -16,7 +16,7 @@ use ::http::StatusCode;
 use super::input::{Input, Refused, Search, Step};
 use super::output::Output;
 use super::settings::Settings;
-use super::stop::ServerHandle;
+use super::stop::{IDLE_GRACE, ServerHandle};
 use super::transport::{Transport, is_timeout};
 use crate::app::{Addr, BodyError, Came, Connection};
 use crate::http::ParseError;
@@ -246,7 +246,7 @@ impl<T: Transport> Conn<T> {
     /// How long a connection may wait for the first byte of its next request.
     fn idle_time(&self) -> Duration {
         match (self.served_any.get(), self.server.is_stopping()) {
-            (true, true) => Duration::from_millis(1),
+            (true, true) => self.settings.keep_alive.min(IDLE_GRACE),
             (true, false) => self.settings.keep_alive,
             (false, true) => LAST_CALL,
             (false, false) => self.settings.header_timeout,

@@ -18,7 +18,7 @@ use socket2::{SockRef, Socket};
 
 use super::conn::Conn;
 use super::exchange::live;
-use super::listen::{Listener, SocketFile};
+use super::listen::{HANDSHAKE, Listener, SocketFile, turn_away_from};
 use super::settings::Settings;
 use super::stop::{Registered, Registry, ServerHandle};
 use super::threads::addr;
@@ -211,12 +211,21 @@ struct Running {
 impl Running {
     fn stop(&mut self) -> io::Result<()> {
         let Green { settings, pool, live, handle, .. } = &*self.server;
-        let deadline = Instant::now().checked_add(settings.graceful_timeout);
+        let began = Instant::now();
+        let deadline = began.checked_add(settings.graceful_timeout);
         let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        greenlet::kill_all(&self.acceptors, None)?;
-        live.end_idle();
+        let last = handle.is_last();
+        match last {
+            true => self.listeners.iter().for_each(|listener| turn_away(listener)),
+            false => greenlet::kill_all(&self.acceptors, None)?,
+        }
+        live.end_idle_after_grace(greenlet::sleep);
+        if last {
+            greenlet::sleep((began + HANDSHAKE).saturating_duration_since(Instant::now()));
+            greenlet::kill_all(&self.acceptors, None)?;
+        }
         // What the kernel has completed until now would be reset.
-        let orphans = if handle.is_last() { &self.listeners[..] } else { &[] };
+        let orphans = if last { &self.listeners[..] } else { &[] };
         'all: for listener in orphans {
             for _ in 0..settings.backlog {
                 let Ok(socket) = SockRef::from(&**listener).accept() else { break };
@@ -251,7 +260,7 @@ struct GreenListener {
     addr: Addr,
     socket: ListenerKind,
     /// Removed after the socket is closed.
-    _file: Option<SocketFile>,
+    file: Cell<Option<SocketFile>>,
 }
 
 enum ListenerKind {
@@ -266,7 +275,7 @@ impl GreenListener {
             Addr::Inet(_) => ListenerKind::Tcp(TcpListener::from_std(socket.into())?),
             Addr::Unix(_) => ListenerKind::Unix(UnixListener::from_std(socket.into())?),
         };
-        Ok(GreenListener { addr, socket, _file: file })
+        Ok(GreenListener { addr, socket, file: Cell::new(file) })
     }
 
     fn accept(&self) -> io::Result<(GreenSocket, Addr)> {
@@ -289,6 +298,12 @@ impl GreenListener {
             ListenerKind::Unix(_) => Stream::Unix(UnixStream::from_std(socket.into())?),
         }))
     }
+}
+
+/// See [`Listener::turn_away`].
+fn turn_away(listener: &GreenListener) {
+    listener.file.take();
+    turn_away_from(SockRef::from(listener));
 }
 
 impl AsFd for GreenListener {

@@ -6,8 +6,9 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockFilter, SockRef, Socket, Type};
 
 use crate::app::Addr;
 
@@ -40,7 +41,10 @@ impl Listener {
     /// A socket that whoever started this program has left open under this number, and which listens already.
     pub(crate) fn inherited(number: i32) -> io::Result<Listener> {
         let named = |error: io::Error| {
-            io::Error::new(error.kind(), format!("can't listen on the inherited descriptor {number}: {error}"))
+            io::Error::new(
+                error.kind(),
+                format!("can't listen on the inherited descriptor {number}: {error}"),
+            )
         };
         let socket = Socket::from(greenlet::process::inherited(number).map_err(named)?);
         let listens = socket.is_listener().map_err(named)?;
@@ -58,6 +62,13 @@ impl Listener {
             socket.set_tcp_nodelay(true).map_err(named)?;
         }
         Ok(Listener { socket, addr, file: None })
+    }
+
+    /// Has nobody new come, while those that are on their way can still be accepted: then it can be closed without resetting
+    /// anybody.
+    pub(crate) fn turn_away(&mut self) {
+        self.file = None;
+        turn_away_from(SockRef::from(&self.socket));
     }
 
     /// The Unix socket's file stays when this is dropped: somebody else goes on listening.
@@ -121,6 +132,27 @@ impl Listener {
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Listener").field(&self.addr).finish()
+    }
+}
+
+/// How long the last packet of a handshake that has begun may take.
+pub(crate) const HANDSHAKE: Duration = Duration::from_millis(100);
+
+/// Has the kernel drop the packets by which clients ask for a connection: they ask again, and are refused by then. All others
+/// pass, those that complete a handshake among them. For a Unix socket it is enough that its file has gone.
+pub(crate) fn turn_away_from(socket: SockRef<'_>) {
+    const FLAGS: u32 = 13;
+    const SYN: u32 = 0x02;
+    let filter = [
+        SockFilter::new((libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16, 0, 0, FLAGS),
+        SockFilter::new((libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16, 0, 1, SYN),
+        SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0),
+        SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, u32::MAX),
+    ];
+    if socket.domain().is_ok_and(|domain| domain != Domain::UNIX) {
+        // Without it one or the other client may be reset at the very end.
+        let attached = socket.attach_filter(&filter);
+        let _ = attached.inspect_err(|error| log::debug!("clients can't be turned away: {error}"));
     }
 }
 

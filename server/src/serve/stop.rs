@@ -6,10 +6,17 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 
 use super::transport::Transport;
+
+/// How long connections that wait for their next request may still get it when the server stops. A client that had one on the
+/// way at that moment would lose it.
+pub(super) const IDLE_GRACE: Duration = Duration::from_secs(1);
+/// How often it is looked whether anybody is left meanwhile.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Asks a [`Server`](super::Server) to stop, from anywhere: another green thread, another OS thread, a signal's handler
 /// thread. Clones speak to the same server.
@@ -29,11 +36,18 @@ impl ServerHandle {
     pub(crate) fn new() -> std::io::Result<(ServerHandle, UnixStream)> {
         let (waker, woken) = UnixStream::pair()?;
         waker.set_nonblocking(true)?;
-        Ok((ServerHandle(Arc::new(Shared { stopping: AtomicBool::new(false), shared: AtomicBool::new(false), waker })), woken))
+        Ok((
+            ServerHandle(Arc::new(Shared {
+                stopping: AtomicBool::new(false),
+                shared: AtomicBool::new(false),
+                waker,
+            })),
+            woken,
+        ))
     }
 
     /// Stops the server gracefully: no more connections are accepted (those that the kernel had completed still are), idle
-    /// ones are closed, requests under way are answered with `Connection: close` within the graceful timeout, after which
+    /// ones are closed after a second in which they may bring one more request, requests under way are answered with `Connection: close` within the graceful timeout, after which
     /// they are cut off. Returns at once; `serve` returns when it is done. Asking twice changes nothing.
     pub fn stop(&self) {
         self.0.stopping.store(true, Ordering::SeqCst);
@@ -94,6 +108,16 @@ impl<T: Transport> Registry<T> {
     pub(crate) fn register(&self, socket: T) -> Registered<T> {
         let key = self.lock().insert(socket);
         Registered { registry: self.clone(), key }
+    }
+
+    /// Makes the idle connections end, but not before [`IDLE_GRACE`] is over: until then a request may still come on them, and is
+    /// answered with the word that it was the last.
+    pub(crate) fn end_idle_after_grace(&self, wait: impl Fn(Duration)) {
+        let deadline = Instant::now() + IDLE_GRACE;
+        while self.len() > 0 && Instant::now() < deadline {
+            wait(LOOK);
+        }
+        self.end_idle();
     }
 
     /// How many connections are live.

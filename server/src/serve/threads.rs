@@ -18,7 +18,7 @@ use socket2::{SockAddr, Socket};
 
 use super::conn::Conn;
 use super::exchange::live;
-use super::listen::Listener;
+use super::listen::{HANDSHAKE, Listener};
 use super::settings::Settings;
 use super::stop::{Registered, Registry, ServerHandle};
 use super::transport::{Transport, with_read_buffer};
@@ -116,17 +116,30 @@ impl Threads {
         }
     }
 
-    fn stop(&self, listeners: Vec<Listener>, woken: &UnixStream) -> io::Result<()> {
-        let deadline = Instant::now().checked_add(self.settings.graceful_timeout);
-        self.live.end_idle();
-        let orphans = if self.handle.is_last() { &listeners[..] } else { &[] };
-        for listener in orphans {
-            // What the kernel has completed until now would be reset.
-            for _ in 0..self.settings.backlog {
-                let Ok((socket, peer)) = listener.socket.accept() else { break };
-                self.start(socket, peer);
-            }
+    fn stop(&self, mut listeners: Vec<Listener>, woken: &UnixStream) -> io::Result<()> {
+        let began = Instant::now();
+        let deadline = began.checked_add(self.settings.graceful_timeout);
+        let last = self.handle.is_last();
+        if last {
+            listeners.iter_mut().for_each(Listener::turn_away);
         }
+        // What the kernel has completed until the sockets are closed would be reset.
+        let serve_rest = || {
+            for listener in listeners.iter().filter(|_| last) {
+                for _ in 0..self.settings.backlog {
+                    let Ok((socket, peer)) = listener.socket.accept() else { break };
+                    self.start(socket, peer);
+                }
+            }
+        };
+        self.live.end_idle_after_grace(|wait| {
+            serve_rest();
+            std::thread::sleep(wait);
+        });
+        if last {
+            std::thread::sleep((began + HANDSHAKE).saturating_duration_since(Instant::now()));
+        }
+        serve_rest();
         drop(listeners);
         self.waiting.store(true, Ordering::SeqCst);
         while self.live.len() > 0 {
