@@ -6,7 +6,10 @@
 //! knows of its master is in `worker`, and what the two say to each other in `link`. What may not enter here: HTTP, and what a
 //! worker serves.
 
+mod answers;
 mod beats;
+mod births;
+mod deaths;
 mod fleet;
 mod hooks;
 mod link;
