@@ -59,6 +59,8 @@ pub struct ServerBuilder {
     envs: Vec<(OsString, OsString)>,
     binds: Vec<String>,
     log: Option<PathBuf>,
+    workers: bool,
+    bound: bool,
 }
 
 impl ServerBuilder {
@@ -92,22 +94,32 @@ impl ServerBuilder {
         self
     }
 
+    /// Says nothing of the number of workers: the settings file does.
+    pub fn without_worker_count(mut self) -> Self {
+        self.workers = false;
+        self
+    }
+
+    /// Binds where the settings file says, and not to a free port.
+    pub fn bind_by_settings(mut self) -> Self {
+        self.bound = false;
+        self
+    }
+
     /// Starts the server and waits until it listens.
     ///
     /// # Panics
     /// When it ends, or says nothing of listening, within [`PATIENCE`]; the message holds its log.
     pub fn start(mut self) -> ServerProcess {
-        if self.binds.is_empty() {
+        if self.binds.is_empty() && self.bound {
             self.binds.push("127.0.0.1:0".to_owned());
         }
         let mut command = command_for(self.program.as_deref().unwrap_or_else(|| Binary::path()));
-        // One process unless the test wants a master: what is asked of the process is then asked of the one that serves.
-        command
-            .arg("--workers=0")
-            .args(&self.args)
-            .envs(self.envs)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        if self.workers {
+            // One process unless the test wants a master: what is asked of the process is then asked of the one that serves.
+            command.arg("--workers=0");
+        }
+        command.args(&self.args).envs(self.envs).stdout(Stdio::piped()).stderr(Stdio::piped());
         for bind in &self.binds {
             command.args(["--bind", bind]);
         }
@@ -118,7 +130,7 @@ impl ServerBuilder {
         let listening = loop {
             let log = self.log.as_ref().map(|path| fs::read_to_string(path).unwrap_or_default());
             let listening = listening_at(&log.unwrap_or_else(|| stderr.text()));
-            if listening.len() >= self.binds.len() {
+            if listening.len() >= self.binds.len().max(1) {
                 break listening;
             }
             let ended = child.0.try_wait().expect("a child's status");
@@ -151,7 +163,15 @@ impl ServerProcess {
 
     /// For more than arguments: addresses to bind, an environment.
     pub fn builder() -> ServerBuilder {
-        ServerBuilder { program: None, args: Vec::new(), envs: Vec::new(), binds: Vec::new(), log: None }
+        ServerBuilder {
+            program: None,
+            args: Vec::new(),
+            envs: Vec::new(),
+            binds: Vec::new(),
+            log: None,
+            workers: true,
+            bound: true,
+        }
     }
 
     /// The process id.

@@ -71,7 +71,7 @@ fn command_line(takes_app: bool) -> Result<CommandLine, ExitCode> {
 
 fn read_command_line(takes_app: bool) -> Result<CommandLine, UsageError> {
     let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-    CommandLine::parse(std::env::args_os(), env, takes_app)
+    CommandLine::parse(std::env::args_os(), env, |path| std::fs::read_to_string(path), takes_app)
 }
 
 /// Does what the command line asks for.

@@ -2,16 +2,20 @@
 
 use std::ffi::OsString;
 use std::fmt::{self, Write as _};
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use super::file;
 use super::settings::{Config, SETTINGS, Setting};
 use super::words;
 
 /// The variable that holds flags which stand before those of the command line.
 const CMD_ARGS: &str = "GREENSERVE_CMD_ARGS";
+/// The settings file that is read if it is there and none is named.
+const FILE: &str = "greenserve.toml";
 
 /// What one start of the program was asked to do.
 #[derive(Debug, Clone)]
@@ -50,12 +54,14 @@ pub enum Action {
 }
 
 /// Where the value of a setting came from. Later ones win.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// Nobody said anything.
     Default,
     /// An environment variable of its own, such as `PORT`.
     Environment(&'static str),
+    /// The settings file, and the line there.
+    File(PathBuf, usize),
     /// `GREENSERVE_CMD_ARGS`.
     CmdArgs,
     /// The command line.
@@ -67,6 +73,7 @@ impl fmt::Display for Origin {
         match self {
             Origin::Default => f.write_str("default"),
             Origin::Environment(name) => write!(f, "environment variable {name}"),
+            Origin::File(path, line) => write!(f, "{}:{line}", path.display()),
             Origin::CmdArgs => f.write_str(CMD_ARGS),
             Origin::CommandLine => f.write_str("command line"),
         }
@@ -76,8 +83,8 @@ impl fmt::Display for Origin {
 impl CommandLine {
     /// Reads the command line `args` (the first is the program's name) and the environment.
     ///
-    /// Precedence is gunicorn's, weakest first: defaults, `PORT` and `WEB_CONCURRENCY`, `GREENSERVE_CMD_ARGS`, the
-    /// command line. A repeatable setting is replaced as a whole by a stronger source. With `takes_app` the
+    /// Precedence is gunicorn's, weakest first: defaults, `PORT` and `WEB_CONCURRENCY`, the settings file, `GREENSERVE_CMD_ARGS`,
+    /// the command line. `read` reads the file, which is `greenserve.toml` if `--config` names no other. A repeatable setting is replaced as a whole by a stronger source. With `takes_app` the
     /// first operand names the application; without it there is none, because the program is one.
     ///
     /// # Errors
@@ -85,6 +92,7 @@ impl CommandLine {
     pub fn parse(
         args: impl IntoIterator<Item = OsString>,
         env: impl Fn(&str) -> Option<String>,
+        read: impl Fn(&Path) -> io::Result<String>,
         takes_app: bool,
     ) -> Result<Self, UsageError> {
         let mut args = args.into_iter();
@@ -108,17 +116,24 @@ impl CommandLine {
             }
             *origin = Origin::Environment(name);
         }
-        if let Some(text) = env(CMD_ARGS) {
+        let from_env = env(CMD_ARGS).map(|text| {
             let words = words::split(&text).map_err(|what| {
                 let text = format!("invalid value '{text}' for the environment variable {CMD_ARGS}: {what}");
                 UsageError::new(command.error(ErrorKind::ValueValidation, text))
             })?;
             let matches = command.try_get_matches_from_mut(words);
-            let matches = matches.map_err(|error| UsageError { source: Some(CMD_ARGS), error })?;
-            line.apply(&matches, Origin::CmdArgs, takes_app);
-        }
+            matches.map_err(|error| UsageError { source: Some(CMD_ARGS), error })
+        });
+        let from_env = from_env.transpose()?;
         let matches = command.try_get_matches_from_mut(args).map_err(UsageError::new)?;
-        line.apply(&matches, Origin::CommandLine, takes_app);
+        let all = [Some(&matches), from_env.as_ref()];
+        let named = all.into_iter().flatten().find_map(|matches| matches.get_one::<PathBuf>("config"));
+        line.read_file(named, read)
+            .map_err(|text| UsageError::new(command.error(ErrorKind::ValueValidation, text)))?;
+        if let Some(matches) = &from_env {
+            line.apply(matches, &Origin::CmdArgs, takes_app);
+        }
+        line.apply(&matches, &Origin::CommandLine, takes_app);
         Ok(line)
     }
 
@@ -132,13 +147,34 @@ impl CommandLine {
         text
     }
 
-    fn apply(&mut self, matches: &ArgMatches, origin: Origin, takes_app: bool) {
+    /// Takes what the settings file says: the one that is named, else the usual one if it is there.
+    fn read_file(
+        &mut self,
+        named: Option<&PathBuf>,
+        read: impl Fn(&Path) -> io::Result<String>,
+    ) -> Result<(), String> {
+        let path = named.map_or(Path::new(FILE), PathBuf::as_path);
+        let text = match read(path) {
+            Ok(text) => text,
+            Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(format!("cannot read the settings file {}: {error}", path.display())),
+        };
+        let named = |what: &dyn fmt::Display| format!("in the settings file {}, {what}", path.display());
+        for entry in file::read(&text).map_err(|fault| named(&fault))? {
+            let setting = &SETTINGS[entry.index];
+            (setting.set)(&mut self.config, &entry.text).map_err(|what| named(&what))?;
+            self.origins[entry.index] = Origin::File(path.to_owned(), entry.line);
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, matches: &ArgMatches, origin: &Origin, takes_app: bool) {
         for (setting, slot) in SETTINGS.iter().zip(&mut self.origins) {
             let Some(values) = matches.get_many::<String>(setting.name) else { continue };
             let joined = values.map(String::as_str).collect::<Vec<_>>().join(",");
             // each value has passed the setting's own check when clap parsed it
             if (setting.set)(&mut self.config, &joined).is_ok() {
-                *slot = origin;
+                *slot = origin.clone();
             }
         }
         if takes_app && let Some(app) = matches.get_one::<App>("app") {
@@ -209,6 +245,15 @@ fn command(program: String, takes_app: bool) -> Command {
         command = command.arg(argument(setting));
     }
     command
+        .arg(
+            Arg::new("config")
+                .long("config")
+                .short('c')
+                .value_name("FILE")
+                .value_parser(clap::value_parser!(PathBuf))
+                .help("The settings file: TOML, with the names that --print-config shows. [default: greenserve.toml, if it is there]")
+                .help_heading("Configuration"),
+        )
         .arg(flag("print-config").help("Print every setting and where its value came from, then leave."))
         .arg(flag("check-config").help("Check the settings, then leave: code 0 if they are right, 2 if not."))
 }
@@ -271,7 +316,7 @@ Examples:
       shows what the settings come to, and why
 
 Where settings come from, weakest first:
-  the defaults; PORT and WEB_CONCURRENCY; GREENSERVE_CMD_ARGS; the command line
+  the defaults; PORT and WEB_CONCURRENCY; the settings file; GREENSERVE_CMD_ARGS; the command line
 
 Signals:
   TERM       stop gracefully: accept no more, let requests in flight finish (--graceful-timeout)
@@ -294,7 +339,14 @@ mod tests {
     fn parse(args: &[&str], env: &[(&str, &str)]) -> Result<CommandLine, UsageError> {
         let args = std::iter::once(&"greenserve").chain(args).map(OsString::from);
         let env = |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string());
-        CommandLine::parse(args, env, true)
+        let file = |path: &Path| Err(io::Error::new(io::ErrorKind::NotFound, path.display().to_string()));
+        CommandLine::parse(args, env, file, true)
+    }
+
+    fn parse_with_file(args: &[&str], env: &[(&str, &str)], file: &str) -> Result<CommandLine, UsageError> {
+        let args = std::iter::once(&"greenserve").chain(args).map(OsString::from);
+        let env = |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string());
+        CommandLine::parse(args, env, |_| Ok(file.to_owned()), true)
     }
 
     fn tcp(host: &str, port: u16) -> Bind {
@@ -351,6 +403,32 @@ mod tests {
         let line = parse(&["-b", ":1"], &[("PORT", "7000"), (CMD_ARGS, "-b :2 -b :3 -w 8")]).unwrap();
         assert_eq!(line.config.bind, [tcp("0.0.0.0", 1)]);
         assert_eq!(line.config.workers, 8);
+    }
+
+    #[test]
+    fn the_file_wins_over_variables_and_loses_against_arguments() {
+        let file = "bind = ':1'\nworkers = 2\nbacklog = 3\nkeepalive = 4\n";
+        let env = [("PORT", "7000"), ("WEB_CONCURRENCY", "9"), (CMD_ARGS, "--backlog 30 --keep-alive 40")];
+        let line = parse_with_file(&["--keep-alive", "400", "-c", "some.toml"], &env, file).unwrap();
+        assert_eq!(line.config.bind, [tcp("0.0.0.0", 1)]);
+        assert_eq!((line.config.workers, line.config.backlog), (2, 30));
+        assert_eq!(line.config.keepalive, Duration::from_secs(400));
+        let text = line.print_config();
+        assert!(
+            text.lines().any(|line| line.starts_with("workers") && line.ends_with("# some.toml:2")),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_named_must_be_there_and_be_right() {
+        let error = parse(&["-c", "some.toml"], &[]).unwrap_err();
+        assert!(error.to_string().contains("some.toml"), "{error}");
+        let error = parse_with_file(&[], &[], "workers = 2\nbakclog = 1\n").unwrap_err();
+        for needle in ["greenserve.toml", "line 2", "bakclog", "'backlog'"] {
+            assert!(error.to_string().contains(needle), "{needle}: {error}");
+        }
+        assert_eq!(error.exit_code(), 2);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Every setting once: its type, default, flag, environment variable, unit, check and help text.
 //!
-//! `settings` is the table; `command` turns it into the command line, reads the environment in gunicorn's
+//! `settings` is the table; `command` turns it into the command line, `file` reads a settings file, and both with the environment come together in gunicorn's
 //! order of precedence and resolves all of it into one immutable [`Config`]; `value` holds the types that only
 //! settings need and their parsers. Adding a setting means adding one entry to the table: flag, help, checks,
 //! `--print-config` and the README's table (which a test compares) follow from it.
@@ -9,6 +9,7 @@
 //! the rest of the crate is handed a [`Config`].
 
 mod command;
+mod file;
 mod settings;
 mod value;
 mod words;

@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use greenserve_tests::{Load, PATIENCE, Scratch, ServerProcess, children_of, eventually, send_signal};
+use greenserve_tests::{
+    Client, Load, PATIENCE, Scratch, ServerProcess, children_of, eventually, send_signal,
+};
 
 use crate::nothing_was_lost;
 
@@ -45,6 +47,54 @@ fn hup_lets_old_workers_serve_until_new_ones_do() {
         assert!(left <= booted, "{log}");
     }
     assert_eq!((booted, left), (2, 2), "{log}");
+}
+
+#[test]
+fn hup_loads_the_settings_file_again_and_a_bad_one_changes_nothing() {
+    let scratch = Scratch::new();
+    let file = scratch.path().join("settings.toml");
+    fs::write(&file, "workers = 1\n").unwrap();
+    let server = ServerProcess::builder()
+        .without_worker_count()
+        .args(["demo", "--config", file.to_str().unwrap()])
+        .start();
+    let first = server.wait_for_workers(1);
+    let loads = Load::both(server.addr(), 2);
+
+    fs::write(&file, "workers = 2\n").unwrap();
+    server.signal(libc::SIGHUP);
+    eventually(PATIENCE, || server.children().len() == 2 && !server.children().contains(&first[0]));
+
+    let second = server.children();
+    fs::write(&file, "workers = 'lots'\n").unwrap();
+    server.signal(libc::SIGHUP);
+    let line = server.wait_for_log("not loaded again");
+    assert!(line.contains("line 1") && line.contains("lots"), "{line}");
+    assert_eq!(server.children(), second);
+
+    loads.iter().for_each(|load| load.wait_for(20));
+    nothing_was_lost(loads);
+}
+
+#[test]
+fn hup_listens_where_the_settings_say_now() {
+    let scratch = Scratch::new();
+    let (file, old, new) =
+        (scratch.path().join("settings.toml"), scratch.path().join("old"), scratch.path().join("new"));
+    let bind = |path: &std::path::Path| format!("workers = 1\nbind = 'unix:{}'\n", path.display());
+    fs::write(&file, bind(&old)).unwrap();
+    let server = ServerProcess::builder()
+        .without_worker_count()
+        .bind_by_settings()
+        .args(["demo", "--config", file.to_str().unwrap()])
+        .start();
+    server.wait_for_workers(1);
+    assert_eq!(Client::unix(&old).get("/plaintext").status, 200);
+    fs::write(&file, bind(&new)).unwrap();
+    server.signal(libc::SIGHUP);
+    eventually(PATIENCE, || new.exists() && !old.exists());
+    eventually(PATIENCE, || server.log().matches("Booting worker").count() == 2);
+    assert_eq!(Client::unix(&new).get("/plaintext").status, 200);
 }
 
 #[test]
