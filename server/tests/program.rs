@@ -208,8 +208,9 @@ struct Server {
 }
 
 impl Server {
+    /// Without a master: the process asked is the one that serves.
     fn start(args: &[&str]) -> Self {
-        let mut child = spawn(args);
+        let mut child = spawn(&[args, &["--workers", "0"]].concat());
         let (send, log) = channel();
         let stderr = child.stderr.take().unwrap();
         thread::spawn(move || {
