@@ -19,7 +19,7 @@ use crate::demo::Demo;
 use crate::files::StaticFiles;
 use crate::http::Limits;
 use crate::log::{ErrorLog, FormattedLog, Sink};
-use crate::{Addr, Handler, Server};
+use crate::{Addr, Handler, Protocol, Server};
 
 /// The whole command line of a server program, for an application of one's own.
 ///
@@ -137,7 +137,7 @@ fn serve(config: &Config, app: impl Handler + Send + Sync, logs: &Logs) -> Resul
     })
     .map_err(Failure::Signals)?;
 
-    let addresses: Vec<String> = server.local_addrs().iter().map(url).collect();
+    let addresses: Vec<String> = server.local_addrs().iter().map(|addr| url(config.protocol, addr)).collect();
     log::info!("Listening at: {} ({})", addresses.join(","), process::id());
     match config.worker_class {
         WorkerClass::Green => {
@@ -164,6 +164,8 @@ fn listen(config: &Config) -> io::Result<Server> {
 
 fn set_up(server: Server, config: &Config) -> Server {
     server
+        .protocol(config.protocol)
+        .uwsgi_allow_ips(config.uwsgi_allow_ips.clone())
         .worker_connections(config.worker_connections)
         .keep_alive(config.keepalive)
         .header_timeout(config.header_timeout.unwrap_or(FOR_EVER))
@@ -183,10 +185,11 @@ fn set_up(server: Server, config: &Config) -> Server {
 /// A time that the clock and the kernel's socket options can still be added to.
 const FOR_EVER: Duration = Duration::from_secs(366 * 24 * 3600);
 
-fn url(addr: &Addr) -> String {
-    match addr {
-        Addr::Inet(addr) => format!("http://{addr}"),
-        Addr::Unix(_) => addr.to_string(),
+fn url(protocol: Protocol, addr: &Addr) -> String {
+    match (protocol, addr) {
+        (Protocol::Http, Addr::Inet(addr)) => format!("http://{addr}"),
+        (Protocol::Uwsgi, Addr::Inet(addr)) => format!("uwsgi://{addr}"),
+        (_, Addr::Unix(_)) => addr.to_string(),
     }
 }
 

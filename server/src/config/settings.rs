@@ -5,9 +5,10 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::value::{Bind, LogTarget, Value, WorkerClass};
-use super::value::{bind_list, count, level, log_target, optional_log, optional_size, seconds};
+use super::value::{bind_list, count, level, log_target, optional_log, optional_size, protocol, seconds};
 use super::value::{seconds_or_none, worker_class};
 use crate::log::AccessFormat;
+use crate::{AllowIps, Protocol};
 
 /// Under which heading of `--help` a setting stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,6 +148,21 @@ settings! {
         backlog: u32 {
             flag: "backlog", value: "N", default: "2048",
             parse: |text| count(text, 1..=65_535).map(|n| n as u32),
+        }
+        /// What connections speak: http, or uwsgi (nginx's uwsgi_pass) from a front server.
+        ///
+        /// By uwsgi the front server says who its client is and which request it made, so it must be one that is
+        /// trusted: see --uwsgi-allow-from. A connection serves one request, and a response of unknown length ends
+        /// with it. Over a Unix socket such a response that breaks off cannot be told from a whole one.
+        protocol: Protocol {
+            flag: "protocol", value: "NAME", default: "http",
+            parse: protocol,
+        }
+        /// From which addresses uwsgi is taken, with commas between them; networks as 10.0.0.0/8, * for all. Others are
+        /// answered 403. Over a Unix socket everybody may who can open it.
+        uwsgi_allow_ips: AllowIps {
+            flag: "uwsgi-allow-from", value: "ADDRESSES", default: "127.0.0.1,::1",
+            parse: str::parse::<AllowIps>,
         }
     }
     Workers {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use crate::log::AccessFormat;
+use crate::{AllowIps, Protocol};
 
 /// An address to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,6 +162,14 @@ pub(super) fn worker_class(text: &str) -> Result<WorkerClass, String> {
     }
 }
 
+pub(super) fn protocol(text: &str) -> Result<Protocol, String> {
+    match text {
+        "http" => Ok(Protocol::Http),
+        "uwsgi" => Ok(Protocol::Uwsgi),
+        _ => Err("expected http or uwsgi".to_owned()),
+    }
+}
+
 pub(super) fn log_target(text: &str) -> Result<LogTarget, String> {
     match text {
         "" => Err("expected a file, or -".to_owned()),
@@ -210,6 +219,21 @@ impl Value for WorkerClass {
             WorkerClass::Green => "green".to_owned(),
             WorkerClass::Threads => "threads".to_owned(),
         }
+    }
+}
+
+impl Value for Protocol {
+    fn show(&self) -> String {
+        match self {
+            Protocol::Http => "http".to_owned(),
+            Protocol::Uwsgi => "uwsgi".to_owned(),
+        }
+    }
+}
+
+impl Value for AllowIps {
+    fn show(&self) -> String {
+        self.to_string()
     }
 }
 
