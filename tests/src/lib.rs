@@ -13,7 +13,7 @@ mod scratch;
 mod sys;
 mod wait;
 
-pub use client::{Client, request};
+pub use client::{Client, request, uwsgi};
 pub use process::{Binary, ServerBuilder, ServerProcess};
 pub use response::{Framing, ReadError, Response};
 pub use scratch::Scratch;
