@@ -18,13 +18,17 @@ pub enum Protocol {
     /// HTTP/1.0 and 1.1.
     #[default]
     Http,
-    /// The uwsgi protocol, by which a front server such as nginx (`uwsgi_pass`) hands on requests. The handler gets what it
-    /// would get over HTTP, and the packet's variables by [`Request::vars`](crate::Request::vars). Everybody who may
-    /// connect is believed who the client is: see [`Server::uwsgi_allow_ips`](super::Server::uwsgi_allow_ips).
+    /// The uwsgi protocol, by which a front server such as nginx (`uwsgi_pass`) hands on requests (`modifier1` 0 alone). Who may
+    /// speak it is believed about who the client is: see [`Server::uwsgi_allow_ips`](super::Server::uwsgi_allow_ips).
     ///
-    /// A connection serves one request, no timeout of keep-alive applies, and nobody is told to continue. The header timeout is
-    /// for the packet. A response of unknown length ends with the connection; if it breaks off the connection is reset, which
-    /// tells the front server over TCP. A Unix socket knows no reset: state the length where that matters.
+    /// The handler gets what it would get over HTTP, with the names of fields in lower case, and the packet's variables by
+    /// [`Request::vars`](crate::Request::vars); how the target is found is told at
+    /// [`Vars::head`](crate::http::uwsgi::Vars::head). The version is 1.1 at most, whatever the client speaks to the front
+    /// server. All limits apply; the header timeout is for the packet.
+    ///
+    /// A connection serves one request, and nobody is told to continue. A response of unknown length ends with the connection;
+    /// if it breaks off the connection is reset, which tells the front server over TCP. A Unix socket knows no reset: state the
+    /// length where that matters.
     Uwsgi,
 }
 
