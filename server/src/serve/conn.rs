@@ -178,7 +178,10 @@ impl<T: Transport> Conn<T> {
                     return Ok(found);
                 }
                 Ok(None) => {}
-                Err(refused) => return Err(refused.into()),
+                Err(refused) => {
+                    self.take_front(&mut input);
+                    return Err(refused.into());
+                }
             }
             self.rest().map_err(|_| NoRequest::Ended)?;
             found = if input.is_empty() {

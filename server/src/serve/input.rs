@@ -36,7 +36,7 @@ pub(crate) struct Input {
 #[derive(Debug)]
 enum Reader {
     Http(HeadReader),
-    /// With what has come besides the head that was found.
+    /// With what has come besides the head that was found or refused.
     Uwsgi(Option<Vars>),
 }
 
@@ -140,7 +140,7 @@ impl Input {
         *self = Input::new(Protocol::Http);
     }
 
-    /// What came with the head that was found last, besides it.
+    /// What came with the head that was found or refused last, besides it.
     pub(crate) fn take_vars(&mut self) -> Option<Vars> {
         match &mut self.reader {
             Reader::Http(_) => None,
@@ -284,7 +284,7 @@ fn find_packet(
     limits: &Limits,
 ) -> Result<Option<(Rc<Came>, usize)>, Refused> {
     let Some((vars, end)) = uwsgi::read(bytes)? else { return Ok(None) };
-    let bytes = vars.head()?;
+    let bytes = place.insert(vars).head()?;
     let Found { extent, head } = KNOWN
         .with_borrow_mut(|known| HeadReader::default().read(&bytes, limits, known))?
         .ok_or(ParseError::Incomplete)?;
@@ -294,7 +294,6 @@ fn find_packet(
             // What the client said of these was said to the front server, which has seen to them.
             head.keep_alive = false;
             head.expect_continue = false;
-            *place = Some(vars);
             Ok(Some((came(bytes, head), end)))
         }
         Err(why) => Err(Refused { why, head: Some(bytes.into()) }),

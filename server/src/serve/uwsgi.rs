@@ -60,7 +60,7 @@ impl<T: Transport> Conn<T> {
         }
     }
 
-    /// Keeps what came with the head that was found.
+    /// Keeps what came with the head that was found or refused, if it came by uwsgi.
     #[cold]
     #[inline(never)]
     pub(super) fn take_front(&self, input: &mut Input) {

@@ -100,6 +100,10 @@ fn the_application_sees_the_variables_and_the_client() {
         let line = server.wait_for_output("/whoami");
         assert!(line.starts_with("192.0.2.7 "), "{line}");
         assert!(line.contains("\"GET /whoami HTTP/1.1\" 200"), "{line}");
+        let refused = answer(server, &packet("GET", "/odd", &[("HTTP_EXPECT", "miracles")], b""), "GET");
+        assert_eq!(refused.status, 417);
+        let line = server.wait_for_output("/odd");
+        assert!(line.starts_with("192.0.2.7 "), "{line}");
     });
     let http = ServerProcess::start(["demo"]);
     assert_eq!(http.get("/vars").text(), "null\n");
