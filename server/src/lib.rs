@@ -32,7 +32,7 @@ pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Ve
 pub use app::{Addr, Body, BodyError, BodyWriter, Handler, IntoResponse, Request, Response};
 pub use arbiter::{Hooks, WorkerInfo};
 pub use cli::{main, main_with, program};
-pub use serve::{AccessLog, Exchange, Server, ServerHandle};
+pub use serve::{AccessLog, AllowIps, Exchange, Protocol, Server, ServerHandle};
 pub use std::process::ExitCode;
 
 #[cfg(doctest)]

@@ -33,6 +33,26 @@ pub fn request(method: &str, target: &str, headers: &[&str], body: &[u8]) -> Vec
     bytes
 }
 
+/// A request by the uwsgi protocol: the packet of these variables, and the body behind it.
+///
+/// ```
+/// let bytes = greenserve_tests::uwsgi(&[("A", "bc")], b"hi");
+/// assert_eq!(bytes, b"\0\x07\0\0\x01\0A\x02\0bchi");
+/// ```
+///
+/// # Panics
+/// When the variables have no place in a packet of 64 KiB.
+pub fn uwsgi(vars: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+    let length = |n: usize| u16::try_from(n).expect("16 bits").to_le_bytes();
+    let mut block = Vec::new();
+    for text in vars.iter().flat_map(|(name, value)| [name, value]) {
+        block.extend_from_slice(&length(text.len()));
+        block.extend_from_slice(text.as_bytes());
+    }
+    let [low, high] = length(block.len());
+    [&[0, low, high, 0], &block[..], body].concat()
+}
+
 /// One connection to a server.
 #[derive(Debug)]
 pub struct Client {

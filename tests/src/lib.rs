@@ -14,7 +14,7 @@ mod scratch;
 mod sys;
 mod wait;
 
-pub use client::{Client, request};
+pub use client::{Client, request, uwsgi};
 pub use load::{Connections, Load, Tally};
 pub use process::{Binary, ServerBuilder, ServerProcess, children_of};
 pub use response::{Framing, ReadError, Response};

@@ -206,8 +206,8 @@ impl ServerProcess {
     /// # Panics
     /// When it listens on unix sockets only.
     pub fn addr(&self) -> SocketAddr {
-        let http = self.listening.iter().find_map(|at| at.strip_prefix("http://"));
-        http.and_then(|at| at.parse().ok())
+        let tcp = self.listening.iter().find_map(|at| at.split_once("://"));
+        tcp.and_then(|(_, at)| at.parse().ok())
             .unwrap_or_else(|| panic!("no TCP address in {:?}", self.listening))
     }
 

@@ -11,6 +11,7 @@ use ::http::StatusCode;
 use bytes::{Buf, Bytes};
 
 use super::Addr;
+use crate::http::uwsgi::Vars;
 
 /// The body of a request or of a response.
 ///
@@ -376,6 +377,11 @@ pub(crate) trait Connection {
     fn body_remaining(&self, request: u64) -> Option<u64>;
     fn peer_addr(&self) -> Addr;
     fn local_addr(&self) -> Option<Addr>;
+
+    /// What a front server said of the request besides its head.
+    fn vars(&self) -> Option<&Vars> {
+        None
+    }
 }
 
 /// A request's body: its connection and its number there.

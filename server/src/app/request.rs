@@ -10,6 +10,7 @@ use ::http::{Extensions, HeaderMap, HeaderValue, Method, Uri, Version, header, r
 use bytes::Bytes;
 
 use super::{Addr, Body, Connection, Incoming, spare};
+use crate::http::uwsgi::Vars;
 use crate::http::{Head, Lines};
 
 /// A request as a handler gets it: what [`http::Request`](::http::Request) is, method by method, with our [`Body`].
@@ -180,9 +181,18 @@ impl Request {
         Request { head: Source::Own(Box::new(Own { parts, came: None })), body }
     }
 
-    /// The client's address. `None` for a request made by hand, or one whose body was replaced.
+    /// The client's address: the one that the connection comes from, or by the uwsgi protocol the one that the front server
+    /// names. `None` for a request made by hand, or one whose body was replaced.
     pub fn peer_addr(&self) -> Option<Addr> {
         self.body.as_incoming().map(|incoming| incoming.connection.peer_addr())
+    }
+
+    /// The variables that came with the request by the uwsgi protocol: `REMOTE_USER`, `SCRIPT_NAME`, `HTTPS`, and what else the
+    /// front server was told to send. `None` over HTTP, and as for [`Request::peer_addr`].
+    ///
+    /// The method, the target and the header fields among them are the request's own as well, in the forms of HTTP.
+    pub fn vars(&self) -> Option<&Vars> {
+        self.body.as_incoming()?.connection.vars()
     }
 
     /// The address at which the client reached this server. `None` as for [`Request::peer_addr`].

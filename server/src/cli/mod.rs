@@ -21,7 +21,7 @@ use crate::demo::Demo;
 use crate::files::StaticFiles;
 use crate::http::Limits;
 use crate::log::{ErrorLog, FormattedLog, Sink};
-use crate::{Addr, Handler, Request, Response, Server};
+use crate::{Addr, Handler, Protocol, Request, Response, Server};
 
 /// The whole command line of a server program, for an application of one's own.
 ///
@@ -153,7 +153,7 @@ fn serve(config: &Config, app: impl Handler + Send + Sync, logs: &Logs) -> Resul
         Stop::Now => leave(),
     })
     .map_err(Failure::Signals)?;
-    tell_addresses(server.local_addrs().iter());
+    tell_addresses(config.protocol, server.local_addrs().iter());
     log::info!("Using worker: {}", config.worker_class);
     serve_as(config.worker_class, server, app).map_err(Failure::Serve)
 }
@@ -175,7 +175,7 @@ fn keep_workers<A: Handler + Send + Sync>(
     limits::raise_open_files(line.config.worker_connections);
     let program = Workers { app: Cell::new(Some(app)), logs: logs.clone(), takes_app: line.takes_app };
     let master = Master::new(line.config.clone(), Box::new(program), hooks).map_err(Failure::Master)?;
-    tell_addresses(master.sockets());
+    tell_addresses(line.config.protocol, master.sockets());
     log::info!("Using worker: {}", line.config.worker_class);
     master.run().map_err(Failure::Master)
 }
@@ -219,8 +219,8 @@ impl<A: Handler + Send + Sync> Program for Workers<A> {
     }
 }
 
-fn tell_addresses<'a>(addrs: impl Iterator<Item = &'a Addr>) {
-    let addresses: Vec<String> = addrs.map(url).collect();
+fn tell_addresses<'a>(protocol: Protocol, addrs: impl Iterator<Item = &'a Addr>) {
+    let addresses: Vec<String> = addrs.map(|addr| url(protocol, addr)).collect();
     log::info!("Listening at: {} ({})", addresses.join(","), process::id());
 }
 
@@ -240,6 +240,8 @@ fn set_up(server: Server, config: &Config, logs: &Logs) -> Server {
         None => server,
     };
     server
+        .protocol(config.protocol)
+        .uwsgi_allow_ips(config.uwsgi_allow_ips.clone())
         .worker_connections(config.worker_connections)
         .keep_alive(config.keepalive)
         .header_timeout(config.header_timeout.unwrap_or(FOR_EVER))
@@ -259,10 +261,11 @@ fn set_up(server: Server, config: &Config, logs: &Logs) -> Server {
 /// A time that the clock and the kernel's socket options can still be added to.
 const FOR_EVER: Duration = Duration::from_secs(366 * 24 * 3600);
 
-fn url(addr: &Addr) -> String {
-    match addr {
-        Addr::Inet(addr) => format!("http://{addr}"),
-        Addr::Unix(_) => addr.to_string(),
+fn url(protocol: Protocol, addr: &Addr) -> String {
+    match (protocol, addr) {
+        (Protocol::Http, Addr::Inet(addr)) => format!("http://{addr}"),
+        (Protocol::Uwsgi, Addr::Inet(addr)) => format!("uwsgi://{addr}"),
+        (_, Addr::Unix(_)) => addr.to_string(),
     }
 }
 

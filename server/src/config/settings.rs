@@ -7,10 +7,11 @@ use log::LevelFilter;
 
 use super::value::{Bind, LogTarget, Value, WorkerClass};
 use super::value::{
-    bind_list, count, level, log_target, optional_log, optional_path, optional_size, seconds,
+    bind_list, count, level, log_target, optional_log, optional_path, optional_size, protocol, seconds,
 };
 use super::value::{seconds_or_none, switch, worker_class};
 use crate::log::AccessFormat;
+use crate::{AllowIps, Protocol};
 
 /// Under which heading of `--help` a setting stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,6 +167,21 @@ settings! {
         reuse_port: bool {
             flag: "reuse-port", switch: true, value: "BOOL", default: "false",
             parse: switch,
+        }
+        /// What connections speak: http, or uwsgi (nginx's uwsgi_pass) from a front server.
+        ///
+        /// By uwsgi the front server says who its client is and which request it made, so it must be one that is
+        /// trusted: see --uwsgi-allow-from. A connection serves one request, and a response of unknown length ends
+        /// with it. Over a Unix socket such a response that breaks off cannot be told from a whole one.
+        protocol: Protocol {
+            flag: "protocol", value: "NAME", default: "http",
+            parse: protocol,
+        }
+        /// From which addresses uwsgi is taken, with commas between them; networks as 10.0.0.0/8, * for all. Others are
+        /// answered 403. Over a Unix socket everybody may who can open it.
+        uwsgi_allow_ips: AllowIps {
+            flag: "uwsgi-allow-from", value: "ADDRESSES", default: "127.0.0.1,::1",
+            parse: str::parse::<AllowIps>,
         }
     }
     Workers {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use crate::log::AccessFormat;
+use crate::{AllowIps, Protocol};
 
 /// An address to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -181,6 +182,14 @@ pub(super) fn worker_class(text: &str) -> Result<WorkerClass, String> {
     }
 }
 
+pub(super) fn protocol(text: &str) -> Result<Protocol, String> {
+    match text {
+        "http" => Ok(Protocol::Http),
+        "uwsgi" => Ok(Protocol::Uwsgi),
+        _ => Err("expected http or uwsgi".to_owned()),
+    }
+}
+
 pub(super) fn log_target(text: &str) -> Result<LogTarget, String> {
     match text {
         "" => Err("expected a file, or -".to_owned()),
@@ -251,6 +260,21 @@ impl Value for Option<PathBuf> {
 }
 
 impl Value for WorkerClass {
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for Protocol {
+    fn show(&self) -> String {
+        match self {
+            Protocol::Http => "http".to_owned(),
+            Protocol::Uwsgi => "uwsgi".to_owned(),
+        }
+    }
+}
+
+impl Value for AllowIps {
     fn show(&self) -> String {
         self.to_string()
     }

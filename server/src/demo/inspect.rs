@@ -88,6 +88,13 @@ pub(super) fn whoami(demo: &Demo, req: Request) -> Answer {
     })
 }
 
+/// The variables of the uwsgi protocol in order of arrival.
+pub(super) fn vars(_: &Demo, req: Request) -> Answer {
+    let vars =
+        req.vars().map(|vars| vars.iter().map(|(name, value)| (name, text(value))).collect::<Vec<_>>());
+    json(&vars)
+}
+
 /// `/status/NNN`: that status, with its reason as the body where it may have one.
 pub(super) fn status(_: &Demo, req: Request) -> Answer {
     let text = req.path().trim_start_matches("/status/");

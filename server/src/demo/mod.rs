@@ -147,6 +147,13 @@ const ROUTES: &[Route] = &[
     },
     Route {
         method: "GET",
+        path: "/vars",
+        example: "",
+        what: "the variables that came with the request by the uwsgi protocol, as JSON; null over HTTP",
+        run: inspect::vars,
+    },
+    Route {
+        method: "GET",
         path: "/plaintext",
         example: "",
         what: "Hello, World!",

@@ -60,6 +60,19 @@ pub enum ParseError {
     BodyTooLarge,
     /// The client closed its side inside a head (RFC 9112, 8).
     Incomplete,
+    /// The first byte, `modifier1`, is not that of a request by the uwsgi protocol.
+    Packet,
+    /// A variable's length leads beyond the end of its uwsgi packet.
+    VariableLength,
+    /// A uwsgi variable's name is empty or not printable ASCII.
+    VariableName,
+    /// A uwsgi variable's value holds NUL.
+    VariableValue,
+    /// A uwsgi packet without `REQUEST_METHOD`, or with neither `REQUEST_URI` nor `PATH_INFO`.
+    VariableMissing,
+    /// A uwsgi packet of a chunked request without `CONTENT_LENGTH`, the only framing that the protocol has (RFC 9110,
+    /// 15.5.12).
+    LengthMissing,
 }
 
 impl ParseError {
@@ -74,6 +87,7 @@ impl ParseError {
             ParseError::TransferCodingUnknown => StatusCode::NOT_IMPLEMENTED,
             ParseError::Expectation => StatusCode::EXPECTATION_FAILED,
             ParseError::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            ParseError::LengthMissing => StatusCode::LENGTH_REQUIRED,
             _ => StatusCode::BAD_REQUEST,
         }
     }
@@ -107,6 +121,14 @@ impl ParseError {
             ParseError::Expectation => "the only expectation known here is 100-continue",
             ParseError::BodyTooLarge => "the request body is too large",
             ParseError::Incomplete => "the connection ended inside a request head",
+            ParseError::Packet => "what came is no request by the uwsgi protocol, with modifier1 0",
+            ParseError::VariableLength => "a variable's length leads beyond the end of its uwsgi packet",
+            ParseError::VariableName => "a uwsgi variable's name is empty or not printable ASCII",
+            ParseError::VariableValue => "a uwsgi variable's value holds NUL",
+            ParseError::VariableMissing => {
+                "the uwsgi packet lacks REQUEST_METHOD or REQUEST_URI: does the front server include uwsgi_params?"
+            }
+            ParseError::LengthMissing => "the front server sends a chunked body without its CONTENT_LENGTH",
         }
     }
 }

@@ -1,8 +1,9 @@
 //! HTTP/1.1 as bytes: heads in, body framing, heads out, dates, limits.
 //!
 //! Everything here is a pure function or a small state machine over byte slices: no sockets, no clock, no logging, so it can
-//! be fuzzed as it stands. A request's head is read by a [`HeadReader`]; how its body is framed is decided in one place
-//! ([`framing`]) and nothing else may guess. Each refusal is a [`ParseError`], one variant per rule.
+//! be fuzzed as it stands. A request's head is read by a [`HeadReader`], and one that comes by another protocol ([`uwsgi`])
+//! is made such a head first; how its body is framed is decided in one place ([`framing`]) and nothing else may guess. Each
+//! refusal is a [`ParseError`], one variant per rule.
 
 pub mod chunked;
 mod date;
@@ -16,6 +17,7 @@ mod limits;
 mod line;
 mod scan;
 mod target;
+pub mod uwsgi;
 
 pub use date::DateCache;
 pub use encode::{CONTINUE, Connection, Openings, ResponseHead, encode_chunk_size, encode_head};

@@ -3,7 +3,7 @@
 //! The state lies in a struct of its own and not on the stack of whoever serves it. While a connection only waits for its
 //! next request, none of it is needed: after a short while the green thread ends, and the socket alone is kept.
 
-use std::cell::{Cell, RefCell, RefMut};
+use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::fmt;
 use std::io;
 use std::net::Shutdown;
@@ -18,8 +18,10 @@ use super::output::Output;
 use super::settings::Settings;
 use super::stop::{IDLE_GRACE, ServerHandle};
 use super::transport::{Transport, is_timeout};
+use super::uwsgi::{Front, Protocol};
 use crate::app::{Addr, BodyError, Came, Connection};
 use crate::http::ParseError;
+use crate::http::uwsgi::Vars;
 
 /// How much of a body that nobody read is read away to keep a connection alive, and for how long.
 const DRAIN_BYTES: u64 = 64 * 1024;
@@ -37,7 +39,10 @@ const READ_PAST: usize = 4096;
 /// One connection.
 pub(crate) struct Conn<T: Transport> {
     io: T,
-    pub(crate) peer: Addr,
+    /// Who the connection is from.
+    peer: Addr,
+    /// Who sent the request, and what else the front server said of it, if it came by uwsgi.
+    pub(super) front: OnceCell<Box<Front>>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) server: ServerHandle,
     input: RefCell<Input>,
@@ -69,9 +74,10 @@ impl<T: Transport> Conn<T> {
         Rc::new(Conn {
             io,
             peer,
+            front: OnceCell::new(),
+            input: RefCell::new(Input::new(settings.protocol)),
             settings,
             server,
-            input: RefCell::new(Input::new()),
             output: RefCell::default(),
             request: Cell::new(0),
             answering: Cell::new(false),
@@ -83,6 +89,21 @@ impl<T: Transport> Conn<T> {
 
     pub(crate) fn io(&self) -> &T {
         &self.io
+    }
+
+    /// Who the connection is from.
+    pub(super) fn neighbour(&self) -> &Addr {
+        &self.peer
+    }
+
+    /// Gives the address back when the connection is not served any more.
+    pub(super) fn into_neighbour(self) -> Addr {
+        self.peer
+    }
+
+    /// Who is served: who the connection is from, or whose request a front server hands on.
+    pub(crate) fn peer(&self) -> &Addr {
+        self.front.get().and_then(|front| front.client.as_ref()).unwrap_or(&self.peer)
     }
 
     /// The receiving side. Another green thread may be in the midst of a read of this connection.
@@ -151,10 +172,16 @@ impl<T: Transport> Conn<T> {
             match found {
                 Ok(Some(found)) => {
                     self.served_any.set(true);
+                    if self.settings.protocol == Protocol::Uwsgi {
+                        self.take_front(&mut input);
+                    }
                     return Ok(found);
                 }
                 Ok(None) => {}
-                Err(refused) => return Err(refused.into()),
+                Err(refused) => {
+                    self.take_front(&mut input);
+                    return Err(refused.into());
+                }
             }
             self.rest().map_err(|_| NoRequest::Ended)?;
             found = if input.is_empty() {
@@ -394,18 +421,22 @@ impl<T: Transport> Connection for Conn<T> {
     }
 
     fn peer_addr(&self) -> Addr {
-        self.peer.clone()
+        self.peer().clone()
     }
 
     fn local_addr(&self) -> Option<Addr> {
         self.io.local_addr()
+    }
+
+    fn vars(&self) -> Option<&Vars> {
+        self.front.get().map(|front| &front.vars)
     }
 }
 
 impl<T: Transport> fmt::Debug for Conn<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Conn")
-            .field("peer", &self.peer)
+            .field("peer", self.peer())
             .field("request", &self.request.get())
             .finish_non_exhaustive()
     }

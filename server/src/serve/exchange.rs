@@ -6,13 +6,14 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
-use ::http::{HeaderMap, StatusCode};
+use ::http::{HeaderMap, StatusCode, Version};
 
 use super::conn::{Conn, NoRequest};
 use super::failures::{after_broken, after_failure, after_panic, log_access, refuse};
 use super::output::GATHER;
 use super::respond::respond;
 use super::transport::Transport;
+use super::uwsgi::Protocol;
 use crate::app::{Came, Handler, Request, keep_came};
 use crate::http::Head;
 
@@ -20,6 +21,16 @@ use crate::http::Head;
 /// be waited for, and nobody else holds on to the connection.
 pub(crate) fn live<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler) -> Option<Duration> {
     let _end = End(conn);
+    if conn.settings.protocol == Protocol::Uwsgi && !conn.is_allowed() {
+        refuse(
+            conn,
+            None,
+            StatusCode::FORBIDDEN,
+            "this address may not speak uwsgi here: see --uwsgi-allow-from",
+        );
+        conn.close(true);
+        return None;
+    }
     loop {
         match one_request(conn, app) {
             After::Alive => conn.take_turn(),
@@ -61,6 +72,8 @@ pub(super) enum After {
 /// What the answer depends on, once the request belongs to the handler.
 pub(super) struct Asked {
     pub(super) came: Rc<Came>,
+    /// For which version the answer is framed, whatever that of the head is.
+    pub(super) version: Version,
     pub(super) keep_alive: bool,
     /// Noted only if somebody will look.
     pub(super) started: Option<(SystemTime, Instant)>,
@@ -103,7 +116,8 @@ fn one_request<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler) -> After {
         Err(none) => return without_request(conn, none),
     };
     let keep_alive = came.head().keep_alive && !conn.settings.keep_alive.is_zero();
-    let asked = Asked { came, keep_alive, started: start(conn) };
+    let version = conn.settings.protocol.framing(came.head().version);
+    let asked = Asked { came, version, keep_alive, started: start(conn) };
     let mut outcome = None;
     let mut run = || {
         // A request's values end with it, while the connection's green thread lives on.

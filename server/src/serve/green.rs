@@ -178,9 +178,9 @@ impl Caller {
     #[inline(never)]
     fn left(&mut self, conn: Rc<Conn<GreenSocket>>) -> bool {
         // Nobody else has it, or `live` had gone on waiting.
-        let Some(Conn { peer, served_any, .. }) = Rc::into_inner(conn) else { return false };
-        self.peer = peer;
-        self.served_any = served_any.get();
+        let Some(conn) = Rc::into_inner(conn) else { return false };
+        self.served_any = conn.served_any.get();
+        self.peer = conn.into_neighbour();
         true
     }
 

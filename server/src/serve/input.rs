@@ -4,9 +4,11 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::uwsgi::Protocol;
 use crate::app::{BodyError, Came, came};
 use crate::http::chunked::{Decoder, Next};
 use crate::http::framing::RequestBody;
+use crate::http::uwsgi::{self, Vars};
 use crate::http::{Found, HeadReader, KnownFields, Limits, ParseError};
 
 /// An empty buffer that has grown beyond this is not kept.
@@ -22,12 +24,20 @@ pub(crate) struct Input {
     /// `buffer[at..]` came and is not used up. Most requests come whole and are never in here.
     buffer: Vec<u8>,
     at: usize,
-    reader: HeadReader,
+    reader: Reader,
     body: Body,
     /// The client waits for `100 Continue`, and has not got it.
     pub(crate) expects_continue: bool,
     /// How long reads of this body have waited in all.
     pub(crate) waited: Duration,
+}
+
+/// What looks for heads.
+#[derive(Debug)]
+enum Reader {
+    Http(HeadReader),
+    /// With what has come besides the head that was found or refused.
+    Uwsgi(Option<Vars>),
 }
 
 /// The current request's body.
@@ -64,11 +74,15 @@ pub(crate) enum Step {
 }
 
 impl Input {
-    pub(crate) fn new() -> Input {
+    pub(crate) fn new(protocol: Protocol) -> Input {
+        let reader = match protocol {
+            Protocol::Http => Reader::Http(HeadReader::default()),
+            Protocol::Uwsgi => Reader::Uwsgi(None),
+        };
         Input {
             buffer: Vec::new(),
             at: 0,
-            reader: HeadReader::default(),
+            reader,
             body: Body::Length(0),
             expects_continue: false,
             waited: Duration::ZERO,
@@ -121,9 +135,17 @@ impl Input {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Forgets all that has come.
+    /// Forgets all that has come; nothing is looked for any more.
     pub(crate) fn discard(&mut self) {
-        *self = Input::new();
+        *self = Input::new(Protocol::Http);
+    }
+
+    /// What came with the head that was found or refused last, besides it.
+    pub(crate) fn take_vars(&mut self) -> Option<Vars> {
+        match &mut self.reader {
+            Reader::Http(_) => None,
+            Reader::Uwsgi(vars) => vars.take(),
+        }
     }
 
     /// A request begins: what comes next is its body.
@@ -225,11 +247,11 @@ impl Input {
 
 /// Finds the head that `bytes` begin with, and its length with all that stands before it.
 #[inline(always)]
-fn find(
-    reader: &mut HeadReader,
-    bytes: &[u8],
-    limits: &Limits,
-) -> Result<Option<(Rc<Came>, usize)>, Refused> {
+fn find(reader: &mut Reader, bytes: &[u8], limits: &Limits) -> Result<Option<(Rc<Came>, usize)>, Refused> {
+    let reader = match reader {
+        Reader::Http(reader) => reader,
+        Reader::Uwsgi(vars) => return find_packet(vars, bytes, limits),
+    };
     match KNOWN.with_borrow_mut(|known| reader.read_whole(bytes, limits, known)) {
         Some((head, end)) => Ok(Some((came(&bytes[..end], head), end))),
         None => find_slowly(reader, bytes, limits),
@@ -253,6 +275,31 @@ fn find_slowly(
     }
 }
 
+/// Finds the packet that `bytes` begin with, and the head that it comes to.
+#[cold]
+#[inline(never)]
+fn find_packet(
+    place: &mut Option<Vars>,
+    bytes: &[u8],
+    limits: &Limits,
+) -> Result<Option<(Rc<Came>, usize)>, Refused> {
+    let Some((vars, end)) = uwsgi::read(bytes)? else { return Ok(None) };
+    let bytes = place.insert(vars).head()?;
+    let Found { extent, head } = KNOWN
+        .with_borrow_mut(|known| HeadReader::default().read(&bytes, limits, known))?
+        .ok_or(ParseError::Incomplete)?;
+    let bytes = &bytes[extent];
+    match head {
+        Ok(mut head) => {
+            // What the client said of these was said to the front server, which has seen to them.
+            head.keep_alive = false;
+            head.expect_continue = false;
+            Ok(Some((came(bytes, head), end)))
+        }
+        Err(why) => Err(Refused { why, head: Some(bytes.into()) }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,7 +311,7 @@ mod tests {
     #[test]
     fn heads_and_bodies_are_taken_off_in_order() {
         let limits = Limits::default();
-        let mut input = Input::new();
+        let mut input = Input::new(Protocol::Http);
         feed(&mut input, b"\r\nPOST / HTTP/1.0\r\nContent-Length: 5\r\n\r\nhelloGET / HTTP/1.0\r\n\r\n");
         let head = input.find_head(&limits).unwrap().unwrap();
         assert!(head.bytes().starts_with(b"POST") && head.bytes().ends_with(b"\r\n\r\n"));
@@ -280,7 +327,7 @@ mod tests {
     #[test]
     fn a_body_may_be_read_past_an_empty_buffer_up_to_its_end_only() {
         let limits = Limits::default();
-        let mut input = Input::new();
+        let mut input = Input::new(Protocol::Http);
         input.body = Body::Length(10);
         assert_eq!(input.read_body(&mut [0; 4], &limits), Ok(Step::NeedInput(10)));
         input.read_past(4, &limits).unwrap();
@@ -290,7 +337,7 @@ mod tests {
     #[test]
     fn a_chunked_body_beyond_the_limit_fails_and_stays_failed() {
         let limits = Limits { request_body: 4, ..Limits::default() };
-        let mut input = Input::new();
+        let mut input = Input::new(Protocol::Http);
         input.body = Body::Chunked(Decoder::new());
         feed(&mut input, b"3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n");
         assert_eq!(input.read_body(&mut [0; 9], &limits), Ok(Step::Read(3)));
@@ -302,7 +349,7 @@ mod tests {
     #[test]
     fn a_request_that_comes_whole_leaves_nothing_in_the_buffer() {
         let limits = Limits::default();
-        let mut input = Input::new();
+        let mut input = Input::new(Protocol::Http);
         let head = input.find_head_in(b"\r\nGET / HTTP/1.0\r\n\r\n", &limits).unwrap().unwrap();
         assert_eq!(head.bytes(), b"GET / HTTP/1.0\r\n\r\n");
         assert!(input.is_empty());
@@ -312,7 +359,7 @@ mod tests {
     #[test]
     fn what_comes_in_pieces_or_ahead_is_kept_in_order() {
         let limits = Limits::default();
-        let mut input = Input::new();
+        let mut input = Input::new(Protocol::Http);
         assert!(input.find_head_in(b"GET /a HTTP/1.0\r\n", &limits).unwrap().is_none());
         let head = input.find_head_in(b"\r\nGET /b HT", &limits).unwrap().unwrap();
         assert!(head.bytes().starts_with(b"GET /a"));
@@ -326,7 +373,7 @@ mod tests {
     #[test]
     fn a_large_buffer_is_not_kept_when_it_is_used_up() {
         let limits = Limits { request_line: 0, ..Limits::default() };
-        let mut input = Input::new();
+        let mut input = Input::new(Protocol::Http);
         let long = format!("GET /{} HTTP/1.0\r\n\r\n", "x".repeat(3 * KEEP));
         feed(&mut input, long.as_bytes());
         assert_eq!(input.find_head(&limits).unwrap().unwrap().bytes(), long.as_bytes());

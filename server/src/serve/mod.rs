@@ -1,9 +1,11 @@
 //! Serving: listeners, the bounded pool, and one connection's life.
 //!
 //! Bytes are understood in `http/` and handlers live in `app/`; here they are brought together over sockets. What is
-//! particular to green threads or to OS threads stays in one file each, all else is generic over the transport.
+//! particular to green threads or to OS threads stays in one file each, all else is generic over the transport; and what is
+//! particular to the uwsgi protocol, in which requests come from a front server, is in one file, too.
 
 mod access;
+mod allow;
 mod conn;
 mod exchange;
 mod failures;
@@ -18,11 +20,14 @@ mod spare;
 mod stop;
 mod threads;
 mod transport;
+mod uwsgi;
 mod watch;
 
 pub use access::{AccessLog, Exchange};
+pub use allow::AllowIps;
 pub use server::Server;
 pub use stop::ServerHandle;
+pub use uwsgi::Protocol;
 
 pub(crate) use listen::Listener;
 pub(crate) use watch::Watch;

@@ -10,7 +10,7 @@ use ::http::HeaderValue;
 
 use super::listen::Listener;
 use super::settings::Settings;
-use super::{AccessLog, ServerHandle, Watch, green, threads};
+use super::{AccessLog, AllowIps, Protocol, ServerHandle, Watch, green, threads};
 use crate::app::{Addr, Handler};
 use crate::http::Limits;
 
@@ -139,6 +139,19 @@ impl Server {
     /// How much of a request is accepted; see [`Limits`] for the defaults.
     pub fn limits(mut self, limits: Limits) -> Server {
         self.settings.limits = limits;
+        self
+    }
+
+    /// What connections speak (gunicorn's `protocol`, HTTP).
+    pub fn protocol(mut self, protocol: Protocol) -> Server {
+        self.settings.protocol = protocol;
+        self
+    }
+
+    /// Who may speak the uwsgi protocol to this server over TCP (gunicorn's `uwsgi_allow_ips`; 127.0.0.1 and ::1). All others
+    /// are answered with 403. Over a Unix socket everybody may who can open it.
+    pub fn uwsgi_allow_ips(mut self, allowed: AllowIps) -> Server {
+        self.settings.uwsgi_allow_ips = allowed;
         self
     }
 

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use ::http::HeaderValue;
 
-use super::{AccessLog, Watch};
+use super::{AccessLog, AllowIps, Protocol, Watch};
 use crate::http::Limits;
 
 /// The settings of a [`Server`](super::Server), each with its builder method there.
 #[derive(Clone)]
 pub(crate) struct Settings {
+    pub(crate) protocol: Protocol,
+    pub(crate) uwsgi_allow_ips: AllowIps,
     pub(crate) worker_connections: usize,
     pub(crate) backlog: u32,
     pub(crate) keep_alive: Duration,
@@ -30,6 +32,8 @@ pub(crate) struct Settings {
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
+            protocol: Protocol::Http,
+            uwsgi_allow_ips: AllowIps::default(),
             worker_connections: 10_000,
             backlog: 2048,
             keep_alive: Duration::from_secs(2),
@@ -50,6 +54,8 @@ impl Default for Settings {
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
+            .field("protocol", &self.protocol)
+            .field("uwsgi_allow_ips", &self.uwsgi_allow_ips)
             .field("worker_connections", &self.worker_connections)
             .field("backlog", &self.backlog)
             .field("keep_alive", &self.keep_alive)
