@@ -25,11 +25,17 @@ pub mod demo;
 pub mod files;
 pub mod http;
 pub mod log;
+pub mod router;
 pub mod serve;
 
+pub use ::cookie;
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
-pub use app::{Addr, Body, BodyError, BodyWriter, Handler, IntoResponse, Request, Response};
+pub use app::{
+    Addr, Body, BodyError, BodyWriter, Error, Handler, Html, IntoResponse, Json, Middleware, Redirect,
+    Request, Response, limit_body, time_limit,
+};
 pub use cli::{main, program};
+pub use router::Router;
 pub use serve::{AccessLog, Exchange, Server, ServerHandle};
 pub use std::process::ExitCode;
 
