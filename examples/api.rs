@@ -86,7 +86,7 @@ impl Tasks {
     }
 
     /// A method as a handler that has its own hold on the tasks.
-    fn handler<R: IntoResponse>(
+    fn handler<R: IntoResponse + 'static>(
         &self,
         method: fn(&Tasks, Request) -> R,
     ) -> impl Handler + Send + Sync + use<R> {
