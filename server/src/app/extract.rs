@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::{Body, Error, Request};
 
 /// How large a body that is taken into memory may be if nobody has said otherwise.
-const MOST: u64 = 2 * 1024 * 1024;
+pub(super) const MOST: u64 = 2 * 1024 * 1024;
 
 /// Values are made by serde. Bodies are taken into memory for it: of up to 2 MiB, or what
 /// [`limit_body`](super::limit_body) or [`Body::limit`] allow, if they were asked.
@@ -105,7 +105,7 @@ fn unfit(status: StatusCode, what: &str, error: &dyn Display) -> Error {
 }
 
 /// All of a body, within its limit.
-pub(super) fn whole(body: &mut Body) -> io::Result<Vec<u8>> {
+fn whole(body: &mut Body) -> io::Result<Vec<u8>> {
     if !body.is_limited() {
         body.limit(MOST)?;
     }

@@ -267,6 +267,37 @@ fn forms_and_queries_are_taken_apart() {
 }
 
 #[test]
+fn a_form_with_files_is_read_as_it_comes() {
+    let app = || {
+        let upload = |mut req: Request| -> Result<String, Error> {
+            let mut form = req.multipart()?;
+            let mut all = String::new();
+            while let Some(mut part) = form.next_part()? {
+                let name = part.file_name().or(part.name()).unwrap_or_default().to_owned();
+                all += &format!("{name}:{} ", std::io::copy(&mut part, &mut std::io::sink())?);
+            }
+            Ok(all)
+        };
+        Router::new().post("/", upload).post("/limited", upload.with(limit_body(1000)))
+    };
+    let field = |name: &str, size: usize| {
+        format!("--X\r\nContent-Disposition: form-data; {name}\r\n\r\n{}\r\n", "x".repeat(size))
+    };
+    let form = field("name=\"a\"", 3) + &field("name=\"f\"; filename=\"b.bin\"", 3_000_000) + "--X--\r\n";
+    let headers = &["Content-Type: multipart/form-data; boundary=X"];
+    both(app, |server| {
+        let mut client = server.client();
+        assert_eq!(post(&mut client, "/", headers, form.as_bytes()).1, "a:3 b.bin:3000000 ");
+        assert_eq!(post(&mut client, "/", headers, &form.as_bytes()[..2000]).0, 400);
+        assert_eq!(post(&mut client, "/", &[], form.as_bytes()).0, 415);
+        let mut client = server.client();
+        client.send("POST /limited HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n");
+        client.send(format!("{}\r\n\r\n7d0\r\n{}\r\n", headers[0], &form[..2000]));
+        assert_eq!(client.response().status, 413);
+    });
+}
+
+#[test]
 fn middleware_sees_the_route_of_what_was_streamed_and_the_address_of_the_client() {
     fn marked(req: Request, next: &dyn Handler) -> Response {
         let known = req.peer_addr().is_some();
