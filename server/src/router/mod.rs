@@ -13,7 +13,6 @@ mod table;
 mod tests;
 
 use std::fmt;
-use std::sync::Arc;
 
 use ::http::{Method, StatusCode, header};
 
@@ -213,44 +212,20 @@ impl<H: ?Sized + Handler> Router<H> {
         self.fallback = Some(H::hold(handler));
         self
     }
-
-    /// Finds the handler, and notes in the request what was found; or else gives the answer.
-    // Not a part of `call`, so that nothing of it lies under the handler.
-    #[inline(never)]
-    fn find(&self, req: &mut Request) -> Result<(&H, Option<Arc<str>>), Response> {
-        match self.table.find(req) {
-            Found::Handler(at, route) => Ok((&*self.handlers[at], route)),
-            Found::Nothing => match &self.fallback {
-                Some(fallback) => Ok((&**fallback, None)),
-                None => Err(nothing(req.method())),
-            },
-            Found::NotUtf8(name) => {
-                let text = format!("{name} in the path is not UTF-8\n");
-                Err((StatusCode::BAD_REQUEST, text).into_response())
-            }
-            Found::Refused(allow, route) => {
-                let mut response = refused(req.method(), &allow);
-                if let Some(route) = route {
-                    response.note_route(route);
-                }
-                Err(response)
-            }
-        }
-    }
 }
 
 impl<H: ?Sized + Handler> Handler for Router<H> {
     fn call(&self, mut req: Request) -> Response {
-        match self.find(&mut req) {
-            Ok((handler, route)) => {
-                let mut response = handler.call(req);
-                if let Some(route) = route {
-                    response.note_route(route);
-                }
-                response
-            }
-            Err(response) => response,
+        let (handler, route) = match (self.table.find(&mut req), &self.fallback) {
+            (Found::Handler(at, route), _) => (&*self.handlers[at], route),
+            (Found::Nothing, Some(fallback)) => (&**fallback, None),
+            (found, _) => return without_handler(req.method(), found),
+        };
+        let mut response = handler.call(req);
+        if let Some(route) = route {
+            response.note_route(route);
         }
+        response
     }
 }
 
@@ -261,21 +236,26 @@ impl<H: ?Sized> fmt::Debug for Router<H> {
     }
 }
 
+/// What a router answers by itself.
 #[cold]
-fn nothing(method: &Method) -> Response {
-    // There is no resource of which CONNECT could not be allowed: it is not implemented (RFC 9110, 15.6.2).
-    match *method {
-        Method::CONNECT => (StatusCode::NOT_IMPLEMENTED, "Not Implemented\n").into_response(),
-        _ => (StatusCode::NOT_FOUND, "Not Found\n").into_response(),
-    }
-}
-
-#[cold]
-fn refused(method: &Method, allow: &str) -> Response {
-    match *method {
-        Method::OPTIONS => (StatusCode::NO_CONTENT, [(header::ALLOW, allow)], ()).into_response(),
-        _ => {
-            (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, allow)], "Method Not Allowed\n").into_response()
+#[inline(never)]
+fn without_handler(method: &Method, found: Found) -> Response {
+    match found {
+        Found::Refused(allow, route) => {
+            let mut response = match *method {
+                Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
+                _ => (StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n").into_response(),
+            };
+            if let Some(route) = route {
+                response.note_route(route);
+            }
+            ([(header::ALLOW, allow)], response).into_response()
         }
+        Found::NotUtf8(name) => {
+            (StatusCode::BAD_REQUEST, format!("{name} in the path is not UTF-8\n")).into_response()
+        }
+        // There is no resource of which CONNECT could not be allowed: it is not implemented (RFC 9110, 15.6.2).
+        _ if *method == Method::CONNECT => (StatusCode::NOT_IMPLEMENTED, "Not Implemented\n").into_response(),
+        _ => (StatusCode::NOT_FOUND, "Not Found\n").into_response(),
     }
 }

@@ -137,6 +137,8 @@ impl Table {
     }
 
     /// Looks up what is left of the request's path, and notes in the request what was found.
+    // Never inlined, so that nothing of it lies under the handler.
+    #[inline(never)]
     pub(super) fn find(&self, req: &mut Request) -> Found {
         let left = req.path_info();
         // Empty: the nest itself is asked for, without a slash behind it.
