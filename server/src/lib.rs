@@ -15,6 +15,9 @@
 //!     }
 //! }
 //! ```
+//!
+//! A [`Router`] puts such functions together by path and method, [`Handler::with`] puts [`Middleware`] around any of them.
+//! [`Request`] takes queries, forms and JSON apart, failing with an [`Error`] that knows its status.
 
 #![forbid(unsafe_code)]
 
