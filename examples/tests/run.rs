@@ -52,6 +52,41 @@ fn hello_answers_on_all_its_routes() {
 }
 
 #[test]
+fn api_keeps_a_list_of_tasks_for_who_has_the_key() {
+    let server = ServerProcess::builder().program(env!("CARGO_BIN_EXE_api")).start();
+    let mut client = server.connect();
+    let mut ask = |method: &str, target: &str, headers: &[&str], body: &str| {
+        client.send(request(method, target, headers, body.as_bytes()));
+        let response = client.response();
+        (response.status, response.text().to_owned())
+    };
+    const KEY: &[&str] = &["x-key: secret"];
+    const JSON: &[&str] = &["x-key: secret", "content-type: application/json"];
+    let milk = r#"{"id":1,"title":"milk","done":false}"#;
+    assert_eq!(ask("POST", "/api/tasks", JSON, r#"{"title":"milk"}"#), (201, milk.to_owned()));
+    assert_eq!(ask("POST", "/api/tasks", JSON, r#"{"title":"bread"}"#).0, 201);
+    assert_eq!(ask("GET", "/api/tasks/1", KEY, ""), (200, milk.to_owned()));
+    assert_eq!(ask("PATCH", "/api/tasks/2", JSON, r#"{"done":true}"#).0, 200);
+    assert_eq!(ask("GET", "/api/tasks?done=false", KEY, ""), (200, format!("[{milk}]")));
+    assert_eq!(ask("DELETE", "/api/tasks/2", KEY, ""), (204, String::new()));
+    assert_eq!(ask("GET", "/api/tasks/2", KEY, "").0, 404);
+    assert_eq!(ask("GET", "/api/tasks/two", KEY, "").0, 404);
+    assert_eq!(ask("GET", "/api/tasks?done=perhaps", KEY, "").0, 400);
+    assert_eq!(
+        ask("POST", "/api/tasks", JSON, r#"{"title":" "}"#),
+        (422, "a task needs a title\n".to_owned())
+    );
+    assert_eq!(ask("POST", "/api/tasks", JSON, &format!("{{\"title\":{:?}}}", "x".repeat(2000))).0, 413);
+    assert_eq!(ask("PUT", "/api/tasks", KEY, "").0, 405);
+    assert_eq!(ask("GET", "/api/slow", KEY, "").0, 503);
+    assert_eq!(ask("GET", "/api/tasks", &[], "").0, 401);
+    assert_eq!(ask("GET", "/tasks", &[], "").0, 308);
+    assert_eq!(ask("GET", "/nowhere", &[], ""), (404, "there is no /nowhere here\n".to_owned()));
+    server.wait_for_log("DELETE /api/tasks/{id}: 204 after");
+    server.wait_for_log("GET no route: 404 after");
+}
+
+#[test]
 fn background_answers_before_its_last_task_is_done() {
     let server = ServerProcess::builder().program(env!("CARGO_BIN_EXE_background")).start();
     let page = server.get("/");

@@ -15,6 +15,9 @@
 //!     }
 //! }
 //! ```
+//!
+//! A [`Router`] puts such functions together by path and method, [`Handler::with`] puts [`Middleware`] around any of them.
+//! [`Request`] takes queries, forms and JSON apart, failing with an [`Error`] that knows its status.
 
 #![forbid(unsafe_code)]
 
@@ -26,12 +29,18 @@ pub mod demo;
 pub mod files;
 pub mod http;
 pub mod log;
+pub mod router;
 pub mod serve;
 
+pub use ::cookie;
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
-pub use app::{Addr, Body, BodyError, BodyWriter, Handler, IntoResponse, Request, Response};
+pub use app::{
+    Addr, Body, BodyError, BodyWriter, Error, Handler, Html, IntoResponse, Json, Middleware, Redirect,
+    Request, Response, limit_body, time_limit,
+};
 pub use arbiter::{Hooks, WorkerInfo};
 pub use cli::{main, main_with, program};
+pub use router::Router;
 pub use serve::{AccessLog, AllowIps, Exchange, Protocol, Server, ServerHandle};
 pub use std::process::ExitCode;
 

@@ -22,9 +22,18 @@ use crate::http::uwsgi::Vars;
 ///
 /// A response's body is bytes, a file, a reader, or a closure that writes. A body whose length is known is sent with
 /// `Content-Length`; any other is sent chunked to an HTTP/1.1 client, and ends with the connection for HTTP/1.0.
-#[derive(Default)]
 pub struct Body {
     kind: Kind,
+    /// How many bytes more are too many: one more than may still be read, 0 once they were, `UNBOUNDED` if nobody has said.
+    too_many: u64,
+}
+
+const UNBOUNDED: u64 = u64::MAX;
+
+impl Default for Body {
+    fn default() -> Body {
+        Kind::Empty.into()
+    }
 }
 
 /// What a body is made of.
@@ -124,12 +133,15 @@ impl Body {
     }
 
     /// Takes the whole body into memory, whatever it is made of: a request's is read to its end, a stream's closure is
-    /// run. The only bound on a request's size is the server's `limit_request_body`.
+    /// run. The only bounds on a request's size are the server's `limit_request_body` and [`Body::limit`].
     ///
     /// # Errors
     /// Those of reading (see [`Body`]'s `Read`), those of the stream's closure, and `InvalidData` for a stream that wrote
     /// more or less than the length it had stated.
-    pub fn into_bytes(self) -> io::Result<Bytes> {
+    pub fn into_bytes(mut self) -> io::Result<Bytes> {
+        if self.too_many == 0 {
+            return Err(self.is_too_large());
+        }
         match self.kind {
             Kind::Empty => Ok(Bytes::new()),
             Kind::Bytes(bytes) => Ok(bytes),
@@ -141,15 +153,40 @@ impl Body {
                         io::ErrorKind::InvalidData,
                         format!("a body of stated length {stated} wrote {} bytes", all.len()),
                     )),
+                    _ if all.len() as u64 >= self.too_many => Err(BodyError::TooLarge.into()),
                     _ => Ok(all.into()),
                 }
             }
             kind => {
                 let mut all = Vec::new();
-                Body { kind }.read_to_end(&mut all)?;
+                Body { kind, too_many: self.too_many }.read_to_end(&mut all)?;
                 Ok(all.into())
             }
         }
+    }
+
+    /// From here on no more than `most` bytes may be read of it: reading beyond fails with [`BodyError::TooLarge`], which is
+    /// answered with 413. Of several limits the smallest holds. A response's body is sent whole, whatever its limit.
+    ///
+    /// # Errors
+    /// [`BodyError::TooLarge`] at once if the body is known to be longer. It can't be read then.
+    pub fn limit(&mut self, most: u64) -> io::Result<()> {
+        self.too_many = self.too_many.min(most.saturating_add(1));
+        match self.length() {
+            Some(length) if length >= self.too_many => Err(self.is_too_large()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether somebody has called [`Body::limit`].
+    pub(crate) fn is_limited(&self) -> bool {
+        self.too_many != UNBOUNDED
+    }
+
+    #[cold]
+    fn is_too_large(&mut self) -> io::Error {
+        self.too_many = 0;
+        BodyError::TooLarge.into()
     }
 
     pub(crate) fn kind_mut(&mut self) -> &mut Kind {
@@ -171,7 +208,23 @@ impl Body {
 /// carry a [`BodyError`]. A body made by [`Body::stream`] is written, not read: `Unsupported`, see [`Body::into_bytes`].
 impl Read for Body {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match &mut self.kind {
+        if self.too_many == 0 {
+            return Err(self.is_too_large());
+        }
+        let count = self.kind.read(buf)?;
+        if self.is_limited() {
+            if count as u64 >= self.too_many {
+                return Err(self.is_too_large());
+            }
+            self.too_many -= count as u64;
+        }
+        Ok(count)
+    }
+}
+
+impl Kind {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
             Kind::Empty => Ok(0),
             Kind::Bytes(bytes) => {
                 let n = buf.len().min(bytes.len());
@@ -217,7 +270,7 @@ fn read_counted(
 
 impl From<Kind> for Body {
     fn from(kind: Kind) -> Body {
-        Body { kind }
+        Body { kind, too_many: UNBOUNDED }
     }
 }
 
@@ -313,7 +366,7 @@ pub enum BodyError {
     Incomplete,
     /// The chunked coding is malformed (RFC 9112, 7.1): 400. The text names the rule.
     Malformed(&'static str),
-    /// The body is larger than `limit_request_body`: 413.
+    /// The body is larger than `limit_request_body`, or than [`Body::limit`] allows: 413.
     TooLarge,
     /// The body was not there when the server's body timeout was over: 408.
     TimedOut,
@@ -345,7 +398,7 @@ impl fmt::Display for BodyError {
         match self {
             BodyError::Incomplete => f.write_str("the client left before the end of the request body"),
             BodyError::Malformed(rule) => write!(f, "malformed request body: {rule}"),
-            BodyError::TooLarge => f.write_str("the request body is larger than limit_request_body allows"),
+            BodyError::TooLarge => f.write_str("the request body is larger than allowed here"),
             BodyError::TimedOut => f.write_str("the request body did not arrive within the body timeout"),
             BodyError::Finished => f.write_str(
                 "the response is finished and the rest of the request body is gone: read it before",
@@ -441,6 +494,27 @@ mod tests {
         let error = io::Error::from(BodyError::TooLarge);
         assert_eq!(BodyError::of(&error), Some(BodyError::TooLarge));
         assert_eq!(BodyError::of(&io::Error::other("else")), None);
+    }
+
+    #[test]
+    fn a_limit_is_inclusive_and_what_crosses_it_stays_unreadable() {
+        for length in [None, Some(5)] {
+            let mut fits = Body::reader(&b"hello"[..], length);
+            fits.limit(5).unwrap();
+            fits.limit(9).unwrap();
+            assert_eq!(&fits.into_bytes().unwrap()[..], b"hello");
+        }
+        let mut crossing = Body::reader(&b"hello"[..], None);
+        crossing.limit(4).unwrap();
+        for _ in 0..3 {
+            let error = crossing.read(&mut [0; 16]).unwrap_err();
+            assert_eq!(BodyError::of(&error), Some(BodyError::TooLarge));
+        }
+        let mut known = Body::from("hello");
+        assert!(known.limit(4).is_err() && known.read(&mut [0; 1]).is_err() && known.into_bytes().is_err());
+        let mut stream = Body::stream(|out| out.write_all(b"hello"));
+        stream.limit(4).unwrap();
+        assert!(stream.into_bytes().is_err());
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The one trait an application implements, mostly without knowing.
 
-use super::{IntoResponse, Request, Response};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::{IntoResponse, Middleware, Request, Response, With};
 
 /// An application: takes a request, gives a response.
 ///
@@ -20,6 +23,15 @@ use super::{IntoResponse, Request, Response};
 pub trait Handler: 'static {
     /// Answers one request.
     fn call(&self, req: Request) -> Response;
+
+    /// Puts something around this handler, which may be a whole router. The last that is put around is the outermost: in
+    /// `handler.with(a).with(b)` requests reach `b`, then `a`, then the handler, and responses go the other way.
+    fn with<M: Middleware>(self, middleware: M) -> With<Self, M>
+    where
+        Self: Sized,
+    {
+        With { handler: self, middleware }
+    }
 }
 
 impl<F, R> Handler for F
@@ -29,5 +41,57 @@ where
 {
     fn call(&self, req: Request) -> Response {
         self(req).into_response()
+    }
+}
+
+impl<H: Handler + ?Sized> Handler for Rc<H> {
+    fn call(&self, req: Request) -> Response {
+        (**self).call(req)
+    }
+}
+
+impl<H: Handler + ?Sized> Handler for Arc<H> {
+    fn call(&self, req: Request) -> Response {
+        (**self).call(req)
+    }
+}
+
+impl Handler for Box<dyn Handler> {
+    fn call(&self, req: Request) -> Response {
+        (**self).call(req)
+    }
+}
+
+impl Handler for Box<dyn Handler + Send + Sync> {
+    fn call(&self, req: Request) -> Response {
+        (**self).call(req)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Body, StatusCode};
+
+    struct Teapot;
+
+    impl Handler for Teapot {
+        fn call(&self, _: Request) -> Response {
+            StatusCode::IM_A_TEAPOT.into_response()
+        }
+    }
+
+    #[test]
+    fn pointers_to_handlers_are_handlers() {
+        let boxed: Box<dyn Handler> = Box::new(Teapot);
+        let shared: Arc<dyn Handler + Send + Sync> = Arc::new(Teapot);
+        let both: Box<dyn Handler + Send + Sync> = Box::new(shared);
+        let all: [Rc<dyn Handler>; 3] =
+            [Rc::new(boxed), Rc::new(both), Rc::new(Rc::new(|_: Request| "").with(no))];
+        assert!(all.iter().all(|handler| handler.call(Request::new(Body::empty())).status() == 418));
+    }
+
+    fn no(req: Request, _: &dyn Handler) -> Response {
+        Teapot.call(req)
     }
 }

@@ -1,10 +1,12 @@
 //! What a handler may return.
 
+use std::borrow::Cow;
+use std::convert::Infallible;
 use std::error::Error;
 use std::fmt::Display;
 use std::io;
 
-use ::http::{HeaderName, HeaderValue, StatusCode};
+use ::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use bytes::Bytes;
 
 use super::{Body, BodyError, ContentType, Response};
@@ -12,7 +14,8 @@ use super::{Body, BodyError, ContentType, Response};
 /// Something that can be answered with.
 ///
 /// Text is sent as `text/plain; charset=utf-8`, bytes as `application/octet-stream`, a [`StatusCode`] alone with an empty
-/// body, `None` as 404. Tuples add a status, headers or both:
+/// body, `None` as 404; [`Json`](super::Json), [`Html`](super::Html) and [`Redirect`](super::Redirect) are what they say.
+/// Tuples add a status, headers (an array or a [`HeaderMap`]) or both:
 ///
 /// ```
 /// use greenserve::{IntoResponse, StatusCode};
@@ -72,6 +75,33 @@ impl IntoResponse for String {
     }
 }
 
+impl IntoResponse for Cow<'static, str> {
+    fn into_response(self) -> Response {
+        match self {
+            Cow::Borrowed(text) => text.into_response(),
+            Cow::Owned(text) => text.into_response(),
+        }
+    }
+}
+
+impl IntoResponse for Box<str> {
+    fn into_response(self) -> Response {
+        String::from(self).into_response()
+    }
+}
+
+impl IntoResponse for &'static [u8] {
+    fn into_response(self) -> Response {
+        Response::typed(ContentType::Bytes, self.into())
+    }
+}
+
+impl<const N: usize> IntoResponse for &'static [u8; N] {
+    fn into_response(self) -> Response {
+        self.as_slice().into_response()
+    }
+}
+
 impl IntoResponse for Vec<u8> {
     fn into_response(self) -> Response {
         Response::typed(ContentType::Bytes, self.into())
@@ -81,6 +111,12 @@ impl IntoResponse for Vec<u8> {
 impl IntoResponse for Bytes {
     fn into_response(self) -> Response {
         Response::typed(ContentType::Bytes, self.into())
+    }
+}
+
+impl IntoResponse for Infallible {
+    fn into_response(self) -> Response {
+        match self {}
     }
 }
 
@@ -115,17 +151,36 @@ impl IntoResponse for io::Error {
     }
 }
 
-/// As for the [`io::Error`] it holds, else a 500 and a line in the log.
+/// Its status; see [`Error`](super::Error) for what the client is told, and what the log.
+impl IntoResponse for super::Error {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        if !status.is_server_error() {
+            return (status, format!("{self}\n")).into_response();
+        }
+        match self.source() {
+            Some(source) => log::error!("a handler failed: {self}: {source}"),
+            None => log::error!("a handler failed: {self}"),
+        }
+        (status, format!("{}\n", status.canonical_reason().unwrap_or("Error"))).into_response()
+    }
+}
+
+/// As for the [`io::Error`] or the [`Error`](super::Error) it holds, else a 500 and a line in the log.
 impl IntoResponse for Box<dyn Error> {
     fn into_response(self) -> Response {
-        match self.downcast::<io::Error>() {
+        let error = match self.downcast::<io::Error>() {
+            Ok(error) => return error.into_response(),
+            Err(error) => error,
+        };
+        match error.downcast::<super::Error>() {
             Ok(error) => error.into_response(),
             Err(error) => failed(&error),
         }
     }
 }
 
-/// As for the [`io::Error`] it holds, else a 500 and a line in the log.
+/// As for the [`io::Error`] or the [`Error`](super::Error) it holds, else a 500 and a line in the log.
 impl IntoResponse for Box<dyn Error + Send + Sync> {
     fn into_response(self) -> Response {
         let error: Box<dyn Error> = self;
@@ -178,7 +233,26 @@ where
     }
 }
 
-fn failed(error: &dyn Display) -> Response {
+/// Each header of the map takes the place of those of its name.
+impl<T: IntoResponse> IntoResponse for (HeaderMap, T) {
+    fn into_response(self) -> Response {
+        let (headers, value) = self;
+        let mut response = value.into_response();
+        response.headers_mut().extend(headers);
+        response
+    }
+}
+
+/// Each header of the map takes the place of those of its name.
+impl<T: IntoResponse> IntoResponse for (StatusCode, HeaderMap, T) {
+    fn into_response(self) -> Response {
+        let (status, headers, value) = self;
+        (headers, (status, value)).into_response()
+    }
+}
+
+#[cold]
+pub(super) fn failed(error: &dyn Display) -> Response {
     log::error!("a handler failed: {error}");
     (StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error\n").into_response()
 }
@@ -192,6 +266,35 @@ mod tests {
         assert_eq!("a".into_response().headers()["content-type"], "text/plain; charset=utf-8");
         assert_eq!(vec![1].into_response().headers()["content-type"], "application/octet-stream");
         assert!(Body::from("a").into_response().headers().is_empty());
+    }
+
+    #[test]
+    fn all_sorts_of_text_and_bytes_are_what_they_hold() {
+        let all = [
+            Cow::Borrowed("abc").into_response(),
+            Cow::<str>::Owned("abc".to_owned()).into_response(),
+            Box::<str>::from("abc").into_response(),
+            b"abc".into_response(),
+            b"abc".as_slice().into_response(),
+        ];
+        for (response, kind) in all.into_iter().zip(["text", "text", "text", "application", "application"]) {
+            assert!(response.headers()["content-type"].to_str().unwrap().starts_with(kind));
+            assert_eq!(&response.into_body().into_bytes().unwrap()[..], b"abc");
+        }
+        let fine: Result<&'static str, Infallible> = Ok("abc");
+        assert_eq!(fine.into_response().status(), 200);
+    }
+
+    #[test]
+    fn a_map_of_headers_replaces_names_and_keeps_repetitions() {
+        let mut headers = HeaderMap::new();
+        headers.append("content-type", HeaderValue::from_static("text/css"));
+        headers.append("x-a", HeaderValue::from_static("1"));
+        headers.append("x-a", HeaderValue::from_static("2"));
+        let response = (StatusCode::ACCEPTED, headers, "p {}").into_response();
+        assert_eq!(response.status(), 202);
+        assert_eq!(response.headers().get_all("content-type").iter().collect::<Vec<_>>(), ["text/css"]);
+        assert_eq!(response.headers().get_all("x-a").iter().count(), 2);
     }
 
     #[test]

@@ -6,16 +6,27 @@
 
 mod addr;
 mod body;
+mod cookies;
+mod error;
+mod extract;
 mod handler;
 mod into_response;
+mod matched;
+mod middleware;
+mod multipart;
+mod reply;
 mod request;
 mod response;
 mod spare;
 
 pub use addr::Addr;
 pub use body::{Body, BodyError, BodyWriter};
+pub use error::Error;
 pub use handler::Handler;
 pub use into_response::IntoResponse;
+pub use middleware::{LimitBody, Middleware, TimeLimit, With, limit_body, time_limit};
+pub use multipart::{Multipart, Part};
+pub use reply::{Html, Json, Redirect};
 pub use request::{HeadersInOrder, Request};
 pub use response::Response;
 

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use ::http::{Extensions, HeaderMap, HeaderValue, Method, Uri, Version, header, request};
 use bytes::Bytes;
 
+use super::matched::Matched;
 use super::{Addr, Body, Connection, Incoming, spare};
 use crate::http::uwsgi::Vars;
 use crate::http::{Head, Lines};
@@ -34,6 +35,8 @@ use crate::http::{Head, Lines};
 pub struct Request {
     head: Source,
     body: Body,
+    /// What routers have found for it.
+    pub(super) matched: Option<Box<Matched>>,
 }
 
 enum Source {
@@ -57,7 +60,11 @@ impl Request {
     }
 
     pub(crate) fn incoming(came: Rc<Came>, connection: Rc<dyn Connection>, request: u64) -> Request {
-        Request { head: Source::Came(came), body: Body::from(Incoming { connection, request }) }
+        Request {
+            head: Source::Came(came),
+            body: Body::from(Incoming { connection, request }),
+            matched: None,
+        }
     }
 
     /// The method.
@@ -168,17 +175,22 @@ impl Request {
         self.body
     }
 
-    /// The `http` crate's parts, and the body.
+    /// The `http` crate's parts, and the body. What a router has found is among the extensions, and comes back from there.
     pub fn into_parts(self) -> (request::Parts, Body) {
-        match self.head {
-            Source::Own(own) => (own.parts, self.body),
-            Source::Came(came) => (Own::of(&came).parts, self.body),
+        let mut parts = match self.head {
+            Source::Own(own) => own.parts,
+            Source::Came(came) => Own::of(&came).parts,
+        };
+        if let Some(matched) = self.matched {
+            parts.extensions.insert(*matched);
         }
+        (parts, self.body)
     }
 
     /// The other way round.
-    pub fn from_parts(parts: request::Parts, body: Body) -> Request {
-        Request { head: Source::Own(Box::new(Own { parts, came: None })), body }
+    pub fn from_parts(mut parts: request::Parts, body: Body) -> Request {
+        let matched = parts.extensions.remove().map(Box::new);
+        Request { head: Source::Own(Box::new(Own { parts, came: None })), body, matched }
     }
 
     /// The client's address: the one that the connection comes from, or by the uwsgi protocol the one that the front server

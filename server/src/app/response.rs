@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::fmt;
+use std::sync::Arc;
 
 use ::http::{HeaderMap, HeaderValue, StatusCode, header};
 
@@ -31,6 +32,7 @@ pub struct Response {
     content_type: Option<ContentType>,
     headers: OnceCell<HeaderMap>,
     body: Body,
+    route: Option<Arc<str>>,
 }
 
 /// The content types that the server gives by itself.
@@ -38,6 +40,8 @@ pub struct Response {
 pub(crate) enum ContentType {
     Text,
     Bytes,
+    Html,
+    Json,
 }
 
 impl ContentType {
@@ -46,6 +50,8 @@ impl ContentType {
         match self {
             ContentType::Text => b"content-type: text/plain; charset=utf-8\r\n",
             ContentType::Bytes => b"content-type: application/octet-stream\r\n",
+            ContentType::Html => b"content-type: text/html; charset=utf-8\r\n",
+            ContentType::Json => b"content-type: application/json\r\n",
         }
     }
 }
@@ -53,6 +59,8 @@ impl ContentType {
 // Made when compiling, since making one checks each byte.
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// The headers of a response.
 #[derive(Clone, Copy)]
@@ -109,6 +117,17 @@ impl Response {
         self.body
     }
 
+    /// The pattern of the route that gave it, as [`Request::route`](super::Request::route) has it. `None` if no router was
+    /// asked or none had a route; what goes through the `http` crate's type forgets it.
+    pub fn route(&self) -> Option<&str> {
+        self.route.as_deref()
+    }
+
+    /// Notes the route that gave it, unless a router further inside has done so.
+    pub(crate) fn note_route(&mut self, route: Arc<str>) {
+        self.route.get_or_insert(route);
+    }
+
     /// All there is, each in its place and without a map made for the headers.
     pub(crate) fn parts(&mut self) -> (StatusCode, Headers<'_>, &mut Kind) {
         let headers = self.headers.get().map_or(Headers::Only(self.content_type), Headers::Map);
@@ -127,6 +146,8 @@ fn map_of(content_type: Option<ContentType>) -> HeaderMap {
     match content_type {
         Some(ContentType::Text) => map.insert(header::CONTENT_TYPE, TEXT),
         Some(ContentType::Bytes) => map.insert(header::CONTENT_TYPE, BYTES),
+        Some(ContentType::Html) => map.insert(header::CONTENT_TYPE, HTML),
+        Some(ContentType::Json) => map.insert(header::CONTENT_TYPE, JSON),
         None => None,
     };
     map
@@ -141,6 +162,7 @@ impl<B: Into<Body>> From<::http::Response<B>> for Response {
             content_type: None,
             headers: parts.headers.into(),
             body: body.into(),
+            route: None,
         }
     }
 }
@@ -185,9 +207,16 @@ mod tests {
 
     #[test]
     fn the_line_says_what_the_header_says() {
-        for (content_type, value) in [(ContentType::Text, TEXT), (ContentType::Bytes, BYTES)] {
+        let all = [
+            (ContentType::Text, TEXT),
+            (ContentType::Bytes, BYTES),
+            (ContentType::Html, HTML),
+            (ContentType::Json, JSON),
+        ];
+        for (content_type, value) in all {
             let expected = format!("content-type: {}\r\n", value.to_str().unwrap());
             assert_eq!(content_type.line(), expected.as_bytes());
+            assert_eq!(Response::typed(content_type, "".into()).headers()["content-type"], value);
         }
     }
 

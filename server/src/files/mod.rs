@@ -28,6 +28,7 @@ use crate::{Body, Handler, IntoResponse, Request, Response};
 /// A handler that answers with the files under a folder.
 ///
 /// - `GET` and `HEAD`; any other method is a 405.
+/// - In a [nest](crate::Router::nest) the folder begins where the nest does: `.nest("/static", files)`.
 /// - A folder is answered with its `index.html`, after a redirect to the path with a slash at its end. There are no
 ///   listings.
 /// - Nothing outside the folder is served, whatever the path says (`..`, encoded or not, is a 404) and wherever
@@ -71,16 +72,21 @@ impl StaticFiles {
         if req.method() != Method::GET && req.method() != Method::HEAD {
             return Ok((StatusCode::METHOD_NOT_ALLOWED, [("allow", "GET, HEAD")], ()).into_response());
         }
-        let Some(target) = Target::of(req.path()) else {
+        // The nest in which this handler stands is asked for without a slash at its end.
+        let left = if req.path_info().is_empty() { "/" } else { req.path_info() };
+        let Some(target) = Target::of(left) else {
             return Ok(status(StatusCode::NOT_FOUND));
         };
+        if req.path_info().is_empty() && !req.script_name().is_empty() {
+            return redirect(req, &target);
+        }
         match path::open(&self.root, &target) {
             Ok(Found::File { file, name, length, modified }) => {
                 let etag = etag(modified, length);
                 let validators = Validators { etag: &etag, modified: modified.and_then(last_modified) };
                 respond(req, file, length, &name, validators)
             }
-            Ok(Found::Folder) => redirect(&target, req.query()),
+            Ok(Found::Folder) => redirect(req, &target),
             Ok(Found::Nothing) => Ok(status(StatusCode::NOT_FOUND)),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 Ok(status(StatusCode::FORBIDDEN))
@@ -102,10 +108,11 @@ fn status(status: StatusCode) -> Response {
 
 /// To the same path with a slash at its end. It is written anew from its decoded segments, so that nothing a browser
 /// might take for another host can be in it.
-fn redirect(target: &Target, query: Option<&str>) -> io::Result<Response> {
-    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+fn redirect(req: &Request, target: &Target) -> io::Result<Response> {
+    let query = req.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let location = format!("{}{}/{query}", path::encoded(req.script_name()), target.encoded());
     let mut response = StatusCode::MOVED_PERMANENTLY.into_response();
-    response.headers_mut().insert(header::LOCATION, value(format!("{}/{query}", target.encoded()))?);
+    response.headers_mut().insert(header::LOCATION, value(location)?);
     Ok(response)
 }
 

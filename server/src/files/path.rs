@@ -72,6 +72,15 @@ impl Target {
     }
 }
 
+/// A path of a request, each segment encoded afresh.
+pub(super) fn encoded(path: &str) -> String {
+    let encoded = path.split('/').map(|segment| {
+        let segment: Vec<u8> = percent_decode_str(segment).collect();
+        percent_encode(&segment, ENCODED).to_string()
+    });
+    encoded.collect::<Vec<_>>().join("/")
+}
+
 /// Opens what `target` names below `root`.
 ///
 /// # Errors

@@ -96,6 +96,28 @@ fn folders_have_an_index_and_a_slash() {
 }
 
 #[test]
+fn in_a_nest_the_folder_begins_where_the_nest_does() {
+    let folder = Folder::new("nest");
+    let site = crate::Router::new().nest("/{a}", StaticFiles::new(folder.root()).unwrap());
+    let get = |target: &str| site.call(::http::Request::get(target).body(Body::empty()).unwrap().into());
+    assert_eq!(text(get("/x/digits.txt")), text(folder.get("/digits.txt", &[])));
+    assert_eq!(get("/digits.txt/x").status(), 404);
+    for (target, location) in [
+        ("/x/sub%20dir?y", "/x/sub%20dir/?y"),
+        ("/x", "/x/"),
+        (r"/\evil.example/sub%20dir", "/%5Cevil.example/sub%20dir/"),
+        (r"/%2Fevil.example", "/%2Fevil.example/"),
+    ] {
+        let response = get(target);
+        assert_eq!(
+            (response.status().as_u16(), header(&response, "location")),
+            (301, Some(location)),
+            "{target}"
+        );
+    }
+}
+
+#[test]
 fn there_is_no_way_out_of_the_root() {
     let folder = Folder::new("escape");
     let root = folder.root();

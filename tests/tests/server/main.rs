@@ -1,5 +1,7 @@
 //! The `greenserve` binary as a client sees it: real process, real sockets, exact bytes. One file per theme.
 //!
+//! `router` is about what only an application of one's own can have, and has the public API serve one.
+//!
 //! Each test starts a server of its own. Rows of tables carry the section of the RFC they come from.
 
 mod access_log;
@@ -19,6 +21,7 @@ mod pipelining;
 mod pool;
 mod request_bodies;
 mod robustness;
+mod router;
 mod static_files;
 mod stop;
 mod streaming;
