@@ -29,6 +29,7 @@ pub mod serve;
 
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 pub use app::{Addr, Body, BodyError, BodyWriter, Handler, IntoResponse, Request, Response};
+pub use app::{Environ, ForwardedError, HeaderMapping, Networks};
 pub use cli::{main, program};
 pub use serve::{AccessLog, Exchange, Server, ServerHandle};
 pub use std::process::ExitCode;

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use ::http::StatusCode;
 use bytes::{Buf, Bytes};
 
-use super::Addr;
+use super::{Addr, Origin};
 
 /// The body of a request or of a response.
 ///
@@ -376,6 +376,11 @@ pub(crate) trait Connection {
     fn body_remaining(&self, request: u64) -> Option<u64>;
     fn peer_addr(&self) -> Addr;
     fn local_addr(&self) -> Option<Addr>;
+
+    /// What else is known of where the requests come from.
+    fn origin(&self) -> Origin<'_> {
+        Origin::default()
+    }
 }
 
 /// A request's body: its connection and its number there.

@@ -6,6 +6,8 @@
 
 mod addr;
 mod body;
+mod environ;
+mod forwarded;
 mod handler;
 mod into_response;
 mod request;
@@ -14,12 +16,15 @@ mod spare;
 
 pub use addr::Addr;
 pub use body::{Body, BodyError, BodyWriter};
+pub use environ::Environ;
+pub use forwarded::{ForwardedError, HeaderMapping, Networks};
 pub use handler::Handler;
 pub use into_response::IntoResponse;
 pub use request::{HeadersInOrder, Request};
 pub use response::Response;
 
 pub(crate) use body::{Connection, Incoming, Kind};
+pub(crate) use forwarded::{Origin, Trust};
 pub(crate) use request::Came;
 pub(crate) use response::{ContentType, Headers};
 pub(crate) use spare::{came, header_map, keep_came, keep_header_map};

@@ -74,7 +74,7 @@ impl fmt::Display for Origin {
 impl CommandLine {
     /// Reads the command line `args` (the first is the program's name) and the environment.
     ///
-    /// Precedence is gunicorn's, weakest first: defaults, `PORT` and `WEB_CONCURRENCY`, `GREENSERVE_CMD_ARGS`, the
+    /// Precedence is gunicorn's, weakest first: defaults, variables such as `PORT`, `GREENSERVE_CMD_ARGS`, the
     /// command line. A repeatable setting is replaced as a whole by a stronger source. With `takes_app` the
     /// first operand names the application; without it there is none, because the program is one.
     ///
@@ -264,7 +264,7 @@ Examples:
       shows what the settings come to, and why
 
 Where settings come from, weakest first:
-  the defaults; PORT and WEB_CONCURRENCY; GREENSERVE_CMD_ARGS; the command line
+  the defaults; PORT, WEB_CONCURRENCY and FORWARDED_ALLOW_IPS; GREENSERVE_CMD_ARGS; the command line
 
 Signals:
   SIGTERM         stop gracefully: accept no more, let requests in flight finish (--graceful-timeout)

@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 
 use ::http::StatusCode;
 
+use super::arrive::{Ends, LAST_CALL};
 use super::input::{Input, Refused, Search, Step};
 use super::output::Output;
 use super::settings::Settings;
 use super::stop::ServerHandle;
 use super::transport::{Transport, is_timeout};
-use crate::app::{Addr, BodyError, Came, Connection};
+use crate::app::{Addr, BodyError, Came, Connection, Origin};
 use crate::http::ParseError;
 
 /// How much of a body that nobody read is read away to keep a connection alive, and for how long.
@@ -27,8 +28,6 @@ const DRAIN_TIME: Duration = Duration::from_secs(2);
 /// How long, and for how many bytes, a connection lingers after its last response (RFC 9112, 9.6).
 const LINGER_BYTES: u64 = 16 * 1024 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(2);
-/// How long a connection that was accepted while the server stops may keep silent.
-const LAST_CALL: Duration = Duration::from_millis(500);
 /// So much is done in a row, if the connection never has to wait, before others get their turn.
 const TURN: u32 = 64;
 /// Below this size it is not worth while to read a body straight into the reader's hands.
@@ -37,7 +36,7 @@ const READ_PAST: usize = 4096;
 /// One connection.
 pub(crate) struct Conn<T: Transport> {
     io: T,
-    pub(crate) peer: Addr,
+    pub(crate) ends: Ends,
     pub(crate) settings: Arc<Settings>,
     pub(crate) server: ServerHandle,
     input: RefCell<Input>,
@@ -65,10 +64,10 @@ pub(crate) enum NoRequest {
 }
 
 impl<T: Transport> Conn<T> {
-    pub(crate) fn new(io: T, peer: Addr, settings: Arc<Settings>, server: ServerHandle) -> Rc<Conn<T>> {
+    pub(crate) fn new(io: T, ends: Ends, settings: Arc<Settings>, server: ServerHandle) -> Rc<Conn<T>> {
         Rc::new(Conn {
             io,
-            peer,
+            ends,
             settings,
             server,
             input: RefCell::new(Input::new()),
@@ -394,25 +393,36 @@ impl<T: Transport> Connection for Conn<T> {
     }
 
     fn peer_addr(&self) -> Addr {
-        self.peer.clone()
+        self.ends.peer().clone()
     }
 
     fn local_addr(&self) -> Option<Addr> {
-        self.io.local_addr()
+        match &self.ends {
+            Ends::Socket(_) => self.io.local_addr(),
+            Ends::Proxied(proxied) => Some(proxied.local.clone()),
+        }
+    }
+
+    fn origin(&self) -> Origin<'_> {
+        let (secure, proxied) = match &self.ends {
+            Ends::Socket(_) => (false, false),
+            Ends::Proxied(proxied) => (proxied.tls, true),
+        };
+        Origin { trust: Some(&self.settings.trust), secure, proxied, multithread: T::MULTITHREAD }
     }
 }
 
 impl<T: Transport> fmt::Debug for Conn<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Conn")
-            .field("peer", &self.peer)
+            .field("peer", self.ends.peer())
             .field("request", &self.request.get())
             .finish_non_exhaustive()
     }
 }
 
 /// `wait` after `now`, or at least a year.
-fn later(now: Instant, wait: Duration) -> Instant {
+pub(super) fn later(now: Instant, wait: Duration) -> Instant {
     now.checked_add(wait).unwrap_or(now + Duration::from_secs(365 * 24 * 3600))
 }
 

@@ -28,14 +28,14 @@ pub(super) fn after_broken<T: Transport>(conn: &Rc<Conn<T>>, asked: &Asked, brok
     match broken {
         Broken::ClientGone(error) => {
             let what = described(asked.came.bytes());
-            log::debug!("{}: the client left during the answer to {what}: {error}", conn.peer);
+            log::debug!("{}: the client left during the answer to {what}: {error}", conn.ends);
             After::Torn
         }
         Broken::Short(status, missing) => {
             let what = described(asked.came.bytes());
             log::error!(
                 "{}: {what}: the response body is {missing} bytes shorter than its stated length",
-                conn.peer
+                conn.ends
             );
             log_access(conn, asked, status, &HeaderMap::new());
             // The missing end tells the client.
@@ -57,7 +57,7 @@ pub(super) fn after_failure<T: Transport>(
     reason: &str,
     sent: Option<StatusCode>,
 ) -> After {
-    log::error!("{}: {}: {reason}", conn.peer, described(asked.came.bytes()));
+    log::error!("{}: {}: {reason}", conn.ends, described(asked.came.bytes()));
     let retracted = match conn.answering.get() {
         true => conn.output().is_ok_and(|mut output| output.retract()),
         false => true,
@@ -85,7 +85,7 @@ pub(super) fn refuse<T: Transport>(
     status: StatusCode,
     reason: &'static str,
 ) {
-    log::info!("{}: refused with {}: {reason}", conn.peer, status.as_u16());
+    log::info!("{}: refused with {}: {reason}", conn.ends, status.as_u16());
     let started = start(conn);
     // RFC 9110, 9.3.2: no content in answer to HEAD, not even to a bad one.
     let head_only = head.is_some_and(|head| head.starts_with(b"HEAD "));
@@ -93,7 +93,7 @@ pub(super) fn refuse<T: Transport>(
     if let Some(access_log) = &conn.settings.access_log {
         let (started, since) = started.unwrap_or_else(|| (SystemTime::now(), Instant::now()));
         access_log.log(&Exchange {
-            peer: &conn.peer,
+            peer: conn.ends.peer(),
             head,
             status,
             response_headers: &HeaderMap::new(),
@@ -129,7 +129,7 @@ pub(super) fn log_access<T: Transport>(
         return;
     };
     access_log.log(&Exchange {
-        peer: &conn.peer,
+        peer: conn.ends.peer(),
         head: Some(asked.came.bytes()),
         status,
         response_headers: headers,

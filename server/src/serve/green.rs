@@ -16,14 +16,16 @@ use greenlet::server::{AcceptFailure, Backoff};
 use greenlet::{Greenlet, Pool, Slot};
 use socket2::{SockRef, Socket};
 
+use super::arrive::{Arrival, Ends, arrive};
 use super::conn::Conn;
 use super::exchange::live;
 use super::listen::{Listener, SocketFile};
 use super::settings::Settings;
 use super::stop::{Registered, Registry, ServerHandle};
-use super::threads::addr;
+use super::threads::{addr, receive};
 use super::transport::{Transport, with_read_buffer};
 use crate::app::{Addr, Handler};
+use crate::http::ProxyProtocol;
 
 /// Accepts on each listener in a green thread of its own until the server is stopped.
 pub(crate) fn serve(
@@ -114,8 +116,10 @@ impl Green {
         // A setting of the handle, which can't fail for a time that is not zero.
         let _ = socket.set_write_timeout(Some(self.settings.write_timeout));
         let (server, place) = (Rc::clone(self), self.live.register(socket.clone()));
+        let arrived = self.settings.proxy_protocol == ProxyProtocol::Off;
+        let ends = Ends::Socket(peer);
         let mut caller =
-            Box::new(Caller { server, socket, peer, served_any: false, slot: None, _place: place });
+            Box::new(Caller { server, socket, ends, arrived, served_any: false, slot: None, _place: place });
         slot.spawn_with(move |slot| {
             caller.slot = Some(slot);
             caller.serve();
@@ -129,7 +133,9 @@ impl Green {
 struct Caller {
     server: Rc<Green>,
     socket: GreenSocket,
-    peer: Addr,
+    ends: Ends,
+    /// Its PROXY header was read, or there is to be none.
+    arrived: bool,
     served_any: bool,
     /// Its place in the pool, once it has been given it.
     slot: Option<Slot>,
@@ -139,6 +145,13 @@ struct Caller {
 impl Caller {
     /// Serves it in this green thread until it ends or has been waiting for a while.
     fn serve(mut self: Box<Caller>) {
+        if !self.arrived {
+            match self.arrive() {
+                Arrival::Here(ends) => (self.ends, self.arrived) = (ends, true),
+                Arrival::Silent(wait) => return self.wait(wait),
+                Arrival::Gone => return,
+            }
+        }
         let conn = self.enter();
         if let Some(wait) = live(&conn, &*self.server.app)
             && self.left(conn)
@@ -147,11 +160,18 @@ impl Caller {
         }
     }
 
+    #[cold]
+    #[inline(never)]
+    fn arrive(&self) -> Arrival {
+        let Green { settings, handle, .. } = &*self.server;
+        arrive(&self.socket, self.ends.peer(), settings, handle, true)
+    }
+
     #[inline(never)]
     fn enter(&mut self) -> Rc<Conn<GreenSocket>> {
-        let Caller { server, socket, peer, served_any, .. } = self;
-        let peer = std::mem::replace(peer, Addr::Unix(None));
-        let conn = Conn::new(socket.clone(), peer, Arc::clone(&server.settings), server.handle.clone());
+        let Caller { server, socket, ends, served_any, .. } = self;
+        let ends = std::mem::replace(ends, Ends::Socket(Addr::Unix(None)));
+        let conn = Conn::new(socket.clone(), ends, Arc::clone(&server.settings), server.handle.clone());
         conn.served_any.set(*served_any);
         conn
     }
@@ -160,8 +180,8 @@ impl Caller {
     #[inline(never)]
     fn left(&mut self, conn: Rc<Conn<GreenSocket>>) -> bool {
         // Nobody else has it, or `live` had gone on waiting.
-        let Some(Conn { peer, served_any, .. }) = Rc::into_inner(conn) else { return false };
-        self.peer = peer;
+        let Some(Conn { ends, served_any, .. }) = Rc::into_inner(conn) else { return false };
+        self.ends = ends;
         self.served_any = served_any.get();
         true
     }
@@ -319,6 +339,18 @@ impl Transport for GreenSocket {
     /// Long enough that a connection in use keeps its thread from one request to the next, and short because those that
     /// have just come and are silent hold one so long: what they take meanwhile is never given back.
     const PATIENCE: Option<Duration> = Some(Duration::from_millis(30));
+
+    const MULTITHREAD: bool = false;
+
+    fn receive(&self, buf: &mut [u8], peek: bool, wait: Duration) -> io::Result<usize> {
+        loop {
+            match either!(self, stream => receive(stream, buf, peek)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+            either!(self, stream => stream.wait_readable(wait))?;
+        }
+    }
 
     fn read(&self, buf: &mut [u8], wait: Duration) -> io::Result<usize> {
         loop {

@@ -4,6 +4,7 @@
 //! particular to green threads or to OS threads stays in one file each, all else is generic over the transport.
 
 mod access;
+mod arrive;
 mod conn;
 mod exchange;
 mod failures;

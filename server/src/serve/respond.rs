@@ -181,7 +181,7 @@ fn put_body<T: Transport>(
     if out.is_overlong() {
         log::error!(
             "{}: {}: the response body is longer than its stated length and was cut there",
-            conn.peer,
+            conn.ends,
             described(asked.came.bytes())
         );
     }

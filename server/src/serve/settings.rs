@@ -7,7 +7,8 @@ use std::time::Duration;
 use ::http::HeaderValue;
 
 use super::AccessLog;
-use crate::http::Limits;
+use crate::app::{Networks, Trust};
+use crate::http::{Limits, ProxyProtocol};
 
 /// The settings of a [`Server`](super::Server), each with its builder method there.
 #[derive(Clone)]
@@ -22,6 +23,9 @@ pub(crate) struct Settings {
     pub(crate) graceful_timeout: Duration,
     pub(crate) blocked_threshold: Option<Duration>,
     pub(crate) limits: Limits,
+    pub(crate) trust: Arc<Trust>,
+    pub(crate) proxy_protocol: ProxyProtocol,
+    pub(crate) proxy_allow_ips: Networks,
     pub(crate) server_name: Option<HeaderValue>,
     pub(crate) access_log: Option<Arc<dyn AccessLog>>,
 }
@@ -39,6 +43,9 @@ impl Default for Settings {
             graceful_timeout: Duration::from_secs(30),
             blocked_threshold: Some(Duration::from_millis(100)),
             limits: Limits::default(),
+            trust: Arc::default(),
+            proxy_protocol: ProxyProtocol::Off,
+            proxy_allow_ips: Networks::loopback(),
             server_name: None,
             access_log: None,
         }
@@ -58,6 +65,9 @@ impl fmt::Debug for Settings {
             .field("graceful_timeout", &self.graceful_timeout)
             .field("blocked_threshold", &self.blocked_threshold)
             .field("limits", &self.limits)
+            .field("trust", &self.trust)
+            .field("proxy_protocol", &self.proxy_protocol)
+            .field("proxy_allow_ips", &self.proxy_allow_ips)
             .field("server_name", &self.server_name)
             .field("access_log", &self.access_log.is_some())
             .finish()
