@@ -22,7 +22,7 @@ use super::exchange::live;
 use super::listen::{Listener, SocketFile};
 use super::settings::Settings;
 use super::stop::{Registered, Registry, ServerHandle};
-use super::threads::{addr, receive};
+use super::threads::addr;
 use super::transport::{Transport, with_read_buffer};
 use crate::app::{Addr, Handler};
 use crate::http::ProxyProtocol;
@@ -343,13 +343,13 @@ impl Transport for GreenSocket {
     const MULTITHREAD: bool = false;
 
     fn receive(&self, buf: &mut [u8], peek: bool, wait: Duration) -> io::Result<usize> {
-        loop {
-            match either!(self, stream => receive(stream, buf, peek)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return result,
-            }
-            either!(self, stream => stream.wait_readable(wait))?;
-        }
+        // By the socket's own calls, which know when it is empty; its timeout is nobody else's.
+        either!(self, stream => {
+            stream.set_read_timeout(Some(wait))?;
+            let result = if peek { stream.peek(buf) } else { (&mut &*stream).read(buf) };
+            stream.set_read_timeout(None)?;
+            result
+        })
     }
 
     fn read(&self, buf: &mut [u8], wait: Duration) -> io::Result<usize> {

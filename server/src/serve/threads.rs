@@ -6,7 +6,6 @@ use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::num::NonZeroUsize;
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -208,7 +207,7 @@ impl Blocking {
 }
 
 /// One recv(2), which leaves the bytes in the socket if `peek`.
-pub(super) fn receive(socket: &impl AsFd, buf: &mut [u8], peek: bool) -> io::Result<usize> {
+fn receive(socket: &Socket, buf: &mut [u8], peek: bool) -> io::Result<usize> {
     let flags = if peek { RecvFlags::PEEK } else { RecvFlags::empty() };
     Ok(recv(socket, buf, flags)?.0)
 }
