@@ -44,7 +44,8 @@ fn start_with(mode: Mode, setup: impl FnOnce(Server) -> Server + Send + 'static)
 
 #[test]
 fn its_addresses_take_the_place_of_the_sockets_however_it_is_cut() {
-    let headers = [(ProxyProtocol::V1, LINE.as_bytes().to_vec()), (ProxyProtocol::Auto, block(&[4, 0, 1, 0]))];
+    let headers =
+        [(ProxyProtocol::V1, LINE.as_bytes().to_vec()), (ProxyProtocol::Auto, block(&[4, 0, 1, 0]))];
     both(|mode| {
         for (protocol, header) in &headers {
             let server = start(mode, *protocol);

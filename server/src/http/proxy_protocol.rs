@@ -282,9 +282,12 @@ fn extension<'h>(rest: &mut &'h [u8]) -> Result<(u8, &'h [u8]), ProxyError> {
 /// Adds `bytes` to a CRC of Castagnoli's polynomial (RFC 3720, B.4), which begins with all bits set and is inverted last.
 fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
     bytes.iter().fold(crc, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 }
-        })
+        (0..8).fold(
+            crc ^ u32::from(*byte),
+            |crc, _| {
+                if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 }
+            },
+        )
     })
 }
 

@@ -145,12 +145,13 @@ struct Caller {
 impl Caller {
     /// Serves it in this green thread until it ends or has been waiting for a while.
     fn serve(mut self: Box<Caller>) {
-        if !self.arrived {
-            match self.arrive() {
-                Arrival::Here(ends) => (self.ends, self.arrived) = (ends, true),
-                Arrival::Silent(wait) => return self.wait(wait),
-                Arrival::Gone => return,
+        if !self.arrived
+            && let Err(wait) = self.arrive()
+        {
+            if let Some(wait) = wait {
+                self.wait(wait);
             }
+            return;
         }
         let conn = self.enter();
         if let Some(wait) = live(&conn, &*self.server.app)
@@ -160,11 +161,17 @@ impl Caller {
         }
     }
 
+    /// See [`arrive()`]. The error is how much longer it may be waited for, if it may.
     #[cold]
     #[inline(never)]
-    fn arrive(&self) -> Arrival {
+    fn arrive(&mut self) -> Result<(), Option<Duration>> {
         let Green { settings, handle, .. } = &*self.server;
-        arrive(&self.socket, self.ends.peer(), settings, handle, true)
+        match arrive(&self.socket, self.ends.peer(), settings, handle, true) {
+            Arrival::Here(ends) => (self.ends, self.arrived) = (ends, true),
+            Arrival::Silent(wait) => return Err(Some(wait)),
+            Arrival::Gone => return Err(None),
+        }
+        Ok(())
     }
 
     #[inline(never)]

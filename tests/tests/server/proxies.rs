@@ -59,7 +59,10 @@ fn a_unix_socket_is_believed_always() {
     let _server = ServerProcess::builder().args(["demo", "--forwarded-allow-ips="]).bind(bind).start();
     let seen = environ(&mut Client::unix(&path), FORWARDED);
     assert!(believed(&seen));
-    assert_eq!((&seen["environ"]["REMOTE_ADDR"], &seen["environ"]["REMOTE_PORT"]), (&json!(""), &Value::Null));
+    assert_eq!(
+        (&seen["environ"]["REMOTE_ADDR"], &seen["environ"]["REMOTE_PORT"]),
+        (&json!(""), &Value::Null)
+    );
 }
 
 #[test]
@@ -69,7 +72,8 @@ fn an_ipv4_peer_of_an_ipv6_socket_is_found_in_ipv4_networks() {
         return;
     }
     let flags = ["demo", "--forwarded-allow-ips", "127.0.0.0/8", "--proxy-protocol", "auto"];
-    let server = ServerProcess::builder().args(flags).args(["--proxy-allow-from", "127.0.0.1"]).bind("[::]:0").start();
+    let server =
+        ServerProcess::builder().args(flags).args(["--proxy-allow-from", "127.0.0.1"]).bind("[::]:0").start();
     let port = server.listening()[0].rsplit_once(':').unwrap().1.parse().unwrap();
     let mut client = Client::tcp(SocketAddr::from(([127, 0, 0, 1], port)));
     client.send("PROXY UNKNOWN\r\n");
@@ -103,7 +107,10 @@ fn a_prefix_that_is_not_where_the_path_begins_is_a_500_and_a_line_in_the_log() {
     assert_eq!(status(&server, &["SCRIPT_NAME: /app"]).status, 500);
     server.wait_for_log("SCRIPT_NAME");
     let seen = environ(&mut server.connect(), &["SCRIPT_NAME: /environ"]);
-    assert_eq!((&seen["environ"]["SCRIPT_NAME"], &seen["environ"]["PATH_INFO"]), (&json!("/environ"), &json!("")));
+    assert_eq!(
+        (&seen["environ"]["SCRIPT_NAME"], &seen["environ"]["PATH_INFO"]),
+        (&json!("/environ"), &json!(""))
+    );
 }
 
 #[test]

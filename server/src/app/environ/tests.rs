@@ -48,7 +48,11 @@ fn pep_3333_environ_variables() {
         ("SERVER_NAME", "192.0.2.80", Some("192.0.2.80")),
         ("SERVER_PORT", "8000", Some("8000")),
         ("SERVER_PROTOCOL", "HTTP/1.1", Some("HTTP/1.0")),
-        ("SERVER_SOFTWARE", concat!("greenserve/", env!("CARGO_PKG_VERSION")), full.get("SERVER_SOFTWARE").map(String::as_str)),
+        (
+            "SERVER_SOFTWARE",
+            concat!("greenserve/", env!("CARGO_PKG_VERSION")),
+            full.get("SERVER_SOFTWARE").map(String::as_str),
+        ),
         ("GATEWAY_INTERFACE", "CGI/1.1", Some("CGI/1.1")),
         ("REMOTE_ADDR", STRANGER, Some(STRANGER)),
         ("REMOTE_PORT", "4711", Some("4711")),
@@ -75,7 +79,11 @@ fn the_path_of_every_form_of_target() {
         ("CONNECT h:1 HTTP/1.0", "", ""),
     ] {
         let vars = all(&request(From::peer(STRANGER), line, &[]));
-        assert_eq!((&*vars["PATH_INFO"], &*vars["QUERY_STRING"], &*vars["SCRIPT_NAME"]), (path, query, ""), "{line}");
+        assert_eq!(
+            (&*vars["PATH_INFO"], &*vars["QUERY_STRING"], &*vars["SCRIPT_NAME"]),
+            (path, query, ""),
+            "{line}"
+        );
     }
 }
 
@@ -91,8 +99,13 @@ fn repeated_headers_are_joined_and_cookies_in_their_own_way() {
 #[test]
 fn some_headers_are_never_http_variables() {
     let headers = [
-        "Proxy: evil", "pRoXy: evil", "Content-Type: a/b", "Content_Type: evil/evil", "Content_Length: 99",
-        "Content-Length: 0", "Content-Length: 0",
+        "Proxy: evil",
+        "pRoXy: evil",
+        "Content-Type: a/b",
+        "Content_Type: evil/evil",
+        "Content_Length: 99",
+        "Content-Length: 0",
+        "Content-Length: 0",
     ];
     for mapping in [HeaderMapping::Drop, HeaderMapping::Dangerous] {
         let mut from = mapped(mapping, TRUSTED);
@@ -113,7 +126,9 @@ fn an_underscore_never_overwrites_a_hyphen() {
             assert_eq!(value.as_deref(), Some("good"), "{mapping:?} {headers:?}");
         }
     }
-    let alone = |mapping| one(mapped(mapping, STRANGER), "GET / HTTP/1.0", &["X_Real: a", "x_real: b"], "HTTP_X_REAL");
+    let alone = |mapping| {
+        one(mapped(mapping, STRANGER), "GET / HTTP/1.0", &["X_Real: a", "x_real: b"], "HTTP_X_REAL")
+    };
     assert_eq!(alone(HeaderMapping::Drop), None);
     assert_eq!(alone(HeaderMapping::Dangerous).as_deref(), Some("a,b"));
 }
@@ -140,7 +155,9 @@ fn script_name_of_a_trusted_peer_says_where_the_application_is() {
         let header = format!("SCRIPT_NAME: {prefix}");
         let req = request(From::peer(TRUSTED), line, &[&header, "PATH_INFO: /other"]);
         let vars = req.environ().map(|_| all(&req));
-        vars.map(|vars| (vars["SCRIPT_NAME"].clone(), vars["PATH_INFO"].clone(), vars["HTTP_PATH_INFO"].clone()))
+        vars.map(|vars| {
+            (vars["SCRIPT_NAME"].clone(), vars["PATH_INFO"].clone(), vars["HTTP_PATH_INFO"].clone())
+        })
     };
     for (path, prefix, script, rest) in [
         ("/app/x", "/app", "/app", "/x"),
@@ -154,7 +171,9 @@ fn script_name_of_a_trusted_peer_says_where_the_application_is() {
         let found = ends(&format!("GET {path} HTTP/1.0"), prefix).unwrap();
         assert_eq!(found, (script.into(), rest.into(), "/other".into()), "{path} {prefix}");
     }
-    for (line, prefix) in [("GET /apple HTTP/1.0", "/app"), ("GET / HTTP/1.0", "/app"), ("OPTIONS * HTTP/1.0", "/a")] {
+    for (line, prefix) in
+        [("GET /apple HTTP/1.0", "/app"), ("GET / HTTP/1.0", "/app"), ("OPTIONS * HTTP/1.0", "/a")]
+    {
         assert_eq!(ends(line, prefix), Err(ForwardedError::ScriptName), "{line}");
     }
     for from in [From::peer(STRANGER), mapped(HeaderMapping::Dangerous, STRANGER)] {
@@ -230,7 +249,10 @@ fn each_of_thousands_of_headers_becomes_its_variable() {
     }
     let req = Request::from(map);
     let environ = req.environ().unwrap();
-    assert_eq!(environ.iter().filter(|(name, value)| name.starts_with("HTTP_X_") && **value == *b"v,v").count(), 10_000);
+    assert_eq!(
+        environ.iter().filter(|(name, value)| name.starts_with("HTTP_X_") && **value == *b"v,v").count(),
+        10_000
+    );
 }
 
 #[test]
@@ -242,7 +264,11 @@ fn flags_say_that_bodies_end() {
 
 #[test]
 fn secrets_are_masked() {
-    let req = request(From::peer(STRANGER), "GET / HTTP/1.0", &["Cookie: secret", "Authorization: secret", "X-A: 1"]);
+    let req = request(
+        From::peer(STRANGER),
+        "GET / HTTP/1.0",
+        &["Cookie: secret", "Authorization: secret", "X-A: 1"],
+    );
     let text = format!("{:?}", req.environ().unwrap());
     assert!(text.contains("HTTP_X_A") && text.contains("Sensitive") && !text.contains("secret"), "{text}");
 }

@@ -165,15 +165,24 @@ mod tests {
                 "for=192.0.2.60;proto=http;by=203.0.113.43",
                 vec![(Some("192.0.2.60".into()), None, Some("http".into()))],
             ),
-            ("4: a list", "for=192.0.2.43, for=198.51.100.17", vec![for_("192.0.2.43"), for_("198.51.100.17")]),
-            ("4: white space", " for=192.0.2.43 ; proto=x\t,\tfor=\"192.0.2.1\" ", vec![
-                (Some("192.0.2.43".into()), None, Some("x".into())),
-                for_("192.0.2.1"),
-            ]),
+            (
+                "4: a list",
+                "for=192.0.2.43, for=198.51.100.17",
+                vec![for_("192.0.2.43"), for_("198.51.100.17")],
+            ),
+            (
+                "4: white space",
+                " for=192.0.2.43 ; proto=x\t,\tfor=\"192.0.2.1\" ",
+                vec![(Some("192.0.2.43".into()), None, Some("x".into())), for_("192.0.2.1")],
+            ),
             ("4: empty pairs and elements", ",; ,for=192.0.2.43;;, ,", vec![for_("192.0.2.43")]),
             ("4: extensions, even twice", "a=b;for=192.0.2.43;a=\"c,d;e\"", vec![for_("192.0.2.43")]),
             ("5.3: host", r#"host="example.com:8080""#, vec![(None, Some("example.com:8080".into()), None)]),
-            ("RFC 9110 5.6.4: quoted pairs", r#"host="a\"\b,c\\""#, vec![(None, Some(r#"a"b,c\"#.into()), None)]),
+            (
+                "RFC 9110 5.6.4: quoted pairs",
+                r#"host="a\"\b,c\\""#,
+                vec![(None, Some(r#"a"b,c\"#.into()), None)],
+            ),
             ("9110 5.6.4: an empty one", r#"host="";for=unknown"#, vec![(None, Some(String::new()), None)]),
             ("6.1: a port", r#"for="192.0.2.43:47011""#, vec![for_("192.0.2.43")]),
             ("6.1: brackets", r#"for="[::1]""#, vec![for_("::1")]),
@@ -230,7 +239,9 @@ mod tests {
         ] {
             assert_eq!(address(text.as_bytes()), ip.parse().ok(), "{text}");
         }
-        for text in ["", "unknown", "_x", "192.0.2", "192.0.2.1:", "192.0.2.1:x", "[::1", "\"::1\"", "é", "a b"] {
+        for text in
+            ["", "unknown", "_x", "192.0.2", "192.0.2.1:", "192.0.2.1:x", "[::1", "\"::1\"", "é", "a b"]
+        {
             assert_eq!(address(text.as_bytes()), None, "{text}");
         }
     }

@@ -107,7 +107,9 @@ fn network(text: &str) -> Result<(IpAddr, u32), String> {
     }
     let host = number & !(!0u128).checked_shl(width - length).unwrap_or(0);
     if host != 0 {
-        return Err(format!("{text:?} is not the first address of its network: bits behind the /{length} are set"));
+        return Err(format!(
+            "{text:?} is not the first address of its network: bits behind the /{length} are set"
+        ));
     }
     Ok(match ip.to_canonical() {
         canonical @ IpAddr::V4(_) if ip.is_ipv6() && length >= 96 => (canonical, length - 96),
@@ -135,7 +137,11 @@ mod tests {
     fn addresses_are_found_in_their_networks() {
         for (networks, inside, outside) in [
             ("127.0.0.1,::1", &["127.0.0.1", "::1", "::ffff:127.0.0.1"][..], &["127.0.0.2", "::2", "::"][..]),
-            ("10.0.0.0/8", &["10.0.0.0", "10.255.255.255", "::ffff:10.1.2.3"], &["9.255.255.255", "11.0.0.0", "::a00:1"]),
+            (
+                "10.0.0.0/8",
+                &["10.0.0.0", "10.255.255.255", "::ffff:10.1.2.3"],
+                &["9.255.255.255", "11.0.0.0", "::a00:1"],
+            ),
             ("10.0.0.6/31", &["10.0.0.6", "10.0.0.7"], &["10.0.0.5", "10.0.0.8"]),
             ("0.0.0.0/0", &["0.0.0.0", "255.255.255.255", "::ffff:1.2.3.4"], &["::1"]),
             ("::/0", &["::", "ffff::1"], &["1.2.3.4", "::ffff:1.2.3.4"]),

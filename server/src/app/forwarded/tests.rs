@@ -237,7 +237,8 @@ fn refused_are_names_with_underscores_that_no_trusted_peer_may_send() {
 
 #[test]
 fn an_error_that_a_handler_lets_through_is_the_clients() {
-    for error in [ForwardedError::Scheme, ForwardedError::Client, ForwardedError::Host, ForwardedError::Malformed]
+    for error in
+        [ForwardedError::Scheme, ForwardedError::Client, ForwardedError::Host, ForwardedError::Malformed]
     {
         assert_eq!(error.into_response().status(), 400);
         assert_eq!(io::Error::from(error).into_response().status(), 400);

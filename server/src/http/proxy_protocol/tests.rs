@@ -50,9 +50,17 @@ fn lines_that_are_well_formed() {
     assert_eq!(unknown.len(), LONGEST_LINE);
     let rows = [
         ("2.1: TCP4", "PROXY TCP4 192.0.2.1 192.0.2.2 5 80\r\n", inet("192.0.2.1:5", "192.0.2.2:80")),
-        ("2.1: ports of 0", "PROXY TCP4 0.0.0.0 255.255.255.255 0 65535\r\n", inet("0.0.0.0:0", "255.255.255.255:65535")),
+        (
+            "2.1: ports of 0",
+            "PROXY TCP4 0.0.0.0 255.255.255.255 0 65535\r\n",
+            inet("0.0.0.0:0", "255.255.255.255:65535"),
+        ),
         ("2.1: TCP6", "PROXY TCP6 2001:DB8::1 ::1 5 80\r\n", inet("[2001:db8::1]:5", "[::1]:80")),
-        ("2.1: a mapped address", "PROXY TCP6 ::ffff:192.0.2.1 ::1 5 80\r\n", inet("[::ffff:192.0.2.1]:5", "[::1]:80")),
+        (
+            "2.1: a mapped address",
+            "PROXY TCP6 ::ffff:192.0.2.1 ::1 5 80\r\n",
+            inet("[::ffff:192.0.2.1]:5", "[::1]:80"),
+        ),
         ("2.1: the longest addresses", longest, inet(max, max)),
         ("2.1: UNKNOWN", "PROXY UNKNOWN\r\n", ProxyEnds::Socket),
         ("2.1: what follows UNKNOWN is ignored", "PROXY UNKNOWN a  b \x7f\r\n", ProxyEnds::Socket),
@@ -72,15 +80,36 @@ fn lines_that_are_well_formed() {
 fn lines_that_are_refused() {
     let words = |rest: &str| format!("PROXY {rest}\r\n");
     for rest in [
-        "", "TCP4", "TCP4 ", "UDP4 1.2.3.4 1.2.3.4 1 2", "tcp4 1.2.3.4 1.2.3.4 1 2", "UNKNOWNx",
-        "TCP4 1.2.3.4 1.2.3.4 1", "TCP4 1.2.3.4 1.2.3.4 1 2 3", "TCP4 1.2.3.4 1.2.3.4 1 2 ",
-        "TCP4  1.2.3.4 1.2.3.4 1 2", " TCP4 1.2.3.4 1.2.3.4 1 2", "TCP4 1.2.3.4\t1.2.3.4 1 2",
-        "TCP4 01.2.3.4 1.2.3.4 1 2", "TCP4 1.2.3 1.2.3.4 1 2", "TCP4 1.2.3.256 1.2.3.4 1 2",
-        "TCP4 ::1 1.2.3.4 1 2", "TCP6 1.2.3.4 ::1 1 2", "TCP6 ::1%lo ::1 1 2", "TCP6 [::1] ::1 1 2",
-        "TCP6 1::2::3 ::1 1 2", "TCP4 1.2.3.4 1.2.3.4 65536 2", "TCP4 1.2.3.4 1.2.3.4 01 2",
-        "TCP4 1.2.3.4 1.2.3.4 +1 2", "TCP4 1.2.3.4 1.2.3.4 -1 2", "TCP4 1.2.3.4 1.2.3.4 1 00",
-        "TCP4 1.2.3.4 1.2.3.4 1  2", "TCP4 1.2.3.4 1.2.3.4 0x1 2", "TCP4 1.2.3.4 1.2.3.4 1 \u{ff12}",
-        "TCP4 1.2.3.4\r 1.2.3.4 1 2", "UNKNOWN\r",
+        "",
+        "TCP4",
+        "TCP4 ",
+        "UDP4 1.2.3.4 1.2.3.4 1 2",
+        "tcp4 1.2.3.4 1.2.3.4 1 2",
+        "UNKNOWNx",
+        "TCP4 1.2.3.4 1.2.3.4 1",
+        "TCP4 1.2.3.4 1.2.3.4 1 2 3",
+        "TCP4 1.2.3.4 1.2.3.4 1 2 ",
+        "TCP4  1.2.3.4 1.2.3.4 1 2",
+        " TCP4 1.2.3.4 1.2.3.4 1 2",
+        "TCP4 1.2.3.4\t1.2.3.4 1 2",
+        "TCP4 01.2.3.4 1.2.3.4 1 2",
+        "TCP4 1.2.3 1.2.3.4 1 2",
+        "TCP4 1.2.3.256 1.2.3.4 1 2",
+        "TCP4 ::1 1.2.3.4 1 2",
+        "TCP6 1.2.3.4 ::1 1 2",
+        "TCP6 ::1%lo ::1 1 2",
+        "TCP6 [::1] ::1 1 2",
+        "TCP6 1::2::3 ::1 1 2",
+        "TCP4 1.2.3.4 1.2.3.4 65536 2",
+        "TCP4 1.2.3.4 1.2.3.4 01 2",
+        "TCP4 1.2.3.4 1.2.3.4 +1 2",
+        "TCP4 1.2.3.4 1.2.3.4 -1 2",
+        "TCP4 1.2.3.4 1.2.3.4 1 00",
+        "TCP4 1.2.3.4 1.2.3.4 1  2",
+        "TCP4 1.2.3.4 1.2.3.4 0x1 2",
+        "TCP4 1.2.3.4 1.2.3.4 1 \u{ff12}",
+        "TCP4 1.2.3.4\r 1.2.3.4 1 2",
+        "UNKNOWN\r",
     ] {
         let found = every_way(rest, ProxyProtocol::Auto, words(rest).as_bytes());
         assert!(matches!(found, Err(ProxyError::Malformed(_))), "{rest}: {found:?}");
@@ -89,8 +118,14 @@ fn lines_that_are_refused() {
     assert!(matches!(bare, Err(ProxyError::Malformed(_))), "{bare:?}");
     let long = format!("PROXY UNKNOWN {}\r\n", "x".repeat(LONGEST_LINE - 15));
     assert_eq!(every_way("108 bytes", ProxyProtocol::V1, long.as_bytes()), Err(ProxyError::TooLong));
-    for other in ["", "proxy UNKNOWN\r\n", " PROXY UNKNOWN\r\n", "\r\nPROXY UNKNOWN\r\n", "PROXY\tUNKNOWN\r\n"] {
-        assert_eq!(every_way(other, ProxyProtocol::Auto, other.as_bytes()), Err(ProxyError::Missing), "{other:?}");
+    for other in
+        ["", "proxy UNKNOWN\r\n", " PROXY UNKNOWN\r\n", "\r\nPROXY UNKNOWN\r\n", "PROXY\tUNKNOWN\r\n"]
+    {
+        assert_eq!(
+            every_way(other, ProxyProtocol::Auto, other.as_bytes()),
+            Err(ProxyError::Missing),
+            "{other:?}"
+        );
     }
 }
 
@@ -108,7 +143,12 @@ fn blocks_that_are_well_formed() {
         ("2.2: TCP over IPv6", block(0x21, 0x21, &six), &inet("[::1]:80", "[::2]:443"), false),
         ("2.2: Unix stream", block(0x21, 0x31, &paths), &unix, false),
         ("2.2: LOCAL", block(0x20, 0, b""), &ProxyEnds::Socket, false),
-        ("2.2: all of LOCAL is discarded, its family too", block(0x20, 0x11, b"?"), &ProxyEnds::Socket, false),
+        (
+            "2.2: all of LOCAL is discarded, its family too",
+            block(0x20, 0x11, b"?"),
+            &ProxyEnds::Socket,
+            false,
+        ),
         ("2.2: UNSPEC", block(0x21, 0, b"?"), &ProxyEnds::Socket, false),
         ("2.2.5: NOOP and others are skipped", block(0x21, 0x11, &with(4, b"xy")), &four, false),
         ("2.2: an empty extension", block(0x21, 0x11, &with(0xee, b"")), &four, false),
