@@ -88,8 +88,9 @@ pub(super) fn arrive<T: Transport>(
         return Arrival::Silent(most - patience);
     }
     io.set_idle(false);
-    let read = first.and_then(|seen| read(io, settings, header, seen));
-    match read {
+    // Who leaves without a word, as some health checks do, is none to tell of.
+    let Ok(seen @ 1..) = first else { return Arrival::Gone };
+    match read(io, settings, header, seen) {
         Ok(found) => Arrival::Here(ends(peer, found)),
         Err(error) => {
             log::info!("{peer}: closed: {error}");
