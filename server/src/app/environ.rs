@@ -69,6 +69,9 @@ enum Rank {
     Forwarder,
 }
 
+/// The value of a variable, as far as it was found.
+type Found<'a> = (Rank, Cow<'a, [u8]>);
+
 /// All that is no header, in the order of iteration.
 const VARIABLES: [&str; 19] = [
     "REQUEST_METHOD",
@@ -138,7 +141,7 @@ impl<'r> Environ<'r> {
     /// The value of one variable, without going through all of them.
     pub fn get(&self, name: &str) -> Option<Cow<'_, [u8]>> {
         let Some(key) = name.strip_prefix("HTTP_") else { return self.variable(name) };
-        let mut found: Option<(Rank, Cow<'_, [u8]>)> = None;
+        let mut found: Option<Found<'_>> = None;
         for (name, value) in self.req.fields() {
             if gives(name, key)
                 && let Some(rank) = self.rank(name)
@@ -156,7 +159,7 @@ impl<'r> Environ<'r> {
     pub fn iter(&self) -> impl Iterator<Item = (Cow<'static, str>, Cow<'_, [u8]>)> {
         let own = VARIABLES.iter().filter_map(|name| Some((Cow::Borrowed(*name), self.variable(name)?)));
         let mut places: HashMap<String, usize> = HashMap::new();
-        let mut headers: Vec<(String, (Rank, Cow<'_, [u8]>))> = Vec::new();
+        let mut headers: Vec<(String, Found<'_>)> = Vec::new();
         for (name, value) in self.req.fields() {
             let Some(rank) = self.rank(name) else { continue };
             let name = format!("HTTP_{}", name.to_ascii_uppercase().replace('-', "_"));
@@ -265,7 +268,7 @@ fn gives(name: &str, key: &str) -> bool {
 }
 
 /// Adds one more header of the same variable.
-fn join<'a>(found: &mut (Rank, Cow<'a, [u8]>), rank: Rank, value: &'a [u8], key: &str) {
+fn join<'a>(found: &mut Found<'a>, rank: Rank, value: &'a [u8], key: &str) {
     match rank.cmp(&found.0) {
         Ordering::Less => {}
         Ordering::Greater => *found = (rank, Cow::Borrowed(value)),

@@ -201,13 +201,13 @@ fn block_ends(family: u8, rest: &[u8]) -> Result<(ProxyEnds, usize), ProxyError>
         0x11 => {
             let (source, destination) = (take::<4>(&mut rest), take::<4>(&mut rest));
             let (source, destination) = source.zip(destination).ok_or(short)?;
-            let ip = |bytes| IpAddr::V4(Ipv4Addr::from_octets(bytes));
+            let ip = |bytes: [u8; 4]| IpAddr::V4(Ipv4Addr::from(bytes));
             inet(ip(source), ip(destination), take::<4>(&mut rest).ok_or(short)?)
         }
         0x21 => {
             let (source, destination) = (take::<16>(&mut rest), take::<16>(&mut rest));
             let (source, destination) = source.zip(destination).ok_or(short)?;
-            let ip = |bytes| IpAddr::V6(Ipv6Addr::from_octets(bytes));
+            let ip = |bytes: [u8; 16]| IpAddr::V6(Ipv6Addr::from(bytes));
             inet(ip(source), ip(destination), take::<4>(&mut rest).ok_or(short)?)
         }
         0x31 => {

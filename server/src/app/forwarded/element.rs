@@ -144,7 +144,10 @@ pub(super) fn address(text: &[u8]) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    fn read(line: &str) -> Option<Vec<(Option<String>, Option<String>, Option<String>)>> {
+    /// Client, host and scheme.
+    type Shown = (Option<String>, Option<String>, Option<String>);
+
+    fn read(line: &str) -> Option<Vec<Shown>> {
         let mut found = Vec::new();
         elements(line.as_bytes(), &mut found)?;
         let text = |bytes: Cow<'_, [u8]>| String::from_utf8(bytes.into_owned()).unwrap();
