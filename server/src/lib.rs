@@ -38,10 +38,11 @@ pub use app::{
     Addr, Body, BodyError, BodyWriter, Error, Handler, Html, IntoResponse, Json, Middleware, Redirect,
     Request, Response, limit_body, time_limit,
 };
+pub use app::{Environ, ForwardedError, HeaderMapping, Networks};
 pub use arbiter::{Hooks, WorkerInfo};
 pub use cli::{main, main_with, program};
 pub use router::Router;
-pub use serve::{AccessLog, AllowIps, Exchange, Protocol, Server, ServerHandle};
+pub use serve::{AccessLog, Exchange, Protocol, Server, ServerHandle};
 pub use std::process::ExitCode;
 
 #[cfg(doctest)]

@@ -360,7 +360,10 @@ fn command_for(program: &Path) -> Command {
     // A test may hold a thousand connections, and many tests run in one process.
     raise_open_files_limit();
     let mut command = Command::new(program);
-    command.stdin(Stdio::null()).env_remove("PORT").env_remove("WEB_CONCURRENCY");
+    command.stdin(Stdio::null());
+    for name in ["PORT", "WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS"] {
+        command.env_remove(name);
+    }
     for (name, _) in env::vars_os() {
         if name.to_string_lossy().starts_with("GREENSERVE_") {
             command.env_remove(name);

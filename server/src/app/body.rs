@@ -10,7 +10,7 @@ use std::rc::Rc;
 use ::http::StatusCode;
 use bytes::{Buf, Bytes};
 
-use super::Addr;
+use super::{Addr, Origin};
 use crate::http::uwsgi::Vars;
 
 /// The body of a request or of a response.
@@ -434,6 +434,11 @@ pub(crate) trait Connection {
     /// What a front server said of the request besides its head.
     fn vars(&self) -> Option<&Vars> {
         None
+    }
+
+    /// What else is known of where the requests come from.
+    fn origin(&self) -> Origin<'_> {
+        Origin::default()
     }
 }
 

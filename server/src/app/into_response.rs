@@ -9,7 +9,7 @@ use std::io;
 use ::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use bytes::Bytes;
 
-use super::{Body, BodyError, ContentType, Response};
+use super::{Body, BodyError, ContentType, ForwardedError, Response};
 
 /// Something that can be answered with.
 ///
@@ -138,13 +138,14 @@ impl<T: IntoResponse, E: IntoResponse> IntoResponse for Result<T, E> {
     }
 }
 
-/// An error of reading the request's body is the client's: 400, 408 or 413 (see [`BodyError::status`]). Any other is a
-/// 500 and a line in the log; the client does not see its text.
+/// An error of reading the request's body is the client's: 400, 408 or 413 (see [`BodyError::status`]); so is most of
+/// [`ForwardedError`]. Any other is a 500 and a line in the log; the client does not see its text.
 impl IntoResponse for io::Error {
     fn into_response(self) -> Response {
-        match BodyError::of(&self) {
-            Some(error) if error.status() != StatusCode::INTERNAL_SERVER_ERROR => {
-                (error.status(), format!("{error}\n")).into_response()
+        let body = BodyError::of(&self).map(BodyError::status);
+        match body.or_else(|| ForwardedError::of(&self).map(ForwardedError::status)) {
+            Some(status) if status != StatusCode::INTERNAL_SERVER_ERROR => {
+                (status, format!("{self}\n")).into_response()
             }
             _ => failed(&self),
         }

@@ -7,8 +7,10 @@
 mod addr;
 mod body;
 mod cookies;
+mod environ;
 mod error;
 mod extract;
+mod forwarded;
 mod handler;
 mod into_response;
 mod matched;
@@ -21,7 +23,9 @@ mod spare;
 
 pub use addr::Addr;
 pub use body::{Body, BodyError, BodyWriter};
+pub use environ::Environ;
 pub use error::Error;
+pub use forwarded::{ForwardedError, HeaderMapping, Networks};
 pub use handler::Handler;
 pub use into_response::IntoResponse;
 pub use middleware::{LimitBody, Middleware, TimeLimit, With, limit_body, time_limit};
@@ -31,6 +35,7 @@ pub use request::{HeadersInOrder, Request};
 pub use response::Response;
 
 pub(crate) use body::{Connection, Incoming, Kind};
+pub(crate) use forwarded::{Origin, Trust};
 pub(crate) use request::Came;
 pub(crate) use response::{ContentType, Headers};
 pub(crate) use spare::{came, header_map, keep_came, keep_header_map};

@@ -193,8 +193,9 @@ impl Request {
         Request { head: Source::Own(Box::new(Own { parts, came: None })), body, matched }
     }
 
-    /// The client's address: the one that the connection comes from, or by the uwsgi protocol the one that the front server
-    /// names. `None` for a request made by hand, or one whose body was replaced.
+    /// The peer's address: of the socket, or what the PROXY protocol says in its place, or by the uwsgi protocol the one that the
+    /// front server names. Behind a proxy that speaks HTTP it is the proxy's, see [`Request::client_addr`]. `None` for a request
+    /// made by hand, or one whose body was replaced.
     pub fn peer_addr(&self) -> Option<Addr> {
         self.body.as_incoming().map(|incoming| incoming.connection.peer_addr())
     }
@@ -233,6 +234,14 @@ impl Request {
         HeadersInOrder(match self.came() {
             Some(came) => Fields::Came(Lines::new(came.bytes())),
             None => Fields::Map(self.headers().iter()),
+        })
+    }
+
+    /// The headers as they are now: in order of arrival, or of the map if that was changed.
+    pub(super) fn fields(&self) -> HeadersInOrder<'_> {
+        HeadersInOrder(match &self.head {
+            Source::Came(came) => Fields::Came(Lines::new(came.bytes())),
+            Source::Own(own) => Fields::Map(own.parts.headers.iter()),
         })
     }
 

@@ -256,6 +256,12 @@ fn set_up(server: Server, config: &Config, logs: &Logs) -> Server {
             request_field_size: config.limit_request_field_size,
             request_body: config.limit_request_body.unwrap_or(0),
         })
+        .forwarded_allow_ips(config.forwarded_allow_ips.clone())
+        .secure_scheme_headers(config.secure_scheme_headers.clone())
+        .forwarder_headers(config.forwarder_headers.clone())
+        .header_map(config.header_map)
+        .proxy_protocol(config.proxy_protocol)
+        .proxy_allow_ips(config.proxy_allow_ips.clone())
 }
 
 /// A time that the clock and the kernel's socket options can still be added to.

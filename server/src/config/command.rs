@@ -83,8 +83,9 @@ impl fmt::Display for Origin {
 impl CommandLine {
     /// Reads the command line `args` (the first is the program's name) and the environment.
     ///
-    /// Precedence is gunicorn's, weakest first: defaults, `PORT` and `WEB_CONCURRENCY`, the settings file, `GREENSERVE_CMD_ARGS`,
-    /// the command line. `read` reads the file, which is `greenserve.toml` if `--config` names no other. A repeatable setting is replaced as a whole by a stronger source. With `takes_app` the
+    /// Precedence is gunicorn's, weakest first: defaults, variables such as `PORT`, the settings file, `GREENSERVE_CMD_ARGS`,
+    /// the command line. `read` reads the file, which is `greenserve.toml` if `--config` names no other. A repeatable
+    /// setting is replaced as a whole by a stronger source. With `takes_app` the
     /// first operand names the application; without it there is none, because the program is one.
     ///
     /// # Errors
@@ -316,7 +317,8 @@ Examples:
       shows what the settings come to, and why
 
 Where settings come from, weakest first:
-  the defaults; PORT and WEB_CONCURRENCY; the settings file; GREENSERVE_CMD_ARGS; the command line
+  the defaults; PORT, WEB_CONCURRENCY and FORWARDED_ALLOW_IPS; the settings file; GREENSERVE_CMD_ARGS;
+  the command line
 
 Signals:
   TERM       stop gracefully: accept no more, let requests in flight finish (--graceful-timeout)

@@ -7,11 +7,13 @@ use log::LevelFilter;
 
 use super::value::{Bind, LogTarget, Value, WorkerClass};
 use super::value::{
-    bind_list, count, level, log_target, optional_log, optional_path, optional_size, protocol, seconds,
+    bind_list, count, header_map, header_names, level, log_target, networks, optional_log, optional_path,
+    optional_size, protocol, proxy_protocol, scheme_headers, seconds, seconds_or_none, switch, worker_class,
 };
-use super::value::{seconds_or_none, switch, worker_class};
+use crate::Protocol;
+use crate::app::{HeaderMapping, Networks};
+use crate::http::ProxyProtocol;
 use crate::log::AccessFormat;
-use crate::{AllowIps, Protocol};
 
 /// Under which heading of `--help` a setting stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub enum Group {
     Process,
     /// How large things may be.
     Limits,
+    /// Whom to believe that is between the clients and the server.
+    Proxies,
     /// Error log and access log.
     Logging,
 }
@@ -39,6 +43,7 @@ impl Group {
             Group::Timeouts => "Timeouts, in seconds; fractions are fine",
             Group::Process => "Process",
             Group::Limits => "Limits",
+            Group::Proxies => "Behind proxies",
             Group::Logging => "Logging",
         }
     }
@@ -179,9 +184,9 @@ settings! {
         }
         /// From which addresses uwsgi is taken, with commas between them; networks as 10.0.0.0/8, * for all. Others are
         /// answered 403. Over a Unix socket everybody may who can open it.
-        uwsgi_allow_ips: AllowIps {
+        uwsgi_allow_ips: Networks {
             flag: "uwsgi-allow-from", value: "ADDRESSES", default: "127.0.0.1,::1",
-            parse: str::parse::<AllowIps>,
+            parse: networks,
         }
     }
     Workers {
@@ -291,6 +296,60 @@ settings! {
             parse: optional_size,
         }
     }
+    Proxies {
+        /// Whose X-Forwarded-... and Forwarded headers to believe: addresses, networks such as 10.0.0.0/8, or * for
+        /// everybody's. Empty: nobody's.
+        ///
+        /// Name the proxies that connect to this server, and have them remove what clients send under those names. With *
+        /// every client can choose its address, host and scheme, unless nobody but your proxy can connect. Peers on Unix
+        /// sockets are always believed. With --proxy-protocol it is the address in the PROXY header that must be listed.
+        forwarded_allow_ips: Networks {
+            flag: "forwarded-allow-ips", value: "ADDRESSES", default: "127.0.0.1,::1",
+            env: "FORWARDED_ALLOW_IPS" => "{}",
+            parse: networks,
+        }
+        /// By which headers a trusted proxy says that the client speaks TLS: NAME=VALUE with commas between them.
+        ///
+        /// Another value of such a header means plain http; several that disagree are answered 400 when the application
+        /// asks for the scheme. Values are compared exactly, names without regard to case.
+        secure_scheme_headers: Vec<(String, String)> {
+            flag: "secure-scheme-headers", value: "LIST",
+            default: "X-FORWARDED-PROTOCOL=ssl,X-FORWARDED-PROTO=https,X-FORWARDED-SSL=on",
+            parse: scheme_headers,
+        }
+        /// Headers with underscores in their names that may become CGI variables if a trusted proxy sends them.
+        ///
+        /// SCRIPT_NAME says where the application is mounted: the path must begin with it. Others become HTTP_... as
+        /// they are named. * stands for all names. Have the proxy remove them from what clients send.
+        forwarder_headers: Vec<String> {
+            flag: "forwarder-headers", value: "NAMES", default: "SCRIPT_NAME,PATH_INFO",
+            parse: header_names,
+        }
+        /// What becomes of other headers with underscores, whose CGI variables could be those of other headers: drop
+        /// (there is no variable), refuse (the request is answered 400) or dangerous (there is one).
+        ///
+        /// Even with dangerous X_Real never replaces or joins X-Real: if both came, that with hyphens is the variable.
+        header_map: HeaderMapping {
+            flag: "header-map", value: "WHAT", default: "drop",
+            parse: header_map,
+        }
+        /// With which PROXY header each connection has to begin: off (none), v1 (a line), v2 (a binary block) or auto.
+        ///
+        /// For a proxy that passes on bytes, such as HAProxy in TCP mode (send-proxy, send-proxy-v2), stunnel or a load
+        /// balancer. The client's address in it takes the place of the proxy's, in the access log too. A connection
+        /// without it is closed, so nobody else can be served: health checks have to send it, too.
+        proxy_protocol: ProxyProtocol {
+            flag: "proxy-protocol", value: "MODE", default: "off",
+            parse: proxy_protocol,
+        }
+        /// Who may send a PROXY header: addresses, networks or *. Connections of others are closed, and the log says so.
+        ///
+        /// Peers on Unix sockets always may.
+        proxy_allow_ips: Networks {
+            flag: "proxy-allow-from" | "proxy-allow-ips", value: "ADDRESSES", default: "127.0.0.1,::1",
+            parse: networks,
+        }
+    }
     Logging {
         /// Where to write the access log: a file, or - for standard output. Without it there is none.
         accesslog: Option<LogTarget> {
@@ -343,6 +402,10 @@ mod tests {
             bind: bind_list("[::1]:9000,unix:/run/x.sock").unwrap(),
             keepalive: Duration::from_millis(1500),
             limit_request_body: Some(3 << 20),
+            forwarded_allow_ips: networks("10.0.0.0/8,*").unwrap(),
+            forwarder_headers: header_names("*").unwrap(),
+            header_map: HeaderMapping::Dangerous,
+            proxy_protocol: ProxyProtocol::Auto,
             ..Config::default()
         };
         let mut copy = Config::default();

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
+use crate::Protocol;
+use crate::app::{HeaderMapping, Networks};
+use crate::http::ProxyProtocol;
 use crate::log::AccessFormat;
-use crate::{AllowIps, Protocol};
 
 /// An address to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -229,6 +231,96 @@ pub(super) fn level(text: &str) -> Result<LevelFilter, String> {
     }
 }
 
+/// Addresses and networks, with commas between them.
+pub(super) fn networks(text: &str) -> Result<Networks, String> {
+    text.parse()
+}
+
+/// Names of header fields, or `*`, with commas between them; in upper case, as gunicorn has them.
+pub(super) fn header_names(text: &str) -> Result<Vec<String>, String> {
+    let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+    names.map(|name| if name == "*" { Ok(name.to_owned()) } else { header_name(name) }).collect()
+}
+
+fn header_name(name: &str) -> Result<String, String> {
+    match ::http::HeaderName::from_bytes(name.as_bytes()) {
+        Ok(_) => Ok(name.to_ascii_uppercase()),
+        Err(_) => Err(format!("{name:?} is not the name of a header field, such as X-FORWARDED-PROTO")),
+    }
+}
+
+/// `NAME=VALUE`, with commas between them.
+pub(super) fn scheme_headers(text: &str) -> Result<Vec<(String, String)>, String> {
+    let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
+    let pair = |pair: &str| {
+        let (name, value) = pair.split_once('=').filter(|(_, value)| !value.is_empty()).ok_or_else(|| {
+            format!("{pair:?} has no value; expected NAME=VALUE, such as X-FORWARDED-PROTO=https")
+        })?;
+        Ok((header_name(name)?, value.to_owned()))
+    };
+    pairs.map(pair).collect()
+}
+
+pub(super) fn header_map(text: &str) -> Result<HeaderMapping, String> {
+    match text {
+        "drop" => Ok(HeaderMapping::Drop),
+        "refuse" => Ok(HeaderMapping::Refuse),
+        "dangerous" => Ok(HeaderMapping::Dangerous),
+        _ => Err("expected drop, refuse or dangerous".to_owned()),
+    }
+}
+
+pub(super) fn proxy_protocol(text: &str) -> Result<ProxyProtocol, String> {
+    match text {
+        "off" => Ok(ProxyProtocol::Off),
+        "v1" => Ok(ProxyProtocol::V1),
+        "v2" => Ok(ProxyProtocol::V2),
+        "auto" => Ok(ProxyProtocol::Auto),
+        _ => Err("expected off, v1, v2 or auto".to_owned()),
+    }
+}
+
+impl Value for Networks {
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for Vec<String> {
+    fn show(&self) -> String {
+        self.join(",")
+    }
+}
+
+impl Value for Vec<(String, String)> {
+    fn show(&self) -> String {
+        self.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
+    }
+}
+
+impl Value for HeaderMapping {
+    fn show(&self) -> String {
+        match self {
+            HeaderMapping::Drop => "drop",
+            HeaderMapping::Refuse => "refuse",
+            HeaderMapping::Dangerous => "dangerous",
+        }
+        .to_owned()
+    }
+}
+
+impl Value for ProxyProtocol {
+    fn show(&self) -> String {
+        match self {
+            ProxyProtocol::Off => "off",
+            ProxyProtocol::V1 => "v1",
+            ProxyProtocol::V2 => "v2",
+            ProxyProtocol::Auto => "auto",
+        }
+        .to_owned()
+    }
+}
+
 impl Value for Vec<Bind> {
     fn show(&self) -> String {
         self.iter().map(Bind::to_string).collect::<Vec<_>>().join(",")
@@ -271,12 +363,6 @@ impl Value for Protocol {
             Protocol::Http => "http".to_owned(),
             Protocol::Uwsgi => "uwsgi".to_owned(),
         }
-    }
-}
-
-impl Value for AllowIps {
-    fn show(&self) -> String {
-        self.to_string()
     }
 }
 
@@ -383,6 +469,18 @@ mod tests {
             assert!(seconds(text).is_err(), "{text}");
         }
         assert_eq!(seconds_or_none("0"), Ok(None));
+    }
+
+    #[test]
+    fn lists_of_headers_are_names_and_say_what_is_none() {
+        assert_eq!(header_names("Script_Name, *,"), Ok(vec!["SCRIPT_NAME".to_owned(), "*".to_owned()]));
+        assert_eq!(header_names(""), Ok(vec![]));
+        assert!(header_names("a b").unwrap_err().contains("\"a b\""));
+        let pairs = scheme_headers("x-forwarded-proto=https,x-a=b=c").unwrap();
+        assert_eq!(pairs.show(), "X-FORWARDED-PROTO=https,X-A=b=c");
+        for text in ["x-a", "x-a=", "=b", "x a=b"] {
+            assert!(scheme_headers(text).unwrap_err().contains("X-FORWARDED-PROTO"), "{text}");
+        }
     }
 
     #[test]

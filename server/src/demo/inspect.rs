@@ -1,7 +1,9 @@
 //! What the application saw.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::Read;
+use std::net::IpAddr;
 
 use ::http::{StatusCode, header};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -93,6 +95,27 @@ pub(super) fn vars(_: &Demo, req: Request) -> Answer {
     let vars =
         req.vars().map(|vars| vars.iter().map(|(name, value)| (name, text(value))).collect::<Vec<_>>());
     json(&vars)
+}
+
+#[derive(Serialize)]
+struct Origin<'a> {
+    scheme: &'static str,
+    host: Option<Cow<'a, str>>,
+    client: Option<IpAddr>,
+    peer: Option<String>,
+    environ: BTreeMap<Cow<'static, str>, String>,
+}
+
+/// The request as CGI has it, and where it came from. Bytes that are not UTF-8 are shown as Latin-1.
+pub(super) fn environ(_: &Demo, req: Request) -> Answer {
+    let environ = req.environ()?;
+    json(&Origin {
+        scheme: req.scheme()?,
+        host: req.host()?,
+        client: req.client_addr()?,
+        peer: req.peer_addr().map(|addr| addr.to_string()),
+        environ: environ.iter().map(|(name, value)| (name, text(&value).into_owned())).collect(),
+    })
 }
 
 /// `/status/NNN`: that status, with its reason as the body where it may have one.

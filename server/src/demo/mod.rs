@@ -22,7 +22,7 @@ use ::http::{Method, StatusCode};
 
 use self::query::BadQuery;
 use crate::config::WorkerClass;
-use crate::{Handler, IntoResponse, Request, Response};
+use crate::{ForwardedError, Handler, IntoResponse, Request, Response};
 
 /// The demo application. It wants to know what serves it, because sleeping is done differently there.
 #[derive(Debug, Clone, Copy)]
@@ -122,6 +122,12 @@ impl From<io::Error> for Failure {
     }
 }
 
+impl From<ForwardedError> for Failure {
+    fn from(error: ForwardedError) -> Self {
+        Failure::Io(error.into())
+    }
+}
+
 /// Everything the inspector answers.
 const ROUTES: &[Route] = &[
     Route {
@@ -151,6 +157,13 @@ const ROUTES: &[Route] = &[
         example: "",
         what: "the variables that came with the request by the uwsgi protocol, as JSON; null over HTTP",
         run: inspect::vars,
+    },
+    Route {
+        method: "GET",
+        path: "/environ",
+        example: "?a=1",
+        what: "the request's CGI variables, and where it came from as trusted proxies tell, as JSON",
+        run: inspect::environ,
     },
     Route {
         method: "GET",

@@ -1,4 +1,4 @@
-//! HTTP/1.1 as bytes: heads in, body framing, heads out, dates, limits.
+//! HTTP/1.1 as bytes: heads in, body framing, heads out, dates, limits; and the PROXY header before them.
 //!
 //! Everything here is a pure function or a small state machine over byte slices: no sockets, no clock, no logging, so it can
 //! be fuzzed as it stands. A request's head is read by a [`HeadReader`], and one that comes by another protocol ([`uwsgi`])
@@ -15,6 +15,7 @@ mod head;
 mod known;
 mod limits;
 mod line;
+mod proxy_protocol;
 mod scan;
 mod target;
 pub mod uwsgi;
@@ -27,4 +28,6 @@ pub use head::{Found, Head, HeadReader};
 pub use known::KnownFields;
 pub use limits::Limits;
 pub use line::RequestLine;
+pub use proxy_protocol::{ProxyEnds, ProxyError, ProxyHeader, ProxyProtocol};
 use scan::Scanner;
+pub(crate) use target::{is_host, is_token_byte};

@@ -36,13 +36,13 @@ pub(super) fn extent(bytes: &[u8], start: usize) -> (usize, usize) {
 }
 
 /// A byte of a token (RFC 9110, 5.6.2).
-pub(super) fn is_token_byte(byte: u8) -> bool {
+pub(crate) fn is_token_byte(byte: u8) -> bool {
     TOKEN[byte as usize]
 }
 
 /// Whether `host` is `uri-host [":" port]` (RFC 9110, 7.2): a name, an IPv4 address or an IPv6 address in brackets.
 /// Empty is not: no `http` URI has an empty host (RFC 9110, 4.2.1).
-pub(super) fn is_host(host: &[u8]) -> bool {
+pub(crate) fn is_host(host: &[u8]) -> bool {
     split_host(host).is_some_and(|port| is_port(port.unwrap_or_default()))
 }
 

@@ -19,7 +19,7 @@ pub trait AccessLog: Send + Sync + 'static {
 /// One request and its answer.
 #[derive(Debug)]
 pub struct Exchange<'a> {
-    /// The client's address; by the uwsgi protocol the one that the front server names.
+    /// The peer's address, as [`Request::peer_addr`](crate::Request::peer_addr) has it.
     pub peer: &'a Addr,
     /// The request's head as it came, from the method to the empty line; `None` if none could be made out (a malformed
     /// or oversized head, say). By the uwsgi protocol the one that was made of the packet.

@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 
 use ::http::StatusCode;
 
+use super::arrive::{Ends, LAST_CALL};
 use super::input::{Input, Refused, Search, Step};
 use super::output::Output;
 use super::settings::Settings;
 use super::stop::{IDLE_GRACE, ServerHandle};
 use super::transport::{Transport, is_timeout};
 use super::uwsgi::{Front, Protocol};
-use crate::app::{Addr, BodyError, Came, Connection};
+use crate::app::{Addr, BodyError, Came, Connection, Origin};
 use crate::http::ParseError;
 use crate::http::uwsgi::Vars;
 
@@ -29,8 +30,6 @@ const DRAIN_TIME: Duration = Duration::from_secs(2);
 /// How long, and for how many bytes, a connection lingers after its last response (RFC 9112, 9.6).
 const LINGER_BYTES: u64 = 16 * 1024 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(2);
-/// How long a connection that was accepted while the server stops may keep silent.
-const LAST_CALL: Duration = Duration::from_millis(500);
 /// So much is done in a row, if the connection never has to wait, before others get their turn.
 const TURN: u32 = 64;
 /// Below this size it is not worth while to read a body straight into the reader's hands.
@@ -39,8 +38,8 @@ const READ_PAST: usize = 4096;
 /// One connection.
 pub(crate) struct Conn<T: Transport> {
     io: T,
-    /// Who the connection is from.
-    peer: Addr,
+    /// Between whom the connection is.
+    pub(crate) ends: Ends,
     /// Who sent the request, and what else the front server said of it, if it came by uwsgi.
     pub(super) front: OnceCell<Box<Front>>,
     pub(crate) settings: Arc<Settings>,
@@ -70,10 +69,10 @@ pub(crate) enum NoRequest {
 }
 
 impl<T: Transport> Conn<T> {
-    pub(crate) fn new(io: T, peer: Addr, settings: Arc<Settings>, server: ServerHandle) -> Rc<Conn<T>> {
+    pub(crate) fn new(io: T, ends: Ends, settings: Arc<Settings>, server: ServerHandle) -> Rc<Conn<T>> {
         Rc::new(Conn {
             io,
-            peer,
+            ends,
             front: OnceCell::new(),
             input: RefCell::new(Input::new(settings.protocol)),
             settings,
@@ -91,19 +90,9 @@ impl<T: Transport> Conn<T> {
         &self.io
     }
 
-    /// Who the connection is from.
-    pub(super) fn neighbour(&self) -> &Addr {
-        &self.peer
-    }
-
-    /// Gives the address back when the connection is not served any more.
-    pub(super) fn into_neighbour(self) -> Addr {
-        self.peer
-    }
-
     /// Who is served: who the connection is from, or whose request a front server hands on.
     pub(crate) fn peer(&self) -> &Addr {
-        self.front.get().and_then(|front| front.client.as_ref()).unwrap_or(&self.peer)
+        self.front.get().and_then(|front| front.client.as_ref()).unwrap_or_else(|| self.ends.peer())
     }
 
     /// The receiving side. Another green thread may be in the midst of a read of this connection.
@@ -425,7 +414,18 @@ impl<T: Transport> Connection for Conn<T> {
     }
 
     fn local_addr(&self) -> Option<Addr> {
-        self.io.local_addr()
+        match &self.ends {
+            Ends::Socket(_) => self.io.local_addr(),
+            Ends::Proxied(proxied) => Some(proxied.local.clone()),
+        }
+    }
+
+    fn origin(&self) -> Origin<'_> {
+        let (secure, proxied) = match &self.ends {
+            Ends::Socket(_) => (false, false),
+            Ends::Proxied(proxied) => (proxied.tls, true),
+        };
+        Origin { trust: Some(&self.settings.trust), secure, proxied, multithread: T::MULTITHREAD }
     }
 
     fn vars(&self) -> Option<&Vars> {
@@ -443,7 +443,7 @@ impl<T: Transport> fmt::Debug for Conn<T> {
 }
 
 /// `wait` after `now`, or at least a year.
-fn later(now: Instant, wait: Duration) -> Instant {
+pub(super) fn later(now: Instant, wait: Duration) -> Instant {
     now.checked_add(wait).unwrap_or(now + Duration::from_secs(365 * 24 * 3600))
 }
 

@@ -14,7 +14,7 @@ use super::output::GATHER;
 use super::respond::respond;
 use super::transport::Transport;
 use super::uwsgi::Protocol;
-use crate::app::{Came, Handler, Request, keep_came};
+use crate::app::{Came, Handler, HeaderMapping, Request, keep_came};
 use crate::http::Head;
 
 /// Serves a connection until it ends, or until nothing has come for a while: then gives how much longer its next request may
@@ -115,6 +115,9 @@ fn one_request<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler) -> After {
         Ok(found) => found,
         Err(none) => return without_request(conn, none),
     };
+    if conn.settings.trust.header_map == HeaderMapping::Refuse && refuse_name(conn, &came) {
+        return After::Close { refused: true };
+    }
     let keep_alive = came.head().keep_alive && !conn.settings.keep_alive.is_zero();
     let version = conn.settings.protocol.framing(came.head().version);
     let asked = Asked { came, version, keep_alive, started: start(conn) };
@@ -145,6 +148,18 @@ fn one_request<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler) -> After {
     };
     keep_came(asked.came);
     after
+}
+
+/// Refuses a request that has a header with an underscore in its name. False: it has none.
+#[cold]
+#[inline(never)]
+fn refuse_name<T: Transport>(conn: &Rc<Conn<T>>, came: &Came) -> bool {
+    let refused = conn.settings.trust.refuses(conn.ends.peer(), came.bytes());
+    if refused {
+        let reason = "a header field's name holds an underscore, and header_map refuses it";
+        refuse(conn, Some(came.bytes()), StatusCode::BAD_REQUEST, reason);
+    }
+    refused
 }
 
 /// See [`Transport::within`].

@@ -16,6 +16,7 @@ use greenlet::server::{AcceptFailure, Backoff};
 use greenlet::{Greenlet, Pool, Slot};
 use socket2::{SockRef, Socket};
 
+use super::arrive::{Arrival, Ends, arrive};
 use super::conn::Conn;
 use super::exchange::live;
 use super::listen::{HANDSHAKE, Listener, SocketFile, turn_away_from};
@@ -25,6 +26,7 @@ use super::threads::addr;
 use super::transport::{Transport, with_read_buffer};
 use super::watch::{PULSE, Watch};
 use crate::app::{Addr, Handler};
+use crate::http::ProxyProtocol;
 
 /// Accepts on each listener in a green thread of its own until the server is stopped.
 pub(crate) fn serve(
@@ -132,8 +134,10 @@ impl Green {
         // A setting of the handle, which can't fail for a time that is not zero.
         let _ = socket.set_write_timeout(Some(self.settings.write_timeout));
         let (server, place) = (Rc::clone(self), self.live.register(socket.clone()));
+        let arrived = self.settings.proxy_protocol == ProxyProtocol::Off;
+        let ends = Ends::Socket(peer);
         let mut caller =
-            Box::new(Caller { server, socket, peer, served_any: false, slot: None, _place: place });
+            Box::new(Caller { server, socket, ends, arrived, served_any: false, slot: None, _place: place });
         slot.spawn_with(move |slot| {
             caller.slot = Some(slot);
             caller.serve();
@@ -147,7 +151,9 @@ impl Green {
 struct Caller {
     server: Rc<Green>,
     socket: GreenSocket,
-    peer: Addr,
+    ends: Ends,
+    /// Its PROXY header was read, or there is to be none.
+    arrived: bool,
     served_any: bool,
     /// Its place in the pool, once it has been given it.
     slot: Option<Slot>,
@@ -157,6 +163,14 @@ struct Caller {
 impl Caller {
     /// Serves it in this green thread until it ends or has been waiting for a while.
     fn serve(mut self: Box<Caller>) {
+        if !self.arrived
+            && let Err(wait) = self.arrive()
+        {
+            if let Some(wait) = wait {
+                self.wait(wait);
+            }
+            return;
+        }
         let conn = self.enter();
         if let Some(wait) = live(&conn, &*self.server.app)
             && self.left(conn)
@@ -165,11 +179,24 @@ impl Caller {
         }
     }
 
+    /// See [`arrive()`]. The error is how much longer it may be waited for, if it may.
+    #[cold]
+    #[inline(never)]
+    fn arrive(&mut self) -> Result<(), Option<Duration>> {
+        let Green { settings, handle, .. } = &*self.server;
+        match arrive(&self.socket, self.ends.peer(), settings, handle, true) {
+            Arrival::Here(ends) => (self.ends, self.arrived) = (ends, true),
+            Arrival::Silent(wait) => return Err(Some(wait)),
+            Arrival::Gone => return Err(None),
+        }
+        Ok(())
+    }
+
     #[inline(never)]
     fn enter(&mut self) -> Rc<Conn<GreenSocket>> {
-        let Caller { server, socket, peer, served_any, .. } = self;
-        let peer = std::mem::replace(peer, Addr::Unix(None));
-        let conn = Conn::new(socket.clone(), peer, Arc::clone(&server.settings), server.handle.clone());
+        let Caller { server, socket, ends, served_any, .. } = self;
+        let ends = std::mem::replace(ends, Ends::Socket(Addr::Unix(None)));
+        let conn = Conn::new(socket.clone(), ends, Arc::clone(&server.settings), server.handle.clone());
         conn.served_any.set(*served_any);
         conn
     }
@@ -178,9 +205,9 @@ impl Caller {
     #[inline(never)]
     fn left(&mut self, conn: Rc<Conn<GreenSocket>>) -> bool {
         // Nobody else has it, or `live` had gone on waiting.
-        let Some(conn) = Rc::into_inner(conn) else { return false };
-        self.served_any = conn.served_any.get();
-        self.peer = conn.into_neighbour();
+        let Some(Conn { ends, served_any, .. }) = Rc::into_inner(conn) else { return false };
+        self.ends = ends;
+        self.served_any = served_any.get();
         true
     }
 
@@ -353,6 +380,18 @@ impl Transport for GreenSocket {
     /// Long enough that a connection in use keeps its thread from one request to the next, and short because those that
     /// have just come and are silent hold one so long: what they take meanwhile is never given back.
     const PATIENCE: Option<Duration> = Some(Duration::from_millis(30));
+
+    const MULTITHREAD: bool = false;
+
+    fn receive(&self, buf: &mut [u8], peek: bool, wait: Duration) -> io::Result<usize> {
+        // By the socket's own calls, which know when it is empty; its timeout is nobody else's.
+        either!(self, stream => {
+            stream.set_read_timeout(Some(wait))?;
+            let result = if peek { stream.peek(buf) } else { (&mut &*stream).read(buf) };
+            stream.set_read_timeout(None)?;
+            result
+        })
+    }
 
     fn read(&self, buf: &mut [u8], wait: Duration) -> io::Result<usize> {
         loop {

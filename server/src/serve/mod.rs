@@ -5,7 +5,7 @@
 //! particular to the uwsgi protocol, in which requests come from a front server, is in one file, too.
 
 mod access;
-mod allow;
+mod arrive;
 mod conn;
 mod exchange;
 mod failures;
@@ -24,7 +24,6 @@ mod uwsgi;
 mod watch;
 
 pub use access::{AccessLog, Exchange};
-pub use allow::AllowIps;
 pub use server::Server;
 pub use stop::ServerHandle;
 pub use uwsgi::Protocol;

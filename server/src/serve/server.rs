@@ -10,9 +10,9 @@ use ::http::HeaderValue;
 
 use super::listen::Listener;
 use super::settings::Settings;
-use super::{AccessLog, AllowIps, Protocol, ServerHandle, Watch, green, threads};
-use crate::app::{Addr, Handler};
-use crate::http::Limits;
+use super::{AccessLog, Protocol, ServerHandle, Watch, green, threads};
+use crate::app::{Addr, Handler, HeaderMapping, Networks};
+use crate::http::{Limits, ProxyProtocol};
 
 /// An HTTP/1.1 server: bound to addresses, then set up, then run.
 ///
@@ -150,8 +150,62 @@ impl Server {
 
     /// Who may speak the uwsgi protocol to this server over TCP (gunicorn's `uwsgi_allow_ips`; 127.0.0.1 and ::1). All others
     /// are answered with 403. Over a Unix socket everybody may who can open it.
-    pub fn uwsgi_allow_ips(mut self, allowed: AllowIps) -> Server {
+    pub fn uwsgi_allow_ips(mut self, allowed: Networks) -> Server {
         self.settings.uwsgi_allow_ips = allowed;
+        self
+    }
+
+    /// Who is believed when they say, in headers, where a request came from (gunicorn's `forwarded_allow_ips`; 127.0.0.1 and
+    /// ::1): see [`Request::scheme`](crate::Request::scheme), [`host`](crate::Request::host),
+    /// [`client_addr`](crate::Request::client_addr) and [`environ`](crate::Request::environ). Name your proxies only, and
+    /// have them remove what clients have sent under those names. Peers on Unix sockets are always believed.
+    pub fn forwarded_allow_ips(mut self, peers: Networks) -> Server {
+        Arc::make_mut(&mut self.settings.trust).peers = peers;
+        self
+    }
+
+    /// By which header, with which value exactly, a trusted proxy says that the client speaks TLS (gunicorn's
+    /// `secure_scheme_headers`; `X-Forwarded-Protocol` with `ssl`, `X-Forwarded-Proto` with `https`, `X-Forwarded-Ssl` with
+    /// `on`). Any other value of it means http. Case matters in values only.
+    pub fn secure_scheme_headers<N: Into<String>, V: Into<String>>(
+        mut self,
+        headers: impl IntoIterator<Item = (N, V)>,
+    ) -> Server {
+        let headers = headers.into_iter().map(|(name, value)| (name.into(), value.into()));
+        Arc::make_mut(&mut self.settings.trust).scheme_headers = headers.collect();
+        self
+    }
+
+    /// Headers with underscores in their names that become variables of [`Environ`](crate::Environ) when a trusted proxy
+    /// sends them, whatever [`Server::header_map`] says (gunicorn's `forwarder_headers`; `SCRIPT_NAME` and `PATH_INFO`).
+    /// `*` is every name.
+    pub fn forwarder_headers<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Server {
+        let names = names.into_iter().map(Into::into).collect();
+        Arc::make_mut(&mut self.settings.trust).forwarder_headers = names;
+        self
+    }
+
+    /// What becomes of headers with underscores in their names (gunicorn's `header_map`; they are dropped).
+    pub fn header_map(mut self, mapping: HeaderMapping) -> Server {
+        Arc::make_mut(&mut self.settings.trust).header_map = mapping;
+        self
+    }
+
+    /// With which header, told by a proxy that passes on bytes, each connection has to begin (gunicorn's `proxy_protocol`;
+    /// none). Its addresses become [`peer_addr`](crate::Request::peer_addr) and
+    /// [`local_addr`](crate::Request::local_addr), and `PP2_CLIENT_SSL` in it makes the scheme https. It must have arrived
+    /// within [`Server::header_timeout`].
+    ///
+    /// A connection without it is closed without an answer, as is one of a peer that is not in [`Server::proxy_allow_ips`];
+    /// gunicorn serves the former and answers the latter with 403.
+    pub fn proxy_protocol(mut self, versions: ProxyProtocol) -> Server {
+        self.settings.proxy_protocol = versions;
+        self
+    }
+
+    /// Who may speak the PROXY protocol (gunicorn's `proxy_allow_ips`; 127.0.0.1 and ::1). Peers on Unix sockets always may.
+    pub fn proxy_allow_ips(mut self, peers: Networks) -> Server {
+        self.settings.proxy_allow_ips = peers;
         self
     }
 

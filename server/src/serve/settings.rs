@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use ::http::HeaderValue;
 
-use super::{AccessLog, AllowIps, Protocol, Watch};
-use crate::http::Limits;
+use super::{AccessLog, Protocol, Watch};
+use crate::app::{Networks, Trust};
+use crate::http::{Limits, ProxyProtocol};
 
 /// The settings of a [`Server`](super::Server), each with its builder method there.
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) protocol: Protocol,
-    pub(crate) uwsgi_allow_ips: AllowIps,
+    pub(crate) uwsgi_allow_ips: Networks,
     pub(crate) worker_connections: usize,
     pub(crate) backlog: u32,
     pub(crate) keep_alive: Duration,
@@ -24,6 +25,9 @@ pub(crate) struct Settings {
     pub(crate) graceful_timeout: Duration,
     pub(crate) blocked_threshold: Option<Duration>,
     pub(crate) limits: Limits,
+    pub(crate) trust: Arc<Trust>,
+    pub(crate) proxy_protocol: ProxyProtocol,
+    pub(crate) proxy_allow_ips: Networks,
     pub(crate) server_name: Option<HeaderValue>,
     pub(crate) access_log: Option<Arc<dyn AccessLog>>,
     pub(crate) watch: Option<Arc<dyn Watch>>,
@@ -33,7 +37,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             protocol: Protocol::Http,
-            uwsgi_allow_ips: AllowIps::default(),
+            uwsgi_allow_ips: Networks::loopback(),
             worker_connections: 10_000,
             backlog: 2048,
             keep_alive: Duration::from_secs(2),
@@ -44,6 +48,9 @@ impl Default for Settings {
             graceful_timeout: Duration::from_secs(30),
             blocked_threshold: Some(Duration::from_millis(100)),
             limits: Limits::default(),
+            trust: Arc::default(),
+            proxy_protocol: ProxyProtocol::Off,
+            proxy_allow_ips: Networks::loopback(),
             server_name: None,
             access_log: None,
             watch: None,
@@ -66,6 +73,9 @@ impl fmt::Debug for Settings {
             .field("graceful_timeout", &self.graceful_timeout)
             .field("blocked_threshold", &self.blocked_threshold)
             .field("limits", &self.limits)
+            .field("trust", &self.trust)
+            .field("proxy_protocol", &self.proxy_protocol)
+            .field("proxy_allow_ips", &self.proxy_allow_ips)
             .field("server_name", &self.server_name)
             .field("access_log", &self.access_log.is_some())
             .finish_non_exhaustive()

@@ -14,8 +14,10 @@ use std::time::{Duration, Instant};
 
 use greenlet::server::{AcceptFailure, Backoff};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{RecvFlags, recv};
 use socket2::{SockAddr, Socket};
 
+use super::arrive::{Arrival, Ends, arrive};
 use super::conn::Conn;
 use super::exchange::live;
 use super::listen::{HANDSHAKE, Listener};
@@ -24,6 +26,7 @@ use super::stop::{Registered, Registry, ServerHandle};
 use super::transport::{Transport, with_read_buffer};
 use super::watch::PULSE;
 use crate::app::{Addr, Handler};
+use crate::http::ProxyProtocol;
 
 /// Accepts on all listeners in this thread until the server is stopped, and waits for the connections' threads.
 pub(crate) fn serve(
@@ -107,8 +110,15 @@ impl Threads {
         let peer = addr(&peer);
         let spawned = std::thread::Builder::new().name(format!("connection {peer}")).spawn(move || {
             let _leaving = leaving;
+            let mut ends = Ends::Socket(peer);
+            if settings.proxy_protocol != ProxyProtocol::Off {
+                match arrive(&socket, ends.peer(), &settings, &handle, false) {
+                    Arrival::Here(found) => ends = found,
+                    Arrival::Silent(_) | Arrival::Gone => return,
+                }
+            }
             if socket.set_write_timeout(Some(settings.write_timeout)).is_ok() {
-                live(&Conn::new(socket, peer, settings, handle), &*app);
+                live(&Conn::new(socket, ends, settings, handle), &*app);
             }
         });
         if let Err(error) = spawned {
@@ -216,16 +226,41 @@ struct Blocking {
     read_timeout: AtomicU64,
 }
 
+impl Blocking {
+    fn set_read_timeout(&self, wait: Duration) -> io::Result<()> {
+        let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+        // Only the connection's own thread reads.
+        if self.read_timeout.swap(nanos, Ordering::Relaxed) == nanos {
+            return Ok(());
+        }
+        self.socket.set_read_timeout(Some(wait))
+    }
+}
+
+/// One recv(2), which leaves the bytes in the socket if `peek`.
+fn receive(socket: &Socket, buf: &mut [u8], peek: bool) -> io::Result<usize> {
+    let flags = if peek { RecvFlags::PEEK } else { RecvFlags::empty() };
+    Ok(recv(socket, buf, flags)?.0)
+}
+
 impl Transport for ThreadSocket {
     /// Its thread would have nothing else to do.
     const PATIENCE: Option<Duration> = None;
 
-    fn read(&self, buf: &mut [u8], wait: Duration) -> io::Result<usize> {
-        let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
-        // Only the connection's own thread reads.
-        if self.0.read_timeout.swap(nanos, Ordering::Relaxed) != nanos {
-            self.0.socket.set_read_timeout(Some(wait))?;
+    const MULTITHREAD: bool = true;
+
+    fn receive(&self, buf: &mut [u8], peek: bool, wait: Duration) -> io::Result<usize> {
+        self.0.set_read_timeout(wait)?;
+        loop {
+            match receive(&self.0.socket, buf, peek) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
         }
+    }
+
+    fn read(&self, buf: &mut [u8], wait: Duration) -> io::Result<usize> {
+        self.0.set_read_timeout(wait)?;
         loop {
             match (&self.0.socket).read(buf) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

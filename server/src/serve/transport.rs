@@ -24,6 +24,13 @@ pub(crate) trait Transport: Clone + 'static {
     /// connection while it waits.
     fn read_with<R>(&self, wait: Duration, take: impl FnOnce(&[u8]) -> R) -> io::Result<R>;
 
+    /// Whether handlers of other connections run at the same time, in other OS threads.
+    const MULTITHREAD: bool;
+
+    /// Reads from the socket itself, beneath whatever else is spoken over it (TLS, say); with `peek` the bytes stay there.
+    /// Waits about as long as `wait`, which is not zero.
+    fn receive(&self, buf: &mut [u8], peek: bool, wait: Duration) -> io::Result<usize>;
+
     /// Notes whether the connection waits for a request of which nothing has come.
     fn set_idle(&self, idle: bool);
 

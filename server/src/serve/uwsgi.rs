@@ -54,10 +54,7 @@ impl<T: Transport> Conn<T> {
     /// Whether the one who has connected may speak for others.
     #[cold]
     pub(super) fn is_allowed(&self) -> bool {
-        match self.neighbour() {
-            Addr::Inet(addr) => self.settings.uwsgi_allow_ips.contains(addr.ip()),
-            Addr::Unix(_) => true,
-        }
+        self.settings.uwsgi_allow_ips.contain(self.ends.peer())
     }
 
     /// Keeps what came with the head that was found or refused, if it came by uwsgi.

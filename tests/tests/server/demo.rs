@@ -45,6 +45,7 @@ fn the_index_lists_every_route() {
         "/overflow",
         "/bad-header",
         "/whoami",
+        "/environ",
         "/plaintext",
     ];
     for route in routes {

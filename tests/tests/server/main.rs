@@ -19,6 +19,7 @@ mod keep_alive;
 mod limits;
 mod pipelining;
 mod pool;
+mod proxies;
 mod request_bodies;
 mod robustness;
 mod router;
