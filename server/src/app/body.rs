@@ -10,7 +10,7 @@ use std::rc::Rc;
 use ::http::StatusCode;
 use bytes::{Buf, Bytes};
 
-use super::Addr;
+use super::{Addr, TlsInfo};
 
 /// The body of a request or of a response.
 ///
@@ -110,7 +110,8 @@ impl Body {
         Kind::Reader { reader: Box::new(reader), length }.into()
     }
 
-    /// `length` bytes of `file` from `offset` on, sent by `sendfile(2)`. The file's own position is not moved.
+    /// `length` bytes of `file` from `offset` on, sent by `sendfile(2)`, or over TLS by reading and encrypting it. The file's
+    /// own position is not moved. Both hold up the other green threads while the disk has to be waited for.
     ///
     /// A file that turns out shorter than `offset + length` breaks its word as in [`Body::sized_stream`].
     pub fn file(file: File, offset: u64, length: u64) -> Body {
@@ -376,6 +377,11 @@ pub(crate) trait Connection {
     fn body_remaining(&self, request: u64) -> Option<u64>;
     fn peer_addr(&self) -> Addr;
     fn local_addr(&self) -> Option<Addr>;
+
+    /// What is known of the TLS connection, if it is one.
+    fn tls(&self) -> Option<Rc<TlsInfo>> {
+        None
+    }
 }
 
 /// A request's body: its connection and its number there.

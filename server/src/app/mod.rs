@@ -11,6 +11,7 @@ mod into_response;
 mod request;
 mod response;
 mod spare;
+mod tls;
 
 pub use addr::Addr;
 pub use body::{Body, BodyError, BodyWriter};
@@ -18,6 +19,7 @@ pub use handler::Handler;
 pub use into_response::IntoResponse;
 pub use request::{HeadersInOrder, Request};
 pub use response::Response;
+pub use tls::{TlsInfo, TlsVersion};
 
 pub(crate) use body::{Connection, Incoming, Kind};
 pub(crate) use request::Came;

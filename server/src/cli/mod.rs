@@ -5,6 +5,7 @@
 
 mod limits;
 mod signals;
+mod tls;
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -67,7 +68,7 @@ fn command_line(takes_app: bool) -> Result<CommandLine, ExitCode> {
 fn run<A: Handler + Send + Sync>(line: &CommandLine, app: impl FnOnce(&Config) -> io::Result<A>) -> ExitCode {
     let done = match line.action {
         Action::PrintConfig => return print(&line.print_config()),
-        Action::CheckConfig => app(&line.config).map(drop).map_err(Failure::App),
+        Action::CheckConfig => check(&line.config, app),
         Action::Serve => start(&line.config, app),
     };
     match done {
@@ -77,6 +78,16 @@ fn run<A: Handler + Send + Sync>(line: &CommandLine, app: impl FnOnce(&Config) -
             ExitCode::FAILURE
         }
     }
+}
+
+/// What can be found out without serving. Warnings go to standard error, whatever the error log is.
+fn check<A>(config: &Config, app: impl FnOnce(&Config) -> io::Result<A>) -> Result<(), Failure> {
+    if let Ok(sink) = Sink::stderr("error") {
+        let _ = ErrorLog::new(sink, config.loglevel).install();
+    }
+    let done = app(config).map_err(Failure::App).and_then(|_| tls::load(config).map_err(Failure::Tls));
+    log::logger().flush();
+    done.map(drop)
 }
 
 /// To standard output, which may be a pipe that nobody reads any more.
@@ -111,8 +122,12 @@ fn serve(config: &Config, app: impl Handler + Send + Sync, logs: &Logs) -> Resul
     }
     limits::raise_open_files(config.worker_connections);
 
+    let tls = tls::load(config).map_err(Failure::Tls)?;
     let server = listen(config).map_err(Failure::Bind)?;
     let mut server = set_up(server, config);
+    if let Some(tls) = &tls {
+        server = tls::speak(server, tls);
+    }
     if let Some(access) = &logs.access {
         server = server.access_log(Arc::clone(access));
     }
@@ -122,7 +137,7 @@ fn serve(config: &Config, app: impl Handler + Send + Sync, logs: &Logs) -> Resul
         flush.flush();
         process::exit(0)
     };
-    signals::on_stop(move |stop| match stop {
+    let on_stop = move |stop| match stop {
         Stop::Graceful => handle.stop(),
         Stop::Quick => {
             handle.stop();
@@ -134,10 +149,12 @@ fn serve(config: &Config, app: impl Handler + Send + Sync, logs: &Logs) -> Resul
             });
         }
         Stop::Now => leave(),
-    })
-    .map_err(Failure::Signals)?;
+    };
+    let reload = tls.clone().map(|tls| move || tls::reload(&tls));
+    signals::answer(on_stop, reload).map_err(Failure::Signals)?;
 
-    let addresses: Vec<String> = server.local_addrs().iter().map(url).collect();
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let addresses: Vec<String> = server.local_addrs().iter().map(|addr| url(scheme, addr)).collect();
     log::info!("Listening at: {} ({})", addresses.join(","), process::id());
     match config.worker_class {
         WorkerClass::Green => {
@@ -166,6 +183,7 @@ fn set_up(server: Server, config: &Config) -> Server {
     server
         .worker_connections(config.worker_connections)
         .keep_alive(config.keepalive)
+        .handshake_timeout(config.handshake_timeout.unwrap_or(FOR_EVER))
         .header_timeout(config.header_timeout.unwrap_or(FOR_EVER))
         .body_timeout(config.body_timeout.unwrap_or(FOR_EVER))
         .write_timeout(config.write_timeout.unwrap_or(FOR_EVER))
@@ -183,9 +201,9 @@ fn set_up(server: Server, config: &Config) -> Server {
 /// A time that the clock and the kernel's socket options can still be added to.
 const FOR_EVER: Duration = Duration::from_secs(366 * 24 * 3600);
 
-fn url(addr: &Addr) -> String {
+fn url(scheme: &str, addr: &Addr) -> String {
     match addr {
-        Addr::Inet(addr) => format!("http://{addr}"),
+        Addr::Inet(addr) => format!("{scheme}://{addr}"),
         Addr::Unix(_) => addr.to_string(),
     }
 }
@@ -228,6 +246,7 @@ impl Logs {
 enum Failure {
     App(io::Error),
     Log(&'static str, LogTarget, io::Error),
+    Tls(io::Error),
     Bind(io::Error),
     Signals(io::Error),
     Serve(io::Error),
@@ -236,7 +255,7 @@ enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::App(error) => error.fmt(f),
+            Failure::App(error) | Failure::Tls(error) => error.fmt(f),
             Failure::Log(what, LogTarget::File(path), error) => {
                 write!(f, "cannot write the {what} log to {}: {error}", path.display())
             }

@@ -268,6 +268,7 @@ Where settings come from, weakest first:
 
 Signals:
   SIGTERM         stop gracefully: accept no more, let requests in flight finish (--graceful-timeout)
+  SIGHUP          read certificates and keys again, if TLS is spoken
   SIGINT, SIGQUIT stop at once; a second one leaves without any ceremony"
     )
 }

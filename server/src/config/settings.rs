@@ -1,12 +1,17 @@
 //! The table of settings. Names and defaults are gunicorn's where gunicorn has the setting.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::value::{Bind, LogTarget, Value, WorkerClass};
-use super::value::{bind_list, count, level, log_target, optional_log, optional_size, seconds};
-use super::value::{seconds_or_none, worker_class};
+use super::value::{Bind, CertReqs, LogTarget, Value, WorkerClass};
+use super::value::{
+    bind_list, cert_reqs, count, files, level, log_target, optional_file, optional_log, optional_size,
+    seconds,
+};
+use super::value::{seconds_or_none, tls_version, worker_class};
+use crate::app::TlsVersion;
 use crate::log::AccessFormat;
 
 /// Under which heading of `--help` a setting stands.
@@ -20,6 +25,8 @@ pub enum Group {
     Timeouts,
     /// How large things may be.
     Limits,
+    /// Certificates and keys.
+    Tls,
     /// Error log and access log.
     Logging,
 }
@@ -32,6 +39,7 @@ impl Group {
             Group::Workers => "Workers",
             Group::Timeouts => "Timeouts, in seconds; fractions are fine",
             Group::Limits => "Limits",
+            Group::Tls => "TLS: all addresses speak it once there is a certificate",
             Group::Logging => "Logging",
         }
     }
@@ -190,6 +198,11 @@ settings! {
             flag: "graceful-timeout", value: "SECONDS", default: "30",
             parse: seconds,
         }
+        /// How long a TLS handshake may take. 0 means for ever.
+        handshake_timeout: Option<Duration> {
+            flag: "handshake-timeout", value: "SECONDS", default: "10",
+            parse: seconds_or_none,
+        }
         /// How long a client may take to send a request head, and a new connection to say anything. 0 means for ever.
         header_timeout: Option<Duration> {
             flag: "header-timeout", value: "SECONDS", default: "10",
@@ -247,6 +260,39 @@ settings! {
             parse: optional_size,
         }
     }
+    Tls {
+        /// The server's certificate and those that lead to its root, in PEM. With it all addresses speak HTTPS.
+        ///
+        /// Can be given several times (or with commas), each with its --keyfile in the same order: a client gets the
+        /// first certificate that holds for the name it asks for (SNI), and for any other name the first of all.
+        /// SIGHUP has certificates and keys read again; connections that exist are not touched.
+        certfile: Vec<PathBuf> {
+            flag: "certfile", repeatable: true, value: "FILE", default: "",
+            parse: files,
+        }
+        /// The certificate's private key, in PEM and not encrypted. Without it the key lies in the --certfile.
+        keyfile: Vec<PathBuf> {
+            flag: "keyfile", repeatable: true, value: "FILE", default: "",
+            parse: files,
+        }
+        /// The roots that clients' certificates must lead to, in PEM.
+        ca_certs: Option<PathBuf> {
+            flag: "ca-certs", value: "FILE", default: "",
+            parse: optional_file,
+        }
+        /// Whether clients are asked for a certificate: none, optional or required. gunicorn's 0, 1 and 2 are the same.
+        cert_reqs: CertReqs {
+            flag: "cert-reqs", value: "KIND", default: "none",
+            parse: cert_reqs,
+        }
+        /// The oldest version of TLS that is spoken: 1.2 or 1.3.
+        ///
+        /// The cipher suites are rustls's choice: all that it has are good ones.
+        tls_min_version: TlsVersion {
+            flag: "tls-min-version", value: "VERSION", default: "1.2",
+            parse: tls_version,
+        }
+    }
     Logging {
         /// Where to write the access log: a file, or - for standard output. Without it there is none.
         accesslog: Option<LogTarget> {
@@ -299,6 +345,10 @@ mod tests {
             bind: bind_list("[::1]:9000,unix:/run/x.sock").unwrap(),
             keepalive: Duration::from_millis(1500),
             limit_request_body: Some(3 << 20),
+            certfile: vec!["/a.pem".into(), "b c.pem".into()],
+            ca_certs: Some("roots.pem".into()),
+            cert_reqs: CertReqs::Optional,
+            tls_min_version: TlsVersion::V1_3,
             ..Config::default()
         };
         let mut copy = Config::default();

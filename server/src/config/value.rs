@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
+use crate::app::TlsVersion;
 use crate::log::AccessFormat;
 
 /// An address to listen on.
@@ -50,6 +51,28 @@ pub enum LogTarget {
     Standard,
     /// A file, which is appended to.
     File(PathBuf),
+}
+
+/// Whether clients are asked for a certificate over TLS (Python's `ssl.VerifyMode`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertReqs {
+    /// They are not (`CERT_NONE`, 0).
+    None,
+    /// They are; one that shows none is served, too (`CERT_OPTIONAL`, 1).
+    Optional,
+    /// They are, and must show one (`CERT_REQUIRED`, 2).
+    Required,
+}
+
+impl fmt::Display for CertReqs {
+    /// `none`, `optional`, `required`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CertReqs::None => "none",
+            CertReqs::Optional => "optional",
+            CertReqs::Required => "required",
+        })
+    }
 }
 
 /// A value that can be shown as it would be typed.
@@ -174,6 +197,33 @@ pub(super) fn optional_log(text: &str) -> Result<Option<LogTarget>, String> {
     if text.is_empty() { Ok(None) } else { log_target(text).map(Some) }
 }
 
+/// Files, with commas between them; none for an empty value.
+pub(super) fn files(text: &str) -> Result<Vec<PathBuf>, String> {
+    Ok(text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(PathBuf::from).collect())
+}
+
+pub(super) fn optional_file(text: &str) -> Result<Option<PathBuf>, String> {
+    Ok((!text.is_empty()).then(|| text.into()))
+}
+
+/// By name or, as gunicorn has it, by the number of Python's constant.
+pub(super) fn cert_reqs(text: &str) -> Result<CertReqs, String> {
+    match text {
+        "none" | "0" => Ok(CertReqs::None),
+        "optional" | "1" => Ok(CertReqs::Optional),
+        "required" | "2" => Ok(CertReqs::Required),
+        _ => Err("expected none, optional or required (or 0, 1 or 2)".to_owned()),
+    }
+}
+
+pub(super) fn tls_version(text: &str) -> Result<TlsVersion, String> {
+    match text {
+        "1.2" => Ok(TlsVersion::V1_2),
+        "1.3" => Ok(TlsVersion::V1_3),
+        _ => Err("expected 1.2 or 1.3; older versions are not spoken".to_owned()),
+    }
+}
+
 /// gunicorn's names of levels, and `trace`.
 pub(super) fn level(text: &str) -> Result<LevelFilter, String> {
     match text.to_ascii_lowercase().as_str() {
@@ -228,6 +278,30 @@ impl Value for Option<Duration> {
 impl Value for Option<u64> {
     fn show(&self) -> String {
         self.unwrap_or(0).to_string()
+    }
+}
+
+impl Value for Vec<PathBuf> {
+    fn show(&self) -> String {
+        self.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(",")
+    }
+}
+
+impl Value for Option<PathBuf> {
+    fn show(&self) -> String {
+        self.as_ref().map(|path| path.display().to_string()).unwrap_or_default()
+    }
+}
+
+impl Value for CertReqs {
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for TlsVersion {
+    fn show(&self) -> String {
+        self.to_string().trim_start_matches("TLSv").to_owned()
     }
 }
 
@@ -316,6 +390,17 @@ mod tests {
             assert!(seconds(text).is_err(), "{text}");
         }
         assert_eq!(seconds_or_none("0"), Ok(None));
+    }
+
+    #[test]
+    fn cert_reqs_has_names_and_pythons_numbers() {
+        for (number, name) in [("0", "none"), ("1", "optional"), ("2", "required")] {
+            assert_eq!(cert_reqs(number), cert_reqs(name));
+            assert_eq!(cert_reqs(number).unwrap().show(), name);
+        }
+        for text in ["", "3", "CERT_REQUIRED"] {
+            assert!(cert_reqs(text).unwrap_err().contains("optional"), "{text}");
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::output::Output;
 use super::settings::Settings;
 use super::stop::ServerHandle;
 use super::transport::{Transport, is_timeout};
-use crate::app::{Addr, BodyError, Came, Connection};
+use crate::app::{Addr, BodyError, Came, Connection, TlsInfo};
 use crate::http::ParseError;
 
 /// How much of a body that nobody read is read away to keep a connection alive, and for how long.
@@ -28,7 +28,7 @@ const DRAIN_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u64 = 16 * 1024 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(2);
 /// How long a connection that was accepted while the server stops may keep silent.
-const LAST_CALL: Duration = Duration::from_millis(500);
+pub(super) const LAST_CALL: Duration = Duration::from_millis(500);
 /// So much is done in a row, if the connection never has to wait, before others get their turn.
 const TURN: u32 = 64;
 /// Below this size it is not worth while to read a body straight into the reader's hands.
@@ -227,6 +227,8 @@ impl<T: Transport> Conn<T> {
         if still_sending && self.io.shutdown(Shutdown::Write).is_ok() {
             input.discard();
             self.linger();
+        } else {
+            self.io.goodbye();
         }
     }
 
@@ -400,6 +402,10 @@ impl<T: Transport> Connection for Conn<T> {
     fn local_addr(&self) -> Option<Addr> {
         self.io.local_addr()
     }
+
+    fn tls(&self) -> Option<Rc<TlsInfo>> {
+        self.io.tls()
+    }
 }
 
 impl<T: Transport> fmt::Debug for Conn<T> {
@@ -412,7 +418,7 @@ impl<T: Transport> fmt::Debug for Conn<T> {
 }
 
 /// `wait` after `now`, or at least a year.
-fn later(now: Instant, wait: Duration) -> Instant {
+pub(super) fn later(now: Instant, wait: Duration) -> Instant {
     now.checked_add(wait).unwrap_or(now + Duration::from_secs(365 * 24 * 3600))
 }
 

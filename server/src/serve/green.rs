@@ -89,7 +89,7 @@ impl Green {
             match listener.accept() {
                 Ok((socket, peer)) => {
                     backoff.succeeded();
-                    self.start(slot, socket, peer);
+                    self.start(slot, listener, socket, peer);
                 }
                 Err(error) => match AcceptFailure::of(&error) {
                     AcceptFailure::Nobody => {}
@@ -110,10 +110,21 @@ impl Green {
         self.handle.wake();
     }
 
-    fn start(self: &Rc<Self>, slot: Slot, socket: GreenSocket, peer: Addr) {
+    fn start(
+        self: &Rc<Self>,
+        slot: Slot,
+        #[cfg_attr(not(feature = "tls"), expect(unused))] listener: &GreenListener,
+        socket: GreenSocket,
+        peer: Addr,
+    ) {
+        let place = self.live.register(socket.clone());
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &listener.tls {
+            return self.start_tls(slot, tls.clone(), socket, peer, place);
+        }
         // A setting of the handle, which can't fail for a time that is not zero.
         let _ = socket.set_write_timeout(Some(self.settings.write_timeout));
-        let (server, place) = (Rc::clone(self), self.live.register(socket.clone()));
+        let server = Rc::clone(self);
         let mut caller =
             Box::new(Caller { server, socket, peer, served_any: false, slot: None, _place: place });
         slot.spawn_with(move |slot| {
@@ -121,14 +132,33 @@ impl Green {
             caller.serve();
         });
     }
+
+    /// Shakes hands in the connection's own green thread, so that nobody else waits for it.
+    #[cfg(feature = "tls")]
+    fn start_tls(
+        self: &Rc<Self>,
+        slot: Slot,
+        tls: crate::tls::TlsConfig,
+        socket: GreenSocket,
+        peer: Addr,
+        place: Registered<GreenSocket>,
+    ) {
+        let server = Rc::clone(self);
+        slot.spawn_with(move |slot| {
+            let accepted = super::tls::accept(&socket, &peer, &tls, &server.settings, &server.handle);
+            let Some(socket) = accepted else { return };
+            let slot = Some(slot);
+            Box::new(Caller { server, socket, peer, served_any: false, slot, _place: place }).serve();
+        });
+    }
 }
 
 /// What belongs to a connection besides what serving it needs: all that is kept while it only waits for its next request.
 ///
 /// Boxed, so that it takes no room in the frames under the handler.
-struct Caller {
+struct Caller<T: Parked> {
     server: Rc<Green>,
-    socket: GreenSocket,
+    socket: T,
     peer: Addr,
     served_any: bool,
     /// Its place in the pool, once it has been given it.
@@ -136,9 +166,9 @@ struct Caller {
     _place: Registered<GreenSocket>,
 }
 
-impl Caller {
+impl<T: Parked> Caller<T> {
     /// Serves it in this green thread until it ends or has been waiting for a while.
-    fn serve(mut self: Box<Caller>) {
+    fn serve(mut self: Box<Self>) {
         let conn = self.enter();
         if let Some(wait) = live(&conn, &*self.server.app)
             && self.left(conn)
@@ -148,7 +178,7 @@ impl Caller {
     }
 
     #[inline(never)]
-    fn enter(&mut self) -> Rc<Conn<GreenSocket>> {
+    fn enter(&mut self) -> Rc<Conn<T>> {
         let Caller { server, socket, peer, served_any, .. } = self;
         let peer = std::mem::replace(peer, Addr::Unix(None));
         let conn = Conn::new(socket.clone(), peer, Arc::clone(&server.settings), server.handle.clone());
@@ -158,7 +188,7 @@ impl Caller {
 
     /// Takes back what has to be kept.
     #[inline(never)]
-    fn left(&mut self, conn: Rc<Conn<GreenSocket>>) -> bool {
+    fn left(&mut self, conn: Rc<Conn<T>>) -> bool {
         // Nobody else has it, or `live` had gone on waiting.
         let Some(Conn { peer, served_any, .. }) = Rc::into_inner(conn) else { return false };
         self.peer = peer;
@@ -168,13 +198,15 @@ impl Caller {
 
     /// Has the hub wait for the next request, without a green thread.
     #[inline(never)]
-    fn wait(self: Box<Caller>, wait: Duration) {
+    fn wait(self: Box<Self>, wait: Duration) {
         self.slot.iter().for_each(Slot::vacate);
         let socket = self.socket.clone();
         let watched = socket.spawn_when_readable(wait, move |in_time| {
             if in_time {
                 self.slot.iter().for_each(Slot::occupy);
                 self.serve();
+            } else {
+                self.socket.goodbye();
             }
         });
         if let Err(error) = watched {
@@ -203,7 +235,7 @@ impl Running {
                 let Ok(socket) = SockRef::from(&**listener).accept() else { break };
                 let Ok(slot) = pool.reserve(left()) else { break 'all };
                 let peer = addr(&socket.1);
-                self.server.start(slot, listener.adopt(socket.0)?, peer);
+                self.server.start(slot, listener, listener.adopt(socket.0)?, peer);
             }
         }
         self.acceptors.clear();
@@ -231,6 +263,8 @@ impl Drop for Running {
 struct GreenListener {
     addr: Addr,
     socket: ListenerKind,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::tls::TlsConfig>,
     /// Removed after the socket is closed.
     _file: Option<SocketFile>,
 }
@@ -242,12 +276,18 @@ enum ListenerKind {
 
 impl GreenListener {
     fn new(listener: Listener) -> io::Result<GreenListener> {
-        let Listener { socket, addr, file } = listener;
+        let Listener { socket, addr, file, .. } = listener;
         let socket = match addr {
             Addr::Inet(_) => ListenerKind::Tcp(TcpListener::from_std(socket.into())?),
             Addr::Unix(_) => ListenerKind::Unix(UnixListener::from_std(socket.into())?),
         };
-        Ok(GreenListener { addr, socket, _file: file })
+        Ok(GreenListener {
+            addr,
+            socket,
+            #[cfg(feature = "tls")]
+            tls: listener.tls,
+            _file: file,
+        })
     }
 
     fn accept(&self) -> io::Result<(GreenSocket, Addr)> {
@@ -308,10 +348,6 @@ macro_rules! either {
 impl GreenSocket {
     fn new(stream: Stream) -> GreenSocket {
         GreenSocket(Rc::new(Watched { stream, idle: Cell::new(false) }))
-    }
-
-    fn spawn_when_readable(&self, wait: Duration, f: impl FnOnce(bool) + 'static) -> io::Result<()> {
-        either!(self, stream => stream.spawn_when_readable(wait, f))
     }
 }
 
@@ -404,6 +440,37 @@ impl Transport for GreenSocket {
 
     fn within<R>(limit: Duration, f: impl FnOnce() -> R) -> Option<R> {
         greenlet::timeout(limit, f).ok()
+    }
+}
+
+/// A socket that is watched while no green thread serves it.
+trait Parked: Transport {
+    /// Has `f` run in a new green thread: with true as soon as something comes, with false when `wait` is over.
+    fn spawn_when_readable(&self, wait: Duration, f: impl FnOnce(bool) + 'static) -> io::Result<()>;
+}
+
+impl Parked for GreenSocket {
+    fn spawn_when_readable(&self, wait: Duration, f: impl FnOnce(bool) + 'static) -> io::Result<()> {
+        either!(self, stream => stream.spawn_when_readable(wait, f))
+    }
+}
+
+#[cfg(feature = "tls")]
+impl Parked for super::tls::Tls<GreenSocket> {
+    fn spawn_when_readable(&self, wait: Duration, f: impl FnOnce(bool) + 'static) -> io::Result<()> {
+        // All that has come was decrypted and read before, so what is next shows on the socket.
+        self.socket().spawn_when_readable(wait, f)
+    }
+}
+
+#[cfg(feature = "tls")]
+impl super::tls::Wire for GreenSocket {
+    fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        either!(self, stream => stream.try_write_vectored(bufs))
+    }
+
+    fn wait_writable(&self) -> io::Result<()> {
+        either!(self, stream => stream.wait_writable())
     }
 }
 

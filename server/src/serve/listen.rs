@@ -20,6 +20,9 @@ pub(crate) struct Listener {
     pub(crate) addr: Addr,
     /// The Unix socket's file, which goes after the socket.
     pub(crate) file: Option<SocketFile>,
+    /// What TLS is spoken with there.
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<crate::tls::TlsConfig>,
 }
 
 impl Listener {
@@ -55,7 +58,7 @@ impl Listener {
         socket.set_tcp_nodelay(true)?;
         socket.bind(&addr.into())?;
         let local = socket.local_addr()?.as_socket().unwrap_or(addr);
-        Listener { socket, addr: local.into(), file: None }.listening(backlog)
+        Listener::new(socket, local.into(), None).listening(backlog)
     }
 
     fn unix(path: &Path, backlog: u32) -> io::Result<Listener> {
@@ -70,7 +73,17 @@ impl Listener {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.bind(&name)?;
         let file = Some(SocketFile(path.to_path_buf()));
-        Listener { socket, addr: Addr::Unix(Some(path.to_path_buf())), file }.listening(backlog)
+        Listener::new(socket, Addr::Unix(Some(path.to_path_buf())), file).listening(backlog)
+    }
+
+    fn new(socket: Socket, addr: Addr, file: Option<SocketFile>) -> Listener {
+        Listener {
+            socket,
+            addr,
+            file,
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
     }
 
     fn listening(self, backlog: u32) -> io::Result<Listener> {

@@ -17,6 +17,8 @@ mod settings;
 mod spare;
 mod stop;
 mod threads;
+#[cfg(feature = "tls")]
+mod tls;
 mod transport;
 
 pub use access::{AccessLog, Exchange};
