@@ -23,4 +23,5 @@ mod static_files;
 mod stop;
 mod streaming;
 mod timeouts;
+mod tls;
 mod unix_socket;
