@@ -31,12 +31,14 @@ pub mod http;
 pub mod log;
 pub mod router;
 pub mod serve;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 pub use ::cookie;
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 pub use app::{
     Addr, Body, BodyError, BodyWriter, Error, Handler, Html, IntoResponse, Json, Middleware, Redirect,
-    Request, Response, limit_body, time_limit,
+    Request, Response, TlsInfo, TlsVersion, limit_body, time_limit,
 };
 pub use app::{Environ, ForwardedError, HeaderMapping, Networks};
 pub use arbiter::{Hooks, WorkerInfo};

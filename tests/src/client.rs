@@ -8,6 +8,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustls::{ClientConnection, StreamOwned};
 use socket2::SockRef;
 
 use crate::PATIENCE;
@@ -65,6 +66,33 @@ pub struct Client {
 enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Stream {
+    fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Stream::Tcp(stream) => Some(stream),
+            Stream::Tls(stream) => Some(&stream.sock),
+            Stream::Unix(_) => None,
+        }
+    }
+
+    fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
+        match self {
+            Stream::Unix(stream) => stream.set_read_timeout(Some(timeout)),
+            Stream::Tcp(stream) => stream.set_read_timeout(Some(timeout)),
+            Stream::Tls(stream) => stream.sock.set_read_timeout(Some(timeout)),
+        }
+    }
+
+    fn set_write_timeout(&self, timeout: Duration) -> io::Result<()> {
+        match self {
+            Stream::Unix(stream) => stream.set_write_timeout(Some(timeout)),
+            Stream::Tcp(stream) => stream.set_write_timeout(Some(timeout)),
+            Stream::Tls(stream) => stream.sock.set_write_timeout(Some(timeout)),
+        }
+    }
 }
 
 impl Client {
@@ -93,6 +121,47 @@ impl Client {
         Client::new(Stream::Unix(stream))
     }
 
+    /// Connects over TCP for TLS; the handshake comes with the first bytes sent or read, or by [`Client::handshake`].
+    ///
+    /// # Panics
+    /// When the server does not take the connection.
+    pub fn tls(addr: SocketAddr, connection: ClientConnection) -> Client {
+        let Client { stream: Stream::Tcp(tcp), .. } = Client::tcp(addr) else { unreachable!("a TCP client") };
+        Client::new(Stream::Tls(Box::new(StreamOwned::new(connection, tcp))))
+    }
+
+    /// Shakes hands.
+    ///
+    /// # Errors
+    /// Why that failed, which may be the server's alert.
+    pub fn handshake(&mut self) -> io::Result<()> {
+        let Stream::Tls(stream) = &mut self.stream else { return Ok(()) };
+        stream.sock.set_read_timeout(Some(self.patience))?;
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock)?;
+        }
+        Ok(())
+    }
+
+    /// What rustls knows of the connection.
+    ///
+    /// # Panics
+    /// Without TLS.
+    pub fn tls_state(&self) -> &ClientConnection {
+        match &self.stream {
+            Stream::Tls(stream) => &stream.conn,
+            _ => panic!("this connection speaks no TLS"),
+        }
+    }
+
+    /// The socket under the TLS, for bytes of one's own.
+    ///
+    /// # Panics
+    /// On a unix socket.
+    pub fn socket(&self) -> &TcpStream {
+        self.stream.tcp().expect("a TCP socket")
+    }
+
     /// Waits at most so long for each response, instead of [`PATIENCE`].
     pub fn set_patience(&mut self, patience: Duration) {
         self.patience = patience;
@@ -100,10 +169,8 @@ impl Client {
 
     /// This end's address. Panics on a unix socket.
     pub fn local_addr(&self) -> SocketAddr {
-        match &self.stream {
-            Stream::Tcp(stream) => stream.local_addr().expect("a local address"),
-            Stream::Unix(_) => panic!("a unix socket has no such address"),
-        }
+        let tcp = self.stream.tcp().expect("a unix socket has no such address");
+        tcp.local_addr().expect("a local address")
     }
 
     /// Sends all of `bytes`.
@@ -117,10 +184,11 @@ impl Client {
 
     /// Sends all of `bytes`, or says why not: a server may have closed the connection meanwhile.
     pub fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.set_write_timeout(self.patience)?;
+        self.stream.set_write_timeout(self.patience)?;
         match &mut self.stream {
             Stream::Tcp(stream) => stream.write_all(bytes),
             Stream::Unix(stream) => stream.write_all(bytes),
+            Stream::Tls(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
         }
     }
 
@@ -134,18 +202,22 @@ impl Client {
         })
     }
 
-    /// Says that nothing more will be sent (FIN); answers can still be read.
+    /// Says that nothing more will be sent (FIN, over TLS after a `close_notify`); answers can still be read.
     pub fn finish_sending(&mut self) {
-        let done = match &self.stream {
+        let done = match &mut self.stream {
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Tls(stream) => {
+                stream.conn.send_close_notify();
+                stream.flush().and_then(|()| stream.sock.shutdown(Shutdown::Write))
+            }
         };
         done.expect("shutdown for writing");
     }
 
     /// Drops the connection with a reset (RST) instead of a FIN: what has been sent and not read yet is lost.
     pub fn reset(self) {
-        if let Stream::Tcp(stream) = &self.stream {
+        if let Some(stream) = self.stream.tcp() {
             SockRef::from(stream).set_linger(Some(Duration::ZERO)).expect("SO_LINGER of zero");
         }
     }
@@ -157,7 +229,7 @@ impl Client {
 
     /// Makes the kernel's receive buffer this small.
     pub fn shrink_receive_buffer_to(&self, bytes: usize) {
-        if let Stream::Tcp(stream) = &self.stream {
+        if let Some(stream) = self.stream.tcp() {
             SockRef::from(stream).set_recv_buffer_size(bytes).expect("SO_RCVBUF");
         }
     }
@@ -353,14 +425,11 @@ impl Client {
             if left.is_zero() {
                 return Err(ReadError::TimedOut);
             }
-            let got = match &mut self.stream {
-                Stream::Tcp(stream) => {
-                    stream.set_read_timeout(Some(left)).and_then(|()| stream.read(&mut piece))
-                }
-                Stream::Unix(stream) => {
-                    stream.set_read_timeout(Some(left)).and_then(|()| stream.read(&mut piece))
-                }
-            };
+            let got = self.stream.set_read_timeout(left).and_then(|()| match &mut self.stream {
+                Stream::Tcp(stream) => stream.read(&mut piece),
+                Stream::Unix(stream) => stream.read(&mut piece),
+                Stream::Tls(stream) => stream.read(&mut piece),
+            });
             match got {
                 Ok(0) => return Err(ReadError::Closed),
                 Ok(n) => {
@@ -371,13 +440,6 @@ impl Client {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(ReadError::Failed(error)),
             }
-        }
-    }
-
-    fn set_write_timeout(&self, timeout: Duration) -> io::Result<()> {
-        match &self.stream {
-            Stream::Tcp(stream) => stream.set_write_timeout(Some(timeout)),
-            Stream::Unix(stream) => stream.set_write_timeout(Some(timeout)),
         }
     }
 }

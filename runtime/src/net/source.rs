@@ -169,6 +169,12 @@ impl Source {
         self.open().map(drop)
     }
 
+    /// Parks until there may be room to write, for at most the write timeout.
+    pub(crate) fn wait_writable(&self) -> io::Result<()> {
+        let deadline = self.timeout(Direction::Write).and_then(|timeout| self.hub.deadline(timeout));
+        self.wait(Direction::Write, deadline)
+    }
+
     /// Has `f` run in a new greenlet when there is something to read, or the time is over.
     pub(crate) fn spawn_when_readable(
         &self,
@@ -265,10 +271,12 @@ impl Source {
     }
 
     pub(crate) fn send_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.io(Direction::Write, |fd| {
-            SockRef::from(&fd)
-                .send_vectored_with_flags(&buffers[..buffers.len().min(1024)], libc::MSG_NOSIGNAL)
-        })
+        self.io(Direction::Write, |fd| send_vectored(fd, buffers))
+    }
+
+    /// As [`try_send`](Self::try_send), from several buffers.
+    pub(crate) fn try_send_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.attempt(Direction::Write, |fd| send_vectored(fd, buffers))
     }
 
     pub(crate) fn send_to(&self, buffer: &[u8], to: &SockAddr) -> io::Result<usize> {
@@ -414,6 +422,11 @@ fn closed() -> io::Error {
 
 fn check(count: isize) -> io::Result<usize> {
     usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
+
+fn send_vectored(fd: BorrowedFd<'_>, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+    let buffers = &buffers[..buffers.len().min(1024)];
+    SockRef::from(&fd).send_vectored_with_flags(buffers, libc::MSG_NOSIGNAL)
 }
 
 fn recv(fd: BorrowedFd<'_>, buffer: &mut [u8], flags: i32) -> io::Result<usize> {

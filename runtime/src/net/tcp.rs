@@ -372,6 +372,23 @@ macro_rules! stream {
                 self.0.try_send(buffer)
             }
 
+            /// As [`try_write`](Self::try_write), from several buffers.
+            ///
+            /// # Errors
+            /// As [`try_write`](Self::try_write).
+            pub fn try_write_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+                self.0.try_send_vectored(buffers)
+            }
+
+            /// Parks until there may be room to write, for at most the socket's write timeout. For those who write by
+            /// [`try_write`](Self::try_write), which must have found none.
+            ///
+            /// # Errors
+            /// `TimedOut`; `NotConnected` once the socket was closed.
+            pub fn wait_writable(&self) -> io::Result<()> {
+                self.0.wait_writable()
+            }
+
             /// Parks until there may be something to read: data, the peer's end or an error. What was read before is
             /// no longer there, so ask [`try_read`](Self::try_read) first.
             ///

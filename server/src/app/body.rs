@@ -10,7 +10,7 @@ use std::rc::Rc;
 use ::http::StatusCode;
 use bytes::{Buf, Bytes};
 
-use super::{Addr, Origin};
+use super::{Addr, Origin, TlsInfo};
 use crate::http::uwsgi::Vars;
 
 /// The body of a request or of a response.
@@ -120,7 +120,8 @@ impl Body {
         Kind::Reader { reader: Box::new(reader), length }.into()
     }
 
-    /// `length` bytes of `file` from `offset` on, sent by `sendfile(2)`. The file's own position is not moved.
+    /// `length` bytes of `file` from `offset` on, sent by `sendfile(2)`, or over TLS by reading and encrypting it. The file's
+    /// own position is not moved. Both hold up the other green threads while the disk has to be waited for.
     ///
     /// A file that turns out shorter than `offset + length` breaks its word as in [`Body::sized_stream`].
     pub fn file(file: File, offset: u64, length: u64) -> Body {
@@ -439,6 +440,11 @@ pub(crate) trait Connection {
     /// What else is known of where the requests come from.
     fn origin(&self) -> Origin<'_> {
         Origin::default()
+    }
+
+    /// What is known of the TLS connection, if it is one.
+    fn tls(&self) -> Option<Rc<TlsInfo>> {
+        None
     }
 }
 

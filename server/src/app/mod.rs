@@ -20,6 +20,7 @@ mod reply;
 mod request;
 mod response;
 mod spare;
+mod tls;
 
 pub use addr::Addr;
 pub use body::{Body, BodyError, BodyWriter};
@@ -33,6 +34,7 @@ pub use multipart::{Multipart, Part};
 pub use reply::{Html, Json, Redirect};
 pub use request::{HeadersInOrder, Request};
 pub use response::Response;
+pub use tls::{TlsInfo, TlsVersion};
 
 pub(crate) use body::{Connection, Incoming, Kind};
 pub(crate) use forwarded::{Origin, Trust};

@@ -10,7 +10,7 @@ use ::http::{Extensions, HeaderMap, HeaderValue, Method, Uri, Version, header, r
 use bytes::Bytes;
 
 use super::matched::Matched;
-use super::{Addr, Body, Connection, Incoming, spare};
+use super::{Addr, Body, Connection, Incoming, TlsInfo, spare};
 use crate::http::uwsgi::Vars;
 use crate::http::{Head, Lines};
 
@@ -211,6 +211,12 @@ impl Request {
     /// The address at which the client reached this server. `None` as for [`Request::peer_addr`].
     pub fn local_addr(&self) -> Option<Addr> {
         self.body.as_incoming()?.connection.local_addr()
+    }
+
+    /// What is known of the TLS connection that it came over: version, cipher suite, the name asked for, the client's
+    /// certificates. `None` if it came over none, and as for [`Request::peer_addr`].
+    pub fn tls(&self) -> Option<Rc<TlsInfo>> {
+        self.body.as_incoming()?.connection.tls()
     }
 
     /// The request target, byte for byte as it came: `/a%20b?c`, `http://host/a`, `host:443` or `*` (RFC 9112, 3.2). For a

@@ -5,8 +5,9 @@
 
 mod limits;
 mod signals;
+mod tls;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{self, Write as _};
 use std::process::{self, ExitCode};
@@ -15,6 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use self::signals::Stop;
+use self::tls::TlsConfig;
 use crate::arbiter::{Errands, Halt, Hooks, Line, Master, Program, Worker};
 use crate::config::{Action, App, CommandLine, Config, LogTarget, UsageError, WorkerClass};
 use crate::demo::Demo;
@@ -82,7 +84,7 @@ fn run<A: Handler + Send + Sync>(
 ) -> ExitCode {
     let done = match line.action {
         Action::PrintConfig => return print(&line.print_config()),
-        Action::CheckConfig => app(&line.config).map(drop).map_err(Failure::App),
+        Action::CheckConfig => check(&line.config, app),
         Action::Serve => start(line, app, Arc::new(hooks)),
     };
     match done {
@@ -95,6 +97,16 @@ fn run<A: Handler + Send + Sync>(
             }
         }
     }
+}
+
+/// What can be found out without serving. Warnings go to standard error, whatever the error log is.
+fn check<A>(config: &Config, app: impl FnOnce(&Config) -> io::Result<A>) -> Result<(), Failure> {
+    if let Ok(sink) = Sink::stderr("error") {
+        let _ = ErrorLog::new(sink, config.loglevel).install();
+    }
+    let done = app(config).map_err(Failure::App).and_then(|_| tls::load(config).map_err(Failure::Tls));
+    log::logger().flush();
+    done.map(drop)
 }
 
 /// To standard output, which may be a pipe that nobody reads any more.
@@ -132,14 +144,16 @@ fn start<A: Handler + Send + Sync>(
 fn serve(config: &Config, app: impl Handler + Send + Sync, logs: &Logs) -> Result<(), Failure> {
     logs.start()?;
     limits::raise_open_files(config.worker_connections);
+    let tls = tls::load(config).map_err(Failure::Tls)?;
     let server = set_up(listen(config).map_err(Failure::Bind)?, config, logs);
+    let server = tls::speak(server, tls.as_ref());
     let handle = server.handle();
     let flush = logs.clone();
     let leave = move || {
         flush.flush();
         process::exit(0)
     };
-    signals::on_stop(move |stop| match stop {
+    let on_stop = move |stop| match stop {
         Stop::Graceful => handle.stop(),
         Stop::Quick => {
             handle.stop();
@@ -151,9 +165,10 @@ fn serve(config: &Config, app: impl Handler + Send + Sync, logs: &Logs) -> Resul
             });
         }
         Stop::Now => leave(),
-    })
-    .map_err(Failure::Signals)?;
-    tell_addresses(config.protocol, server.local_addrs().iter());
+    };
+    let reload = tls.clone().map(|tls| move || tls::reload(&tls));
+    signals::answer(on_stop, reload).map_err(Failure::Signals)?;
+    tell_addresses(scheme(config, tls.as_ref()), server.local_addrs().iter());
     log::info!("Using worker: {}", config.worker_class);
     serve_as(config.worker_class, server, app).map_err(Failure::Serve)
 }
@@ -173,9 +188,16 @@ fn keep_workers<A: Handler + Send + Sync>(
     hooks: Arc<dyn Hooks>,
 ) -> Result<(), Failure> {
     limits::raise_open_files(line.config.worker_connections);
-    let program = Workers { app: Cell::new(Some(app)), logs: logs.clone(), takes_app: line.takes_app };
+    let tls = tls::load(&line.config).map_err(Failure::Tls)?;
+    let scheme = scheme(&line.config, tls.as_ref());
+    let program = Workers {
+        app: Cell::new(Some(app)),
+        tls: RefCell::new(tls),
+        logs: logs.clone(),
+        takes_app: line.takes_app,
+    };
     let master = Master::new(line.config.clone(), Box::new(program), hooks).map_err(Failure::Master)?;
-    tell_addresses(line.config.protocol, master.sockets());
+    tell_addresses(scheme, master.sockets());
     log::info!("Using worker: {}", line.config.worker_class);
     master.run().map_err(Failure::Master)
 }
@@ -184,6 +206,8 @@ fn keep_workers<A: Handler + Send + Sync>(
 struct Workers<A> {
     /// Each worker takes it, out of its own copy of the master.
     app: Cell<Option<A>>,
+    /// Read in the master, which may read files that a worker may not.
+    tls: RefCell<Option<TlsConfig>>,
     logs: Logs,
     takes_app: bool,
 }
@@ -192,7 +216,10 @@ impl<A: Handler + Send + Sync> Program for Workers<A> {
     fn load(&self) -> Result<Config, String> {
         match read_command_line(self.takes_app) {
             Ok(line) if line.config.workers == 0 => Err("0 workers: a master has one at least".to_owned()),
-            Ok(line) => Ok(line.config),
+            Ok(line) => {
+                *self.tls.borrow_mut() = tls::load(&line.config).map_err(|error| error.to_string())?;
+                Ok(line.config)
+            }
             Err(error) => Err(error.to_string()),
         }
     }
@@ -206,6 +233,7 @@ impl<A: Handler + Send + Sync> Program for Workers<A> {
         let serve = || -> Result<(), Failure> {
             self.logs.start()?;
             let server = Server::on(worker.listeners).map_err(Failure::Serve)?;
+            let server = tls::speak(server, self.tls.borrow().as_ref());
             let server = set_up(server, &worker.config, &self.logs).watch(Arc::new(worker.line.clone()));
             worker
                 .line
@@ -219,8 +247,8 @@ impl<A: Handler + Send + Sync> Program for Workers<A> {
     }
 }
 
-fn tell_addresses<'a>(protocol: Protocol, addrs: impl Iterator<Item = &'a Addr>) {
-    let addresses: Vec<String> = addrs.map(|addr| url(protocol, addr)).collect();
+fn tell_addresses<'a>(scheme: &str, addrs: impl Iterator<Item = &'a Addr>) {
+    let addresses: Vec<String> = addrs.map(|addr| url(scheme, addr)).collect();
     log::info!("Listening at: {} ({})", addresses.join(","), process::id());
 }
 
@@ -244,6 +272,7 @@ fn set_up(server: Server, config: &Config, logs: &Logs) -> Server {
         .uwsgi_allow_ips(config.uwsgi_allow_ips.clone())
         .worker_connections(config.worker_connections)
         .keep_alive(config.keepalive)
+        .handshake_timeout(config.handshake_timeout.unwrap_or(FOR_EVER))
         .header_timeout(config.header_timeout.unwrap_or(FOR_EVER))
         .body_timeout(config.body_timeout.unwrap_or(FOR_EVER))
         .write_timeout(config.write_timeout.unwrap_or(FOR_EVER))
@@ -267,11 +296,18 @@ fn set_up(server: Server, config: &Config, logs: &Logs) -> Server {
 /// A time that the clock and the kernel's socket options can still be added to.
 const FOR_EVER: Duration = Duration::from_secs(366 * 24 * 3600);
 
-fn url(protocol: Protocol, addr: &Addr) -> String {
-    match (protocol, addr) {
-        (Protocol::Http, Addr::Inet(addr)) => format!("http://{addr}"),
-        (Protocol::Uwsgi, Addr::Inet(addr)) => format!("uwsgi://{addr}"),
-        (_, Addr::Unix(_)) => addr.to_string(),
+fn scheme(config: &Config, tls: Option<&TlsConfig>) -> &'static str {
+    match (config.protocol, tls) {
+        (Protocol::Uwsgi, _) => "uwsgi",
+        (Protocol::Http, Some(_)) => "https",
+        (Protocol::Http, None) => "http",
+    }
+}
+
+fn url(scheme: &str, addr: &Addr) -> String {
+    match addr {
+        Addr::Inet(addr) => format!("{scheme}://{addr}"),
+        Addr::Unix(_) => addr.to_string(),
     }
 }
 
@@ -353,6 +389,7 @@ impl Errands for Logs {
 enum Failure {
     App(io::Error),
     Log(&'static str, LogTarget, io::Error),
+    Tls(io::Error),
     Bind(io::Error),
     LogThread(io::Error),
     Signals(io::Error),
@@ -363,7 +400,7 @@ enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::App(error) => error.fmt(f),
+            Failure::App(error) | Failure::Tls(error) => error.fmt(f),
             Failure::Log(what, LogTarget::File(path), error) => {
                 write!(f, "cannot write the {what} log to {}: {error}", path.display())
             }

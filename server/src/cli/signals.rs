@@ -3,7 +3,7 @@
 use std::io;
 use std::thread;
 
-use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
 
@@ -18,19 +18,26 @@ pub(super) enum Stop {
     Now,
 }
 
-/// Calls `stop` from a thread of its own for each signal that ends the program. The thread has to do with no hub, so it
-/// answers even if a handler blocks one.
+/// Calls `stop` from a thread of its own for each signal that ends the program, and `reload`, if there is one, for SIGHUP. The
+/// thread has to do with no hub, so it answers even if a handler blocks one.
 ///
 /// # Errors
 /// The handlers or the thread cannot be set up.
-pub(super) fn on_stop(stop: impl Fn(Stop) + Send + 'static) -> io::Result<()> {
+pub(super) fn answer(
+    stop: impl Fn(Stop) + Send + 'static,
+    reload: Option<impl Fn() + Send + 'static>,
+) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGQUIT])?;
+    if reload.is_some() {
+        signals.add_signal(SIGHUP)?;
+    }
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         let mut quick = false;
         for signal in signals.forever() {
             let name = signal_name(signal).unwrap_or_default().trim_start_matches("SIG").to_lowercase();
             log::info!("Handling signal: {name}");
             match signal {
+                SIGHUP => reload.iter().for_each(|reload| reload()),
                 SIGTERM => stop(Stop::Graceful),
                 _ if quick => stop(Stop::Now),
                 _ => {

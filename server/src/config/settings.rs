@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::value::{Bind, LogTarget, Value, WorkerClass};
+use super::value::{Bind, CertReqs, LogTarget, Value, WorkerClass};
 use super::value::{
-    bind_list, count, header_map, header_names, level, log_target, networks, optional_log, optional_path,
-    optional_size, protocol, proxy_protocol, scheme_headers, seconds, seconds_or_none, switch, worker_class,
+    bind_list, cert_reqs, count, files, header_map, header_names, level, log_target, networks, optional_log,
+    optional_path, optional_size, protocol, proxy_protocol, scheme_headers, seconds, seconds_or_none, switch,
+    tls_version, worker_class,
 };
 use crate::Protocol;
-use crate::app::{HeaderMapping, Networks};
+use crate::app::{HeaderMapping, Networks, TlsVersion};
 use crate::http::ProxyProtocol;
 use crate::log::AccessFormat;
 
@@ -30,6 +31,8 @@ pub enum Group {
     Limits,
     /// Whom to believe that is between the clients and the server.
     Proxies,
+    /// Certificates and keys.
+    Tls,
     /// Error log and access log.
     Logging,
 }
@@ -44,6 +47,7 @@ impl Group {
             Group::Process => "Process",
             Group::Limits => "Limits",
             Group::Proxies => "Behind proxies",
+            Group::Tls => "TLS: all addresses speak it once there is a certificate",
             Group::Logging => "Logging",
         }
     }
@@ -232,6 +236,11 @@ settings! {
             flag: "graceful-timeout", value: "SECONDS", default: "30",
             parse: seconds,
         }
+        /// How long a TLS handshake may take. 0 means for ever.
+        handshake_timeout: Option<Duration> {
+            flag: "handshake-timeout", value: "SECONDS", default: "10",
+            parse: seconds_or_none,
+        }
         /// How long a client may take to send a request head, and a new connection to say anything. 0 means for ever.
         header_timeout: Option<Duration> {
             flag: "header-timeout", value: "SECONDS", default: "10",
@@ -350,6 +359,39 @@ settings! {
             parse: networks,
         }
     }
+    Tls {
+        /// The server's certificate and those that lead to its root, in PEM. With it all addresses speak HTTPS.
+        ///
+        /// Can be given several times (or with commas), each with its --keyfile in the same order: a client gets the
+        /// first certificate that holds for the name it asks for (SNI), and for any other name the first of all.
+        /// SIGHUP has certificates and keys read again; connections that exist are not touched.
+        certfile: Vec<PathBuf> {
+            flag: "certfile", repeatable: true, value: "FILE", default: "",
+            parse: files,
+        }
+        /// The certificate's private key, in PEM and not encrypted. Without it the key lies in the --certfile.
+        keyfile: Vec<PathBuf> {
+            flag: "keyfile", repeatable: true, value: "FILE", default: "",
+            parse: files,
+        }
+        /// The roots that clients' certificates must lead to, in PEM.
+        ca_certs: Option<PathBuf> {
+            flag: "ca-certs", value: "FILE", default: "",
+            parse: optional_path,
+        }
+        /// Whether clients are asked for a certificate: none, optional or required. gunicorn's 0, 1 and 2 are the same.
+        cert_reqs: CertReqs {
+            flag: "cert-reqs", value: "KIND", default: "none",
+            parse: cert_reqs,
+        }
+        /// The oldest version of TLS that is spoken: 1.2 or 1.3.
+        ///
+        /// The cipher suites are rustls's choice: all that it has are good ones.
+        tls_min_version: TlsVersion {
+            flag: "tls-min-version", value: "VERSION", default: "1.2",
+            parse: tls_version,
+        }
+    }
     Logging {
         /// Where to write the access log: a file, or - for standard output. Without it there is none.
         accesslog: Option<LogTarget> {
@@ -406,6 +448,10 @@ mod tests {
             forwarder_headers: header_names("*").unwrap(),
             header_map: HeaderMapping::Dangerous,
             proxy_protocol: ProxyProtocol::Auto,
+            certfile: vec!["/a.pem".into(), "b c.pem".into()],
+            ca_certs: Some("roots.pem".into()),
+            cert_reqs: CertReqs::Optional,
+            tls_min_version: TlsVersion::V1_3,
             ..Config::default()
         };
         let mut copy = Config::default();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use crate::Protocol;
-use crate::app::{HeaderMapping, Networks};
+use crate::app::{HeaderMapping, Networks, TlsVersion};
 use crate::http::ProxyProtocol;
 use crate::log::AccessFormat;
 
@@ -73,6 +73,28 @@ pub enum LogTarget {
     Standard,
     /// A file, which is appended to.
     File(PathBuf),
+}
+
+/// Whether clients are asked for a certificate over TLS (Python's `ssl.VerifyMode`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertReqs {
+    /// They are not (`CERT_NONE`, 0).
+    None,
+    /// They are; one that shows none is served, too (`CERT_OPTIONAL`, 1).
+    Optional,
+    /// They are, and must show one (`CERT_REQUIRED`, 2).
+    Required,
+}
+
+impl fmt::Display for CertReqs {
+    /// `none`, `optional`, `required`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CertReqs::None => "none",
+            CertReqs::Optional => "optional",
+            CertReqs::Required => "required",
+        })
+    }
 }
 
 /// A value that can be shown as it would be typed.
@@ -216,6 +238,29 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
         "true" | "on" | "yes" | "1" => Ok(true),
         "false" | "off" | "no" | "0" => Ok(false),
         _ => Err("expected true or false".to_owned()),
+    }
+}
+
+/// Files, with commas between them; none for an empty value.
+pub(super) fn files(text: &str) -> Result<Vec<PathBuf>, String> {
+    Ok(text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(PathBuf::from).collect())
+}
+
+/// By name or, as gunicorn has it, by the number of Python's constant.
+pub(super) fn cert_reqs(text: &str) -> Result<CertReqs, String> {
+    match text {
+        "none" | "0" => Ok(CertReqs::None),
+        "optional" | "1" => Ok(CertReqs::Optional),
+        "required" | "2" => Ok(CertReqs::Required),
+        _ => Err("expected none, optional or required (or 0, 1 or 2)".to_owned()),
+    }
+}
+
+pub(super) fn tls_version(text: &str) -> Result<TlsVersion, String> {
+    match text {
+        "1.2" => Ok(TlsVersion::V1_2),
+        "1.3" => Ok(TlsVersion::V1_3),
+        _ => Err("expected 1.2 or 1.3; older versions are not spoken".to_owned()),
     }
 }
 
@@ -384,6 +429,24 @@ impl Value for Option<u64> {
     }
 }
 
+impl Value for Vec<PathBuf> {
+    fn show(&self) -> String {
+        self.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(",")
+    }
+}
+
+impl Value for CertReqs {
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for TlsVersion {
+    fn show(&self) -> String {
+        self.to_string().trim_start_matches("TLSv").to_owned()
+    }
+}
+
 impl Value for LogTarget {
     fn show(&self) -> String {
         match self {
@@ -480,6 +543,17 @@ mod tests {
         assert_eq!(pairs.show(), "X-FORWARDED-PROTO=https,X-A=b=c");
         for text in ["x-a", "x-a=", "=b", "x a=b"] {
             assert!(scheme_headers(text).unwrap_err().contains("X-FORWARDED-PROTO"), "{text}");
+        }
+    }
+
+    #[test]
+    fn cert_reqs_has_names_and_pythons_numbers() {
+        for (number, name) in [("0", "none"), ("1", "optional"), ("2", "required")] {
+            assert_eq!(cert_reqs(number), cert_reqs(name));
+            assert_eq!(cert_reqs(number).unwrap().show(), name);
+        }
+        for text in ["", "3", "CERT_REQUIRED"] {
+            assert!(cert_reqs(text).unwrap_err().contains("optional"), "{text}");
         }
     }
 

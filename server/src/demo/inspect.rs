@@ -118,6 +118,27 @@ pub(super) fn environ(_: &Demo, req: Request) -> Answer {
     })
 }
 
+#[derive(Serialize)]
+struct Tls<'a> {
+    version: String,
+    cipher_suite: &'a str,
+    server_name: Option<&'a str>,
+    alpn_protocol: Option<Cow<'a, str>>,
+    client_certificates: Vec<String>,
+}
+
+/// What the TLS handshake came to; certificates are DER in Base64.
+pub(super) fn tls(_: &Demo, req: Request) -> Answer {
+    let info = req.tls();
+    json(&info.as_deref().map(|info| Tls {
+        version: info.version.to_string(),
+        cipher_suite: &info.cipher_suite,
+        server_name: info.server_name.as_deref(),
+        alpn_protocol: info.alpn_protocol.as_deref().map(text),
+        client_certificates: info.client_certificates.iter().map(|der| BASE64_STANDARD.encode(der)).collect(),
+    }))
+}
+
 /// `/status/NNN`: that status, with its reason as the body where it may have one.
 pub(super) fn status(_: &Demo, req: Request) -> Answer {
     let text = req.path().trim_start_matches("/status/");

@@ -167,6 +167,13 @@ const ROUTES: &[Route] = &[
     },
     Route {
         method: "GET",
+        path: "/tls",
+        example: "",
+        what: "what the TLS handshake came to, as JSON; null without TLS",
+        run: inspect::tls,
+    },
+    Route {
+        method: "GET",
         path: "/plaintext",
         example: "",
         what: "Hello, World!",

@@ -20,7 +20,7 @@ use super::settings::Settings;
 use super::stop::{IDLE_GRACE, ServerHandle};
 use super::transport::{Transport, is_timeout};
 use super::uwsgi::{Front, Protocol};
-use crate::app::{Addr, BodyError, Came, Connection, Origin};
+use crate::app::{Addr, BodyError, Came, Connection, Origin, TlsInfo};
 use crate::http::ParseError;
 use crate::http::uwsgi::Vars;
 
@@ -243,6 +243,8 @@ impl<T: Transport> Conn<T> {
         if still_sending && self.io.shutdown(Shutdown::Write).is_ok() {
             input.discard();
             self.linger();
+        } else {
+            self.io.goodbye();
         }
     }
 
@@ -425,11 +427,16 @@ impl<T: Transport> Connection for Conn<T> {
             Ends::Socket(_) => (false, false),
             Ends::Proxied(proxied) => (proxied.tls, true),
         };
+        let secure = secure || self.io.tls().is_some();
         Origin { trust: Some(&self.settings.trust), secure, proxied, multithread: T::MULTITHREAD }
     }
 
     fn vars(&self) -> Option<&Vars> {
         self.front.get().map(|front| &front.vars)
+    }
+
+    fn tls(&self) -> Option<Rc<TlsInfo>> {
+        self.io.tls()
     }
 }
 

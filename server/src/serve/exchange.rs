@@ -194,7 +194,10 @@ fn answer<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler, asked: &Asked) ->
 fn without_request<T: Transport>(conn: &Rc<Conn<T>>, why: NoRequest) -> After {
     match why {
         NoRequest::Idle(left) => After::Idle(left),
-        NoRequest::Ended => After::Torn,
+        NoRequest::Ended => {
+            conn.io().goodbye();
+            After::Torn
+        }
         NoRequest::Refused(status, reason, head) => {
             refuse(conn, head.as_deref(), status, reason);
             After::Close { refused: true }

@@ -109,7 +109,7 @@ impl Green {
             match listener.accept() {
                 Ok((socket, peer)) => {
                     backoff.succeeded();
-                    self.start(slot, socket, peer);
+                    self.start(slot, listener, socket, peer);
                 }
                 Err(error) => match AcceptFailure::of(&error) {
                     AcceptFailure::Nobody => {}
@@ -130,14 +130,39 @@ impl Green {
         self.handle.wake();
     }
 
-    fn start(self: &Rc<Self>, slot: Slot, socket: GreenSocket, peer: Addr) {
+    fn start(
+        self: &Rc<Self>,
+        slot: Slot,
+        #[cfg_attr(not(feature = "tls"), expect(unused))] listener: &GreenListener,
+        socket: GreenSocket,
+        peer: Addr,
+    ) {
+        let place = self.live.register(socket.clone());
+        let ends = Ends::Socket(peer);
+        #[cfg(feature = "tls")]
+        let is_plain = listener.tls.is_none();
+        #[cfg(not(feature = "tls"))]
+        let is_plain = true;
+        let server = Rc::clone(self);
+        if !is_plain || self.settings.proxy_protocol != ProxyProtocol::Off {
+            #[cfg(feature = "tls")]
+            let tls = listener.tls.clone();
+            let newcomer = Newcomer {
+                server,
+                socket,
+                ends,
+                arrived: self.settings.proxy_protocol == ProxyProtocol::Off,
+                #[cfg(feature = "tls")]
+                tls,
+                slot: None,
+                place,
+            };
+            return newcomer.start(slot);
+        }
         // A setting of the handle, which can't fail for a time that is not zero.
         let _ = socket.set_write_timeout(Some(self.settings.write_timeout));
-        let (server, place) = (Rc::clone(self), self.live.register(socket.clone()));
-        let arrived = self.settings.proxy_protocol == ProxyProtocol::Off;
-        let ends = Ends::Socket(peer);
         let mut caller =
-            Box::new(Caller { server, socket, ends, arrived, served_any: false, slot: None, _place: place });
+            Box::new(Caller { server, socket, ends, served_any: false, slot: None, _place: place });
         slot.spawn_with(move |slot| {
             caller.slot = Some(slot);
             caller.serve();
@@ -145,32 +170,84 @@ impl Green {
     }
 }
 
-/// What belongs to a connection besides what serving it needs: all that is kept while it only waits for its next request.
-///
-/// Boxed, so that it takes no room in the frames under the handler.
-struct Caller {
+/// A connection on which something comes before HTTP: a PROXY header, a TLS handshake, or the one and then the other. Each in
+/// the connection's own green thread, so that nobody else waits for it.
+struct Newcomer {
     server: Rc<Green>,
     socket: GreenSocket,
     ends: Ends,
     /// Its PROXY header was read, or there is to be none.
     arrived: bool,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::tls::TlsConfig>,
+    slot: Option<Slot>,
+    place: Registered<GreenSocket>,
+}
+
+impl Newcomer {
+    #[cold]
+    fn start(self, slot: Slot) {
+        let mut newcomer = Box::new(self);
+        slot.spawn_with(move |slot| {
+            newcomer.slot = Some(slot);
+            newcomer.serve();
+        });
+    }
+
+    fn serve(mut self: Box<Self>) {
+        if !self.arrived {
+            let Green { settings, handle, .. } = &*self.server;
+            match arrive(&self.socket, self.ends.peer(), settings, handle, true) {
+                Arrival::Here(ends) => (self.ends, self.arrived) = (ends, true),
+                Arrival::Silent(wait) => return self.wait(wait),
+                Arrival::Gone => return,
+            }
+        }
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            let Green { settings, handle, .. } = &*self.server;
+            let accepted = super::tls::accept(&self.socket, &self.ends, tls, settings, handle);
+            let Some(socket) = accepted else { return };
+            let Newcomer { server, ends, slot, place, .. } = *self;
+            return Box::new(Caller { server, socket, ends, served_any: false, slot, _place: place }).serve();
+        }
+        let Newcomer { server, socket, ends, slot, place, .. } = *self;
+        let _ = socket.set_write_timeout(Some(server.settings.write_timeout));
+        Box::new(Caller { server, socket, ends, served_any: false, slot, _place: place }).serve();
+    }
+
+    /// Has the hub wait for the first byte, without a green thread.
+    fn wait(self: Box<Self>, wait: Duration) {
+        self.slot.iter().for_each(Slot::vacate);
+        let socket = self.socket.clone();
+        let watched = socket.spawn_when_readable(wait, move |in_time| {
+            if in_time {
+                self.slot.iter().for_each(Slot::occupy);
+                self.serve();
+            }
+        });
+        if let Err(error) = watched {
+            log::error!("a connection is closed, for it can't be waited for: {error}");
+        }
+    }
+}
+
+/// What belongs to a connection besides what serving it needs: all that is kept while it only waits for its next request.
+///
+/// Boxed, so that it takes no room in the frames under the handler.
+struct Caller<T: Parked> {
+    server: Rc<Green>,
+    socket: T,
+    ends: Ends,
     served_any: bool,
     /// Its place in the pool, once it has been given it.
     slot: Option<Slot>,
     _place: Registered<GreenSocket>,
 }
 
-impl Caller {
+impl<T: Parked> Caller<T> {
     /// Serves it in this green thread until it ends or has been waiting for a while.
-    fn serve(mut self: Box<Caller>) {
-        if !self.arrived
-            && let Err(wait) = self.arrive()
-        {
-            if let Some(wait) = wait {
-                self.wait(wait);
-            }
-            return;
-        }
+    fn serve(mut self: Box<Self>) {
         let conn = self.enter();
         if let Some(wait) = live(&conn, &*self.server.app)
             && self.left(conn)
@@ -179,21 +256,8 @@ impl Caller {
         }
     }
 
-    /// See [`arrive()`]. The error is how much longer it may be waited for, if it may.
-    #[cold]
     #[inline(never)]
-    fn arrive(&mut self) -> Result<(), Option<Duration>> {
-        let Green { settings, handle, .. } = &*self.server;
-        match arrive(&self.socket, self.ends.peer(), settings, handle, true) {
-            Arrival::Here(ends) => (self.ends, self.arrived) = (ends, true),
-            Arrival::Silent(wait) => return Err(Some(wait)),
-            Arrival::Gone => return Err(None),
-        }
-        Ok(())
-    }
-
-    #[inline(never)]
-    fn enter(&mut self) -> Rc<Conn<GreenSocket>> {
+    fn enter(&mut self) -> Rc<Conn<T>> {
         let Caller { server, socket, ends, served_any, .. } = self;
         let ends = std::mem::replace(ends, Ends::Socket(Addr::Unix(None)));
         let conn = Conn::new(socket.clone(), ends, Arc::clone(&server.settings), server.handle.clone());
@@ -203,7 +267,7 @@ impl Caller {
 
     /// Takes back what has to be kept.
     #[inline(never)]
-    fn left(&mut self, conn: Rc<Conn<GreenSocket>>) -> bool {
+    fn left(&mut self, conn: Rc<Conn<T>>) -> bool {
         // Nobody else has it, or `live` had gone on waiting.
         let Some(Conn { ends, served_any, .. }) = Rc::into_inner(conn) else { return false };
         self.ends = ends;
@@ -213,13 +277,15 @@ impl Caller {
 
     /// Has the hub wait for the next request, without a green thread.
     #[inline(never)]
-    fn wait(self: Box<Caller>, wait: Duration) {
+    fn wait(self: Box<Self>, wait: Duration) {
         self.slot.iter().for_each(Slot::vacate);
         let socket = self.socket.clone();
         let watched = socket.spawn_when_readable(wait, move |in_time| {
             if in_time {
                 self.slot.iter().for_each(Slot::occupy);
                 self.serve();
+            } else {
+                self.socket.goodbye();
             }
         });
         if let Err(error) = watched {
@@ -258,7 +324,7 @@ impl Running {
                 let Ok(socket) = SockRef::from(&**listener).accept() else { break };
                 let Ok(slot) = pool.reserve(left()) else { break 'all };
                 let peer = addr(&socket.1);
-                self.server.start(slot, listener.adopt(socket.0)?, peer);
+                self.server.start(slot, listener, listener.adopt(socket.0)?, peer);
             }
         }
         self.acceptors.clear();
@@ -286,6 +352,8 @@ impl Drop for Running {
 struct GreenListener {
     addr: Addr,
     socket: ListenerKind,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::tls::TlsConfig>,
     /// Removed after the socket is closed.
     file: Cell<Option<SocketFile>>,
 }
@@ -297,12 +365,18 @@ enum ListenerKind {
 
 impl GreenListener {
     fn new(listener: Listener) -> io::Result<GreenListener> {
-        let Listener { socket, addr, file } = listener;
+        let Listener { socket, addr, file, .. } = listener;
         let socket = match addr {
             Addr::Inet(_) => ListenerKind::Tcp(TcpListener::from_std(socket.into())?),
             Addr::Unix(_) => ListenerKind::Unix(UnixListener::from_std(socket.into())?),
         };
-        Ok(GreenListener { addr, socket, file: Cell::new(file) })
+        Ok(GreenListener {
+            addr,
+            socket,
+            #[cfg(feature = "tls")]
+            tls: listener.tls,
+            file: Cell::new(file),
+        })
     }
 
     fn accept(&self) -> io::Result<(GreenSocket, Addr)> {
@@ -369,10 +443,6 @@ macro_rules! either {
 impl GreenSocket {
     fn new(stream: Stream) -> GreenSocket {
         GreenSocket(Rc::new(Watched { stream, idle: Cell::new(false) }))
-    }
-
-    fn spawn_when_readable(&self, wait: Duration, f: impl FnOnce(bool) + 'static) -> io::Result<()> {
-        either!(self, stream => stream.spawn_when_readable(wait, f))
     }
 }
 
@@ -477,6 +547,37 @@ impl Transport for GreenSocket {
 
     fn within<R>(limit: Duration, f: impl FnOnce() -> R) -> Option<R> {
         greenlet::timeout(limit, f).ok()
+    }
+}
+
+/// A socket that is watched while no green thread serves it.
+trait Parked: Transport {
+    /// Has `f` run in a new green thread: with true as soon as something comes, with false when `wait` is over.
+    fn spawn_when_readable(&self, wait: Duration, f: impl FnOnce(bool) + 'static) -> io::Result<()>;
+}
+
+impl Parked for GreenSocket {
+    fn spawn_when_readable(&self, wait: Duration, f: impl FnOnce(bool) + 'static) -> io::Result<()> {
+        either!(self, stream => stream.spawn_when_readable(wait, f))
+    }
+}
+
+#[cfg(feature = "tls")]
+impl Parked for super::tls::Tls<GreenSocket> {
+    fn spawn_when_readable(&self, wait: Duration, f: impl FnOnce(bool) + 'static) -> io::Result<()> {
+        // All that has come was decrypted and read before, so what is next shows on the socket.
+        self.socket().spawn_when_readable(wait, f)
+    }
+}
+
+#[cfg(feature = "tls")]
+impl super::tls::Wire for GreenSocket {
+    fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        either!(self, stream => stream.try_write_vectored(bufs))
+    }
+
+    fn wait_writable(&self) -> io::Result<()> {
+        either!(self, stream => stream.wait_writable())
     }
 }
 

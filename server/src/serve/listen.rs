@@ -21,6 +21,9 @@ pub(crate) struct Listener {
     pub(crate) addr: Addr,
     /// The Unix socket's file, which goes after the socket.
     pub(crate) file: Option<SocketFile>,
+    /// What TLS is spoken with there.
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<crate::tls::TlsConfig>,
 }
 
 impl Listener {
@@ -61,7 +64,7 @@ impl Listener {
         if let Addr::Inet(_) = addr {
             socket.set_tcp_nodelay(true).map_err(named)?;
         }
-        Ok(Listener { socket, addr, file: None })
+        Ok(Listener::new(socket, addr, None))
     }
 
     /// Has nobody new come, while those that are on their way can still be accepted: then it can be closed without resetting
@@ -104,7 +107,7 @@ impl Listener {
         socket.set_tcp_nodelay(true)?;
         socket.bind(&addr.into())?;
         let local = socket.local_addr()?.as_socket().unwrap_or(addr);
-        Listener { socket, addr: local.into(), file: None }.listening(backlog)
+        Listener::new(socket, local.into(), None).listening(backlog)
     }
 
     fn unix(path: &Path, backlog: u32) -> io::Result<Listener> {
@@ -119,7 +122,17 @@ impl Listener {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.bind(&name)?;
         let file = Some(SocketFile { path: path.to_path_buf(), owner: std::process::id() });
-        Listener { socket, addr: Addr::Unix(Some(path.to_path_buf())), file }.listening(backlog)
+        Listener::new(socket, Addr::Unix(Some(path.to_path_buf())), file).listening(backlog)
+    }
+
+    fn new(socket: Socket, addr: Addr, file: Option<SocketFile>) -> Listener {
+        Listener {
+            socket,
+            addr,
+            file,
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
     }
 
     fn listening(self, backlog: u32) -> io::Result<Listener> {

@@ -19,6 +19,8 @@ mod settings;
 mod spare;
 mod stop;
 mod threads;
+#[cfg(feature = "tls")]
+mod tls;
 mod transport;
 mod uwsgi;
 mod watch;

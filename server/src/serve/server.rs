@@ -94,6 +94,25 @@ impl Server {
         self
     }
 
+    /// Has the addresses bound so far speak TLS (gunicorn's `certfile`); what is bound afterwards speaks plain HTTP unless this
+    /// is called again. Keep the handle for [`TlsConfig::reload`](crate::tls::TlsConfig::reload).
+    ///
+    /// The handshake runs in the connection's own green thread. A file is sent over TLS by reading and encrypting it, so one
+    /// that the kernel does not have in memory holds up the others while the disk is read.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, config: &crate::tls::TlsConfig) -> Server {
+        for listener in &mut self.listeners {
+            listener.tls.get_or_insert_with(|| config.clone());
+        }
+        self
+    }
+
+    /// How long a TLS handshake may take, from the beginning of the connection (10 s). Then the connection is closed.
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Server {
+        self.settings.handshake_timeout = timeout;
+        self
+    }
+
     /// How long a request's head may take from its first byte to its last, and a new connection to its first byte (10 s). A
     /// head that is too slow is answered with 408, a connection that says nothing is closed.
     pub fn header_timeout(mut self, timeout: Duration) -> Server {

@@ -18,6 +18,7 @@ pub(crate) struct Settings {
     pub(crate) worker_connections: usize,
     pub(crate) backlog: u32,
     pub(crate) keep_alive: Duration,
+    pub(crate) handshake_timeout: Duration,
     pub(crate) header_timeout: Duration,
     pub(crate) body_timeout: Duration,
     pub(crate) write_timeout: Duration,
@@ -41,6 +42,7 @@ impl Default for Settings {
             worker_connections: 10_000,
             backlog: 2048,
             keep_alive: Duration::from_secs(2),
+            handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(30),
@@ -66,6 +68,7 @@ impl fmt::Debug for Settings {
             .field("worker_connections", &self.worker_connections)
             .field("backlog", &self.backlog)
             .field("keep_alive", &self.keep_alive)
+            .field("handshake_timeout", &self.handshake_timeout)
             .field("header_timeout", &self.header_timeout)
             .field("body_timeout", &self.body_timeout)
             .field("write_timeout", &self.write_timeout)

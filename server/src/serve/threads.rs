@@ -51,7 +51,7 @@ pub(crate) fn serve(
             match listeners[index].socket.accept() {
                 Ok((socket, peer)) => {
                     backoff.succeeded();
-                    server.start(socket, peer);
+                    server.start(&listeners[index], socket, peer);
                 }
                 Err(error) => match AcceptFailure::of(&error) {
                     AcceptFailure::Nobody => {}
@@ -96,7 +96,12 @@ impl Threads {
         Some(PULSE)
     }
 
-    fn start(&self, socket: Socket, peer: SockAddr) {
+    fn start(
+        &self,
+        #[cfg_attr(not(feature = "tls"), expect(unused))] listener: &Listener,
+        socket: Socket,
+        peer: SockAddr,
+    ) {
         let socket = ThreadSocket(Arc::new(Blocking {
             socket,
             idle: AtomicBool::new(false),
@@ -108,6 +113,8 @@ impl Threads {
         let leaving =
             Leaving { place: Some(place), waiting: Arc::clone(&self.waiting), handle: handle.clone() };
         let peer = addr(&peer);
+        #[cfg(feature = "tls")]
+        let tls = listener.tls.clone();
         let spawned = std::thread::Builder::new().name(format!("connection {peer}")).spawn(move || {
             let _leaving = leaving;
             let mut ends = Ends::Socket(peer);
@@ -116,6 +123,13 @@ impl Threads {
                     Arrival::Here(found) => ends = found,
                     Arrival::Silent(_) | Arrival::Gone => return,
                 }
+            }
+            #[cfg(feature = "tls")]
+            if let Some(tls) = tls {
+                if let Some(socket) = super::tls::accept(&socket, &ends, &tls, &settings, &handle) {
+                    live(&Conn::new(socket, ends, settings, handle), &*app);
+                }
+                return;
             }
             if socket.set_write_timeout(Some(settings.write_timeout)).is_ok() {
                 live(&Conn::new(socket, ends, settings, handle), &*app);
@@ -138,7 +152,7 @@ impl Threads {
             for listener in listeners.iter().filter(|_| last) {
                 for _ in 0..self.settings.backlog {
                     let Ok((socket, peer)) = listener.socket.accept() else { break };
-                    self.start(socket, peer);
+                    self.start(listener, socket, peer);
                 }
             }
         };
@@ -331,6 +345,23 @@ impl Transport for ThreadSocket {
     /// An OS thread can't be unwound from outside: the limit is not kept.
     fn within<R>(_limit: Duration, f: impl FnOnce() -> R) -> Option<R> {
         Some(f())
+    }
+}
+
+#[cfg(feature = "tls")]
+impl super::tls::Wire for ThreadSocket {
+    fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.socket.send_vectored_with_flags(bufs, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+    }
+
+    fn wait_writable(&self) -> io::Result<()> {
+        let timeout = self.0.socket.write_timeout()?.and_then(|timeout| Timespec::try_from(timeout).ok());
+        match poll(&mut [PollFd::new(&self.0.socket, PollFlags::OUT)], timeout.as_ref()) {
+            Ok(0) => Err(io::ErrorKind::TimedOut.into()),
+            // Whoever writes will see.
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

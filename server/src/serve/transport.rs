@@ -4,9 +4,10 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
+use std::rc::Rc;
 use std::time::Duration;
 
-use crate::app::Addr;
+use crate::app::{Addr, TlsInfo};
 
 /// A connected stream socket. Reads and writes suspend their green thread, or block their OS thread.
 ///
@@ -58,11 +59,19 @@ pub(crate) trait Transport: Clone + 'static {
     /// Closes one direction or both, for everyone who holds this socket.
     fn shutdown(&self, how: Shutdown) -> io::Result<()>;
 
+    /// Tells the client that nothing more will be sent, where the protocol has a way to besides closing the socket.
+    fn goodbye(&self) {}
+
     /// Makes the coming close a reset, which the client can't take for a regular end.
     fn reset_on_close(&self);
 
     /// The address at which the client reached the server.
     fn local_addr(&self) -> Option<Addr>;
+
+    /// What the TLS handshake has come to, if there was one.
+    fn tls(&self) -> Option<Rc<TlsInfo>> {
+        None
+    }
 
     /// Lets others run, after a while of serving one connection without ever having to wait.
     fn yield_now(&self);

@@ -27,5 +27,6 @@ mod static_files;
 mod stop;
 mod streaming;
 mod timeouts;
+mod tls;
 mod unix_socket;
 mod uwsgi;
