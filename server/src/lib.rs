@@ -28,7 +28,10 @@ pub mod log;
 pub mod serve;
 
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
-pub use app::{Addr, Body, BodyError, BodyWriter, Handler, IntoResponse, Request, Response};
+pub use app::{
+    Addr, Body, BodyError, BodyWriter, Client, ClientLeft, Handler, IntoResponse, Leaving, Request, Response,
+    after_response,
+};
 pub use cli::{main, program};
 pub use serve::{AccessLog, Exchange, Server, ServerHandle};
 pub use std::process::ExitCode;

@@ -5,20 +5,27 @@
 //! that handlers are tested without a server.
 
 mod addr;
+mod after;
 mod body;
+mod client;
 mod handler;
 mod into_response;
 mod request;
 mod response;
 mod spare;
+mod writer;
 
 pub use addr::Addr;
-pub use body::{Body, BodyError, BodyWriter};
+pub use after::after_response;
+pub use body::{Body, BodyError};
+pub use client::{Client, ClientLeft, Leaving};
 pub use handler::Handler;
 pub use into_response::IntoResponse;
 pub use request::{HeadersInOrder, Request};
 pub use response::Response;
+pub use writer::BodyWriter;
 
+pub(crate) use after::{has_work_after, next_work_after};
 pub(crate) use body::{Connection, Incoming, Kind};
 pub(crate) use request::Came;
 pub(crate) use response::{ContentType, Headers};

@@ -5,8 +5,10 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ::http::HeaderName;
 use log::LevelFilter;
 
+use crate::app::Leaving;
 use crate::log::AccessFormat;
 
 /// An address to listen on.
@@ -161,6 +163,25 @@ pub(super) fn worker_class(text: &str) -> Result<WorkerClass, String> {
     }
 }
 
+/// What counts as a client's leaving; nothing for `never`.
+pub(super) fn leaving(text: &str) -> Result<Option<Leaving>, String> {
+    match text {
+        "never" => Ok(None),
+        "reset" => Ok(Some(Leaving::Reset)),
+        "close" => Ok(Some(Leaving::Close)),
+        _ => Err("expected never, reset or close".to_owned()),
+    }
+}
+
+/// The name of a header; nothing for an empty value.
+pub(super) fn optional_name(text: &str) -> Result<Option<HeaderName>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let name = HeaderName::from_bytes(text.as_bytes());
+    name.map(Some).map_err(|_| "expected the name of a header, such as X-Request-Id".to_owned())
+}
+
 pub(super) fn log_target(text: &str) -> Result<LogTarget, String> {
     match text {
         "" => Err("expected a file, or -".to_owned()),
@@ -243,6 +264,22 @@ impl Value for LogTarget {
 impl Value for Option<LogTarget> {
     fn show(&self) -> String {
         self.as_ref().map(Value::show).unwrap_or_default()
+    }
+}
+
+impl Value for Option<Leaving> {
+    fn show(&self) -> String {
+        match self {
+            None => "never".to_owned(),
+            Some(Leaving::Reset) => "reset".to_owned(),
+            Some(Leaving::Close) => "close".to_owned(),
+        }
+    }
+}
+
+impl Value for Option<HeaderName> {
+    fn show(&self) -> String {
+        self.as_ref().map(|name| name.as_str().to_owned()).unwrap_or_default()
     }
 }
 

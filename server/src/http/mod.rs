@@ -16,9 +16,12 @@ mod limits;
 mod line;
 mod scan;
 mod target;
+mod trailers;
 
 pub use date::DateCache;
-pub use encode::{CONTINUE, Connection, Openings, ResponseHead, encode_chunk_size, encode_head};
+pub use encode::{
+    CONTINUE, Connection, Openings, ResponseHead, encode_chunk_size, encode_head, encode_interim,
+};
 pub use error::ParseError;
 pub(crate) use fields::Lines;
 pub use head::{Found, Head, HeadReader};
@@ -26,3 +29,4 @@ pub use known::KnownFields;
 pub use limits::Limits;
 pub use line::RequestLine;
 use scan::Scanner;
+pub use trailers::{encode_last_chunk, may_be_trailer};

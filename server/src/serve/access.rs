@@ -1,5 +1,6 @@
 //! What an access log gets to see.
 
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use ::http::{HeaderMap, StatusCode};
@@ -16,8 +17,7 @@ pub trait AccessLog: Send + Sync + 'static {
     fn log(&self, exchange: &Exchange<'_>);
 }
 
-/// One request and its answer.
-#[derive(Debug)]
+/// One request and its answer. Its `Debug` form has the request line and none of the headers, which hold secrets.
 pub struct Exchange<'a> {
     /// The client's address.
     pub peer: &'a Addr,
@@ -62,6 +62,19 @@ impl<'a> Exchange<'a> {
     /// The value of the first request header of that name, compared without regard to case.
     pub fn request_header(&self, name: &str) -> Option<&'a [u8]> {
         Lines::new(self.head?).find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+}
+
+impl fmt::Debug for Exchange<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange")
+            .field("peer", &self.peer)
+            .field("request_line", &self.request_line())
+            .field("status", &self.status)
+            .field("body_sent", &self.body_sent)
+            .field("started", &self.started)
+            .field("duration", &self.duration)
+            .finish_non_exhaustive()
     }
 }
 

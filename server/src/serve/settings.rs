@@ -4,9 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::HeaderValue;
+use ::http::{HeaderName, HeaderValue};
 
 use super::AccessLog;
+use crate::app::Leaving;
 use crate::http::Limits;
 
 /// The settings of a [`Server`](super::Server), each with its builder method there.
@@ -19,10 +20,12 @@ pub(crate) struct Settings {
     pub(crate) body_timeout: Duration,
     pub(crate) write_timeout: Duration,
     pub(crate) request_timeout: Option<Duration>,
+    pub(crate) cancel_on_disconnect: Option<Leaving>,
     pub(crate) graceful_timeout: Duration,
     pub(crate) blocked_threshold: Option<Duration>,
     pub(crate) limits: Limits,
     pub(crate) server_name: Option<HeaderValue>,
+    pub(crate) request_id_header: Option<HeaderName>,
     pub(crate) access_log: Option<Arc<dyn AccessLog>>,
 }
 
@@ -36,10 +39,12 @@ impl Default for Settings {
             body_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(30),
             request_timeout: None,
+            cancel_on_disconnect: None,
             graceful_timeout: Duration::from_secs(30),
             blocked_threshold: Some(Duration::from_millis(100)),
             limits: Limits::default(),
             server_name: None,
+            request_id_header: None,
             access_log: None,
         }
     }
@@ -55,10 +60,12 @@ impl fmt::Debug for Settings {
             .field("body_timeout", &self.body_timeout)
             .field("write_timeout", &self.write_timeout)
             .field("request_timeout", &self.request_timeout)
+            .field("cancel_on_disconnect", &self.cancel_on_disconnect)
             .field("graceful_timeout", &self.graceful_timeout)
             .field("blocked_threshold", &self.blocked_threshold)
             .field("limits", &self.limits)
             .field("server_name", &self.server_name)
+            .field("request_id_header", &self.request_id_header)
             .field("access_log", &self.access_log.is_some())
             .finish()
     }

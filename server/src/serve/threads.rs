@@ -21,8 +21,8 @@ use super::exchange::live;
 use super::listen::Listener;
 use super::settings::Settings;
 use super::stop::{Registered, Registry, ServerHandle};
-use super::transport::{Transport, with_read_buffer};
-use crate::app::{Addr, Handler};
+use super::transport::{Transport, has_left, with_read_buffer};
+use crate::app::{Addr, Handler, Leaving};
 
 /// Accepts on all listeners in this thread until the server is stopped, and waits for the connections' threads.
 pub(crate) fn serve(
@@ -91,11 +91,11 @@ impl Threads {
         let place = self.live.register(socket.clone());
         let (settings, handle, app) =
             (Arc::clone(&self.settings), self.handle.clone(), Arc::clone(&self.app));
-        let leaving =
-            Leaving { place: Some(place), waiting: Arc::clone(&self.waiting), handle: handle.clone() };
+        let ending =
+            Ending { place: Some(place), waiting: Arc::clone(&self.waiting), handle: handle.clone() };
         let peer = addr(&peer);
         let spawned = std::thread::Builder::new().name(format!("connection {peer}")).spawn(move || {
-            let _leaving = leaving;
+            let _ending = ending;
             if socket.set_write_timeout(Some(settings.write_timeout)).is_ok() {
                 live(&Conn::new(socket, peer, settings, handle), &*app);
             }
@@ -131,13 +131,13 @@ impl Threads {
 }
 
 /// Gives a connection's place up, and tells the accepting thread if it waits for one.
-struct Leaving {
+struct Ending {
     place: Option<Registered<ThreadSocket>>,
     waiting: Arc<AtomicBool>,
     handle: ServerHandle,
 }
 
-impl Drop for Leaving {
+impl Drop for Ending {
     fn drop(&mut self) {
         self.place = None;
         if self.waiting.load(Ordering::SeqCst) {
@@ -260,6 +260,15 @@ impl Transport for ThreadSocket {
 
     fn catch<R>(f: impl FnOnce() -> R) -> Result<R, String> {
         catch_unwind(AssertUnwindSafe(f)).map_err(describe)
+    }
+
+    fn has_left(&self, how: Leaving) -> bool {
+        has_left(&self.0.socket, how)
+    }
+
+    fn unless_left(&self, _how: Leaving, f: &mut dyn FnMut()) -> bool {
+        f();
+        true
     }
 
     /// An OS thread can't be unwound from outside: the limit is not kept.
