@@ -6,8 +6,8 @@ use std::fmt::Display;
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
 use std::process;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 ctxlocal::ctxlocal! {
@@ -17,7 +17,8 @@ ctxlocal::ctxlocal! {
 /// A request's id and fields as they are at a moment, made by [`context`]. It may go to any thread.
 #[derive(Debug, Clone, Default)]
 pub struct Context {
-    id: Option<Arc<str>>,
+    /// Shared by all copies, so that it is one and the same whoever asks for it first.
+    id: Arc<OnceLock<Arc<str>>>,
     fields: Vec<(Cow<'static, str>, Arc<str>)>,
 }
 
@@ -33,7 +34,7 @@ impl Context {
 /// that there is already gets the new value.
 ///
 /// The fields end with the request. Green threads that it spawns see those there are by then if they are spawned with
-/// [`Locals::Copied`](greenlet::Locals::Copied) (or `Shared`); for all others, and for thread pools, there is [`context`].
+/// [`Locals::Copied`](greenlet::Locals::Copied) (or `Shared`), and have its id, too; for all others, and for thread pools, there is [`context`].
 /// Outside of a request the fields are those of the green thread, or thread.
 ///
 /// The value may be anything: what could be taken for another field or another line is escaped.
@@ -65,19 +66,16 @@ pub fn field(name: impl Into<Cow<'static, str>>, value: impl Display) {
 /// }
 /// ```
 pub fn request_id() -> Arc<str> {
-    if let Some(id) = CONTEXT.peek(|context| context.borrow().id.clone()).flatten() {
-        return id;
-    }
-    let id: Arc<str> = new_id().into();
-    CONTEXT.with_borrow_mut(|context| context.id = Some(Arc::clone(&id)));
-    id
+    let id = CONTEXT.with_borrow(|context| Arc::clone(&context.id));
+    Arc::clone(id.get_or_init(|| new_id().into()))
 }
 
 /// The id, under the name `request_id` and if there is one by now, and the fields of the present request in the order in
 /// which they came: for loggers other than ours.
 pub fn fields() -> impl Iterator<Item = (Cow<'static, str>, Arc<str>)> {
     let Context { id, fields } = context();
-    id.map(|id| (Cow::Borrowed("request_id"), id)).into_iter().chain(fields)
+    let id = id.get().map(|id| (Cow::Borrowed("request_id"), Arc::clone(id)));
+    id.into_iter().chain(fields)
 }
 
 /// The present context, to be taken along to where it would not come by itself.
@@ -97,7 +95,8 @@ pub fn context() -> Context {
 pub(crate) fn adopt_request_id(sent: &[u8]) {
     let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=~@".contains(byte);
     if let (1..=LONGEST, true, Ok(id)) = (sent.len(), sent.iter().all(fits), std::str::from_utf8(sent)) {
-        CONTEXT.with_borrow_mut(|context| context.id = Some(id.into()));
+        // It is the first thing that happens under a request.
+        let _ = CONTEXT.with_borrow(|context| context.id.set(id.into()));
     }
 }
 
@@ -116,11 +115,12 @@ pub(super) fn write(line: &mut Vec<u8>) {
     CONTEXT.peek(|context| {
         // A value's `Display` may log.
         let Ok(context) = context.try_borrow() else { return };
-        if context.id.is_none() && context.fields.is_empty() {
+        let id = context.id.get();
+        if id.is_none() && context.fields.is_empty() {
             return;
         }
         line.push(b'[');
-        if let Some(id) = &context.id {
+        if let Some(id) = id {
             line.extend_from_slice(id.as_bytes());
             line.push(b' ');
         }
@@ -209,6 +209,16 @@ mod tests {
             }
             adopt_request_id(b"7f-3a.B_c");
             assert_eq!((written().as_str(), &*request_id()), ("[7f-3a.B_c] ", "7f-3a.B_c"));
+        });
+    }
+
+    #[test]
+    fn all_copies_of_a_context_have_the_same_id_whoever_asks_first() {
+        ctxlocal::scope(|| {
+            field("user", 1);
+            let context = context();
+            let there = std::thread::spawn(move || context.within(request_id)).join().unwrap();
+            assert_eq!(request_id(), there);
         });
     }
 
