@@ -158,7 +158,11 @@ impl Timeout {
     fn catch<T>(&self, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
         match unwind::catch(f) {
             Caught::Returned(value) => Ok(value),
-            Caught::Interrupted(Interrupt::Leave(ended)) if ended == self.token => Err(Elapsed(())),
+            Caught::Interrupted(Interrupt::Leave(ended)) if ended == self.token => {
+                // One that was ended early may have its timer still.
+                self.cancel();
+                Err(Elapsed(()))
+            }
             Caught::Interrupted(other) => unwind::raise(other),
             Caught::Panicked(panic) => panic.resume(),
         }

@@ -671,3 +671,47 @@ fn pep3333_each_piece_is_sent_before_the_next_is_asked_for_and_the_iterator_is_d
         assert!(asked.load(Ordering::SeqCst) < 900, "a client that left is not written to");
     });
 }
+
+#[test]
+fn a_reader_is_read_as_the_client_takes_it_and_its_failure_is_no_regular_end() {
+    /// Gives so many pieces, then fails or ends.
+    struct Pieces(u32, bool, Arc<AtomicUsize>);
+    impl Read for Pieces {
+        fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+            self.2.fetch_add(1, Ordering::SeqCst);
+            match self.0.checked_sub(1) {
+                None if self.1 => Err(std::io::Error::other("as it was asked to")),
+                None => Ok(0),
+                Some(left) => {
+                    self.0 = left;
+                    buf.fill(b'x');
+                    Ok(buf.len())
+                }
+            }
+        }
+    }
+    both(|mode| {
+        let reads = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&reads);
+        let app = move |req: Request| match req.path() {
+            "/fails" => Body::reader(Pieces(2, true, Arc::clone(&count)), None),
+            "/fails-at-once" => Body::reader(Pieces(0, true, Arc::clone(&count)), Some(5)),
+            "/short" => Body::reader(Pieces(1, false, Arc::clone(&count)), Some(1 << 20)),
+            _ => Body::reader(Pieces(10_000, false, Arc::clone(&count)), None),
+        };
+        let server = Running::start(mode, |s| s, app);
+        let answer = server.answer(get("/fails"));
+        assert!(answer.starts_with("HTTP/1.1 200") && !answer.ends_with("0\r\n\r\n"));
+        assert!(server.answer(get("/fails-at-once")).starts_with("HTTP/1.1 500"));
+        let short = server.answer(get("/short"));
+        assert!(short.contains("content-length: 1048576\r\n") && short.len() < 1 << 20);
+        reads.store(0, Ordering::SeqCst);
+        let mut slow = server.client();
+        SockRef::from(&slow.stream).set_recv_buffer_size(4096).unwrap();
+        slow.send(get("/many"));
+        slow.until("xxx");
+        // The kernel's buffers hold a few megabytes at most, and the body has more than 600.
+        assert!(reads.load(Ordering::SeqCst) < 1000);
+        drop(slow);
+    });
+}

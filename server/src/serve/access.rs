@@ -24,7 +24,8 @@ pub struct Exchange<'a> {
     /// The request's head as it came, from the method to the empty line; `None` if none could be made out (a malformed
     /// or oversized head, say).
     pub head: Option<&'a [u8]>,
-    /// The status sent.
+    /// The status sent. If nothing was: 503 for a request that was cut off at the end of the graceful timeout, 499 (nginx's "client
+    /// closed request") for one that was cancelled since its client had left.
     pub status: StatusCode,
     /// The headers of the response, as the handler set them.
     pub response_headers: &'a HeaderMap,
