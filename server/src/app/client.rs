@@ -38,7 +38,8 @@ impl Client {
 
     /// Runs `f`, and unwinds it where it waits if the client leaves before it is done: for a query or a download that nobody
     /// would be interested in any more. Destructors run, as at the end of a [`greenlet::timeout()`]. Code that does not
-    /// wait is not interrupted. To be called by the green thread of the request itself; it takes a second one, which watches.
+    /// wait is not interrupted. To be called by the green thread of the request itself; if that waits it takes a second one, which watches, and a
+    /// descriptor.
     ///
     /// With `-k threads` `f` always runs to its end: an OS thread can't be unwound from outside.
     ///

@@ -24,7 +24,7 @@ impl<'a> BodyWriter<'a> {
 
     /// Adds a field that is to follow the body, such as a checksum of it (a trailer; RFC 9110, 6.5).
     ///
-    /// It is sent if the response has announced it in a `Trailer` header, the client has said `TE: trailers`, and the body is
+    /// It is sent if the response has announced it in its one `Trailer` header (a list, with commas), the client has said `TE: trailers`, and the body is
     /// sent chunked (HTTP/1.1, no length stated). If not it is dropped without a word, as any proxy on the way may do: a
     /// trailer must never be all that a client relies on.
     ///

@@ -120,8 +120,8 @@ impl Server {
     /// the default: it goes on, and its answer goes nowhere). [`Client::unless_it_leaves`](crate::Client::unless_it_leaves)
     /// does so for a part of a handler.
     ///
-    /// Think of those who change something: they are left half done if they wait in between. Takes a second green thread for
-    /// the time of each request that waits for something; [`Server::serve_threads`] does not keep it. The access log has such
+    /// Think of those who change something: they are left half done if they wait in between. Takes a second green thread and
+    /// a descriptor for the time of each request that waits for something; [`Server::serve_threads`] does not keep it. The access log has such
     /// requests with 499, as nginx does, or with the status that was sent if the answer had begun.
     pub fn cancel_on_disconnect(mut self, when: impl Into<Option<Leaving>>) -> Server {
         self.settings.cancel_on_disconnect = when.into();
