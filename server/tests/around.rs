@@ -306,7 +306,9 @@ fn who_is_killed_at_the_end_of_the_graceful_timeout_gets_503() {
         .into();
     let mut head = server.client();
     head.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
-    (0..4).for_each(|_| drop(next(&has_entered)));
+    let mut old = server.client();
+    old.send("GET /stream HTTP/1.0\r\n\r\n");
+    (0..5).for_each(|_| drop(next(&has_entered)));
     let mut partial = server.client();
     partial.send("GET / HT");
     // It has begun to be read once others that came later were served.
@@ -315,6 +317,8 @@ fn who_is_killed_at_the_end_of_the_graceful_timeout_gets_503() {
     server.handle.stop();
     let streamed = clients.pop().unwrap().rest_lossy();
     assert!(streamed.ends_with("5\r\nbegun\r\n"), "nothing that would end the body: {streamed}");
+    let cut = old.stream.read_to_end(&mut Vec::new()).map_err(|error| error.kind());
+    assert_eq!(cut, Err(std::io::ErrorKind::ConnectionReset), "an old client must be able to tell, too");
     clients.push(partial);
     for mut client in clients {
         let answer = client.rest();
@@ -327,9 +331,9 @@ fn who_is_killed_at_the_end_of_the_graceful_timeout_gets_503() {
     }
     let answer = head.rest();
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("\r\n\r\n"), "no body: {answer}");
-    let mut logged: Vec<_> = (0..5).map(|_| next(&log)).collect();
+    let mut logged: Vec<_> = (0..6).map(|_| next(&log)).collect();
     logged.sort();
-    assert_eq!(logged, ["- 505", "/ 503", "/gathered 503", "/sleep 503", "/stream 200"]);
+    assert_eq!(logged, ["- 505", "/ 503", "/gathered 503", "/sleep 503", "/stream 200", "/stream 200"]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::http::Lines;
 /// Is told of every answered request, after the last byte of the answer was handed to the kernel or the connection failed.
 ///
 /// Called in the connection's own green thread (or thread): what it does delays that connection, and if it blocks without
-/// parking, all of them.
+/// parking, all of them. It is still part of the request: [`log::fields`](crate::log::fields) gives what is known of it.
 pub trait AccessLog: Send + Sync + 'static {
     /// One request was answered.
     fn log(&self, exchange: &Exchange<'_>);

@@ -63,8 +63,14 @@ pub(super) fn cut_off<T: Transport>(conn: &Conn<T>, asked: &Asked) {
     if retract(conn) {
         answer_plainly(conn, status, "", asked.method == Method::HEAD);
         send_last(conn);
-    } else if let Ok(mut output) = conn.output() {
-        output.send_last(conn.io());
+    } else {
+        if let Ok(mut output) = conn.output() {
+            output.send_last(conn.io());
+        }
+        // A body of which only the end of the connection tells that it is whole is not.
+        if asked.version == Version::HTTP_10 {
+            conn.io().reset_on_close();
+        }
     }
     log_begun(conn, asked, status);
 }
