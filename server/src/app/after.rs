@@ -1,10 +1,15 @@
 //! Work after the response.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
 ctxlocal::ctxlocal! {
     static WORK: RefCell<Work> = RefCell::default();
+}
+
+thread_local! {
+    /// Whether there ever was any in this thread: most programs have none, and most requests shall not look further.
+    static EVER: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What is to be done after the response, in order.
@@ -37,13 +42,14 @@ struct Work(VecDeque<Box<dyn FnOnce()>>);
 /// }
 /// ```
 pub fn after_response(f: impl FnOnce() + 'static) {
+    EVER.set(true);
     WORK.with_borrow_mut(|work| work.0.push_back(Box::new(f)));
 }
 
 /// Whether there is work for after the response.
 #[inline]
 pub(crate) fn has_work_after() -> bool {
-    WORK.peek(|_| ()).is_some()
+    EVER.get() && WORK.peek(|_| ()).is_some()
 }
 
 /// Takes out what is to be done next.

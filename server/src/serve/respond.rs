@@ -65,7 +65,7 @@ pub(super) fn respond<T: Transport>(
     put_head(conn, &mut output, status, headers, framing, connection);
     // Only a client that asks for trailers may be sent any (RFC 9110, 6.5.1).
     let announced = announced.filter(|_| framing == ResponseBody::Chunked && takes_trailers(asked));
-    if let Some(announced) = &announced {
+    if let Some(announced) = announced {
         output.announce(announced);
     }
     let overlong = match (framing, kind) {
@@ -101,7 +101,7 @@ fn interim(status: StatusCode) -> Broken {
 /// What the application's own fields say of the length, whether they ask for the end of the connection, and which trailers
 /// they announce. The fields themselves never reach the wire: the server makes its own.
 #[inline(never)]
-fn application_fields(headers: &HeaderMap) -> (Option<u64>, bool, Option<HeaderValue>) {
+fn application_fields(headers: &HeaderMap) -> (Option<u64>, bool, Option<&HeaderValue>) {
     let mut stated = None;
     let mut closes = false;
     let mut announced = None;
@@ -113,7 +113,7 @@ fn application_fields(headers: &HeaderMap) -> (Option<u64>, bool, Option<HeaderV
             let mut options = value.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii);
             closes |= options.any(|option| option.eq_ignore_ascii_case(b"close"));
         } else if name == header::TRAILER {
-            announced = Some(value.clone());
+            announced = Some(value);
         }
     }
     (stated, closes, announced)
@@ -200,14 +200,14 @@ fn put_body<T: Transport>(
     asked: &Asked,
     framing: ResponseBody,
     kind: Kind,
-    announced: Option<HeaderValue>,
+    announced: Option<&HeaderValue>,
 ) -> Result<bool, Broken> {
     let mut out = BodyOut::new(conn, framing);
     let trailers = send_body(conn, &mut out, kind)?;
     if out.missing() > 0 {
         return Err(Broken::Short(out.missing()));
     }
-    let trailers = trailers.zip(announced).map(|(trailers, announced)| only_announced(trailers, &announced));
+    let trailers = trailers.zip(announced).map(|(trailers, announced)| only_announced(trailers, announced));
     out.finish(trailers.as_deref()).map_err(Broken::ClientGone)?;
     if out.is_overlong() {
         log::error!(
