@@ -80,7 +80,7 @@ impl Body {
     ///
     /// `write` runs in the connection's green thread after the handler has returned; it parks while the client reads
     /// slowly. What it writes is gathered until 128 KiB are there or until it calls
-    /// [`flush`](BodyWriter::flush). If it fails or panics the connection is torn down in a way that tells the client
+    /// [`flush`](std::io::Write::flush). If it fails or panics the connection is torn down in a way that tells the client
     /// that the body is not whole (or, if nothing was sent yet, the answer is an error status).
     ///
     /// ```
