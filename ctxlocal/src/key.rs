@@ -101,6 +101,25 @@ impl<T: 'static> LocalKey<T> {
         Ok(f(&*self.value()?))
     }
 
+    /// Calls `f` with the current map's value if there is one. The initialiser does not run, nothing is allocated: for
+    /// those who only look whether somebody has left something.
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// ctxlocal::ctxlocal! { static DEPTH: Cell<u32> = Cell::new(1); }
+    ///
+    /// assert_eq!(DEPTH.peek(Cell::get), None);
+    /// DEPTH.set(2);
+    /// assert_eq!(DEPTH.peek(Cell::get), Some(2));
+    /// ```
+    #[inline]
+    pub fn peek<R>(&'static self, f: impl FnOnce(&T) -> R) -> Option<R> {
+        match map::find_key(&self.id) {
+            Found::Value(value) => Some(f(&value)),
+            Found::Initialising | Found::Absent => None,
+        }
+    }
+
     /// Runs `f` with `value` as the current map's, and puts the one from before back, or none if there was none, whether
     /// `f` returns or unwinds. Neither initialiser runs. Nests, also with itself.
     ///

@@ -143,3 +143,46 @@ fn per_request_finds_the_values_of_each_of_five_requests_before_and_after_a_wait
     assert!(log.rfind("Before sleep") < log.find("After sleep"), "{log}");
     assert_eq!(clients[0].get("/").status, 400);
 }
+
+#[test]
+fn after_response_answers_first_and_takes_the_context_along() {
+    let server = ServerProcess::builder().program(env!("CARGO_BIN_EXE_after_response")).start();
+    let order = server.get("/apples").text().trim().rsplit(' ').next().expect("an id").to_owned();
+    let mark = format!("[{order} path=/apples]");
+    assert!(server.wait_for_log("the order is in the books").contains(&mark));
+    assert!(server.wait_for_log("the mail is sent").contains(&mark), "{}", server.log());
+}
+
+#[test]
+fn log_fields_are_in_every_line_of_their_request_and_in_no_other() {
+    let server = ServerProcess::builder()
+        .program(env!("CARGO_BIN_EXE_log_fields"))
+        .args(["--request-id-header", "X-Request-Id"])
+        .start();
+    let mut clients: Vec<_> = (1..=5).map(|_| server.connect()).collect();
+    for (client, n) in clients.iter_mut().zip(1..) {
+        client.send(request("GET", &format!("/?user={n}"), &[&format!("X-Request-Id: id-{n}")], b""));
+    }
+    for (client, n) in clients.iter_mut().zip(1..) {
+        let response = client.response();
+        assert_eq!(response.text(), "you have 42 apples\n");
+        assert_eq!(response.header("x-request-id"), Some(&*format!("id-{n}")));
+    }
+    for n in 1..=5 {
+        for message in ["looking into the books", "the books are dusty"] {
+            server.wait_for_log(&format!("[id-{n} user={n}] {message}"));
+        }
+    }
+    // What fails is logged by the server, under the same request; a value that would forge a line does not.
+    let mut bad = server.connect();
+    let forged = "x]%0a[2026-01-01]";
+    bad.send(request("GET", &format!("/?user={forged}"), &["X-Request-Id: a] b"], b""));
+    let made = bad.response().header("x-request-id").expect("an id").to_owned();
+    assert!(made.len() == 16 && made.bytes().all(|byte| byte.is_ascii_hexdigit()), "{made}");
+    server.wait_for_log(&format!("[{made} user=\"{forged}\"] looking"));
+    bad.send(request("GET", "/?user=nobody", &["X-Request-Id: last"], b""));
+    assert_eq!(bad.response().status, 500);
+    let line = server.wait_for_log("the handler panicked");
+    assert!(line.contains("[ERROR] [last user=nobody] ") && line.contains("no such user"), "{line}");
+    assert_eq!(server.log().matches("user=nobody] ").count(), 3, "{}", server.log());
+}

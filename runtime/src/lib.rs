@@ -85,7 +85,7 @@ pub use monitor::{assert_yields, may_block};
 pub use pool::{Group, Imap, ImapUnordered, Pool, Resource, ResourceError, ResourcePool, Slot};
 pub use remote::HubHandle;
 pub use threadpool::{ThreadJob, ThreadPool, ThreadPoolBuilder, unblock};
-pub use timeout::{Elapsed, Timeout, now, sleep, timeout, yield_now};
+pub use timeout::{Elapsed, Timeout, TimeoutEnder, now, sleep, timeout, yield_now};
 pub use unwind::{catch_panic, shield};
 pub use wait::{IterReady, Waitable, iwait, wait, wait_for_quiet};
 

@@ -1,6 +1,6 @@
 //! Time for greenlets: timeouts, sleeping, giving way.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -80,6 +80,17 @@ pub struct Timeout {
     /// `None`: never.
     at: Option<Moment>,
     timer: Cell<Option<TimerKey>>,
+    /// Shared with those who may end it early, if anybody may.
+    early: OnceCell<Rc<Cell<Early>>>,
+}
+
+/// What those know of a timeout who may end it early.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Early {
+    NotYet,
+    Ended,
+    /// There is nothing to end any more.
+    Dropped,
 }
 
 impl Timeout {
@@ -103,7 +114,24 @@ impl Timeout {
     fn ending(hub: &'static Hub, at: Option<Moment>) -> Timeout {
         let core = hub.current_or_main();
         let (token, timer) = hub.expire_at(&core, at);
-        Timeout { hub, core, token, at, timer: Cell::new(timer) }
+        Timeout { hub, core, token, at, timer: Cell::new(timer), early: OnceCell::new() }
+    }
+
+    /// What ends it before its time, or at all if it is one that [never](Self::never) is over: for a greenlet that learns
+    /// that the work of another is not wanted any more (gevent's `greenlet.throw(timeout)`).
+    ///
+    /// ```
+    /// use greenlet::{Timeout, sleep, spawn};
+    /// use std::time::Duration;
+    ///
+    /// let bound = Timeout::never();
+    /// let ender = bound.ender();
+    /// spawn(move || ender.end());
+    /// assert!(bound.run(|| sleep(Duration::from_secs(3600))).is_err());
+    /// ```
+    pub fn ender(&self) -> TimeoutEnder {
+        let early = Rc::clone(self.early.get_or_init(|| Rc::new(Cell::new(Early::NotYet))));
+        TimeoutEnder { core: Rc::clone(&self.core), hub: self.hub, token: self.token, early }
     }
 
     /// Runs `f` until it returns or the time is over; does not even begin if it is over already. What gevent writes
@@ -130,7 +158,11 @@ impl Timeout {
     fn catch<T>(&self, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
         match unwind::catch(f) {
             Caught::Returned(value) => Ok(value),
-            Caught::Interrupted(Interrupt::Leave(ended)) if ended == self.token => Err(Elapsed(())),
+            Caught::Interrupted(Interrupt::Leave(ended)) if ended == self.token => {
+                // One that was ended early may have its timer still.
+                self.cancel();
+                Err(Elapsed(()))
+            }
             Caught::Interrupted(other) => unwind::raise(other),
             Caught::Panicked(panic) => panic.resume(),
         }
@@ -143,6 +175,9 @@ impl Timeout {
 
     /// How much time is left; `None` if it never ends.
     pub fn remaining(&self) -> Option<Duration> {
+        if self.early.get().is_some_and(|early| early.get() == Early::Ended) {
+            return Some(Duration::ZERO);
+        }
         Some(self.at?.since(self.hub.now()))
     }
 
@@ -157,7 +192,39 @@ impl Timeout {
 
 impl Drop for Timeout {
     fn drop(&mut self) {
+        if let Some(early) = self.early.get() {
+            early.set(Early::Dropped);
+            // It may have been ended although its timer is pending.
+            self.core.leave_timeout(self.token);
+        }
         self.cancel();
+    }
+}
+
+/// Ends a [`Timeout`] before its time; made by [`Timeout::ender`]. Stays on its thread.
+#[derive(Clone)]
+pub struct TimeoutEnder {
+    core: Rc<Core>,
+    hub: &'static Hub,
+    token: u64,
+    early: Rc<Cell<Early>>,
+}
+
+impl TimeoutEnder {
+    /// Ends it: what its greenlet is suspended in, or the next call that would suspend it, unwinds up to the timeout's
+    /// [`run`](Timeout::run). Nothing happens if it has ended already, or was dropped. Never waits.
+    pub fn end(&self) {
+        if self.early.get() == Early::NotYet {
+            self.early.set(Early::Ended);
+            self.core.expire(self.token);
+            self.hub.unpark(&self.core);
+        }
+    }
+}
+
+impl fmt::Debug for TimeoutEnder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TimeoutEnder").field("ended", &(self.early.get() != Early::NotYet)).finish()
     }
 }
 

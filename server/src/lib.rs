@@ -37,8 +37,8 @@ pub mod tls;
 pub use ::cookie;
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 pub use app::{
-    Addr, Body, BodyError, BodyWriter, Error, Handler, Html, IntoResponse, Json, Middleware, Redirect,
-    Request, Response, TlsInfo, TlsVersion, limit_body, time_limit,
+    Addr, Body, BodyError, BodyWriter, Client, ClientLeft, Error, Handler, Html, IntoResponse, Json, Leaving,
+    Middleware, Redirect, Request, Response, TlsInfo, TlsVersion, after_response, limit_body, time_limit,
 };
 pub use app::{Environ, ForwardedError, HeaderMapping, Networks};
 pub use arbiter::{Hooks, WorkerInfo};

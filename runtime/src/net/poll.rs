@@ -150,6 +150,14 @@ impl<'a> PollFd<'a> {
         self
     }
 
+    /// Asks whether the other side of a stream socket has closed its sending half (`POLLRDHUP`), which it may have done to
+    /// say no more than that it has said all. Seen even if there is something left to read.
+    #[must_use]
+    pub fn half_closed(mut self) -> PollFd<'a> {
+        self.asked |= PollFlags::RDHUP;
+        self
+    }
+
     /// Whether the last [`poll`] found anything.
     pub fn is_ready(&self) -> bool {
         !self.found.is_empty()
@@ -168,6 +176,11 @@ impl<'a> PollFd<'a> {
     /// Whether there is an exceptional condition: urgent data, say.
     pub fn is_exceptional(&self) -> bool {
         self.found.contains(PollFlags::PRI)
+    }
+
+    /// Whether the other side has closed its sending half, if that was [asked](Self::half_closed) (`POLLRDHUP`).
+    pub fn is_half_closed(&self) -> bool {
+        self.found.contains(PollFlags::RDHUP)
     }
 
     /// Whether the other side has gone (`POLLHUP`).
@@ -325,8 +338,7 @@ impl Wait {
         }
         let set = PollSet::new()?;
         for fd in all.values() {
-            let asks = |flag| fd.asked.contains(flag);
-            match set.add(fd.fd, asks(PollFlags::IN), asks(PollFlags::OUT), asks(PollFlags::PRI)) {
+            match set.add(fd.fd, fd.asked) {
                 // A regular file, which poll(2) has already said to be ready if that was asked for.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
                 other => other?,

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use polling::{Events, Poller};
+use rustix::event::PollFlags;
 
 use super::{BATCH, Notifier, Readiness};
 
@@ -262,16 +263,12 @@ impl PollSet {
     }
 
     /// Adds a descriptor, once. `PermissionDenied` for one that cannot be waited for: a regular file.
-    pub(crate) fn add(
-        &self,
-        fd: BorrowedFd<'_>,
-        read: bool,
-        write: bool,
-        exceptional: bool,
-    ) -> io::Result<()> {
-        let interest = if read { libc::EPOLLIN } else { 0 }
-            | if write { libc::EPOLLOUT } else { 0 }
-            | if exceptional { libc::EPOLLPRI } else { 0 };
+    pub(crate) fn add(&self, fd: BorrowedFd<'_>, asked: PollFlags) -> io::Result<()> {
+        let bit = |flag, bit| if asked.contains(flag) { bit } else { 0 };
+        let interest = bit(PollFlags::IN, libc::EPOLLIN)
+            | bit(PollFlags::OUT, libc::EPOLLOUT)
+            | bit(PollFlags::PRI, libc::EPOLLPRI)
+            | bit(PollFlags::RDHUP, libc::EPOLLRDHUP);
         let mut event = libc::epoll_event { events: interest as u32, u64: 0 };
         // SAFETY: both descriptors are open (one is owned, one borrowed) and `event` outlives the call, which
         // keeps no pointer to it.

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use polling::{Event, Events, PollMode, Poller};
+use rustix::event::PollFlags;
 
 use super::{BATCH, Notifier, Readiness};
 
@@ -81,15 +82,10 @@ impl PollSet {
     }
 
     /// Adds a descriptor, once. `PermissionDenied` for one that cannot be waited for: a regular file.
-    pub(crate) fn add(
-        &self,
-        fd: BorrowedFd<'_>,
-        read: bool,
-        write: bool,
-        exceptional: bool,
-    ) -> io::Result<()> {
-        let event = Event::new(0, read, write);
-        let event = if exceptional { event.with_priority() } else { event };
+    /// A half-close is noticed only together with something else, for which `polling` has words.
+    pub(crate) fn add(&self, fd: BorrowedFd<'_>, asked: PollFlags) -> io::Result<()> {
+        let event = Event::new(0, asked.contains(PollFlags::IN), asked.contains(PollFlags::OUT));
+        let event = if asked.contains(PollFlags::PRI) { event.with_priority() } else { event };
         // SAFETY: `polling` asks that the descriptor be deleted before it is closed. The descriptor is borrowed for the
         // wait for which the set was made, and the set goes with that wait. Nobody asks the set for its events, so an
         // entry that a greenlet abandoned at the thread's exit leaves behind misleads nobody.

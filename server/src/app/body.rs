@@ -3,14 +3,14 @@
 use std::error::Error;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
-use ::http::StatusCode;
+use ::http::{HeaderMap, StatusCode};
 use bytes::{Buf, Bytes};
 
-use super::{Addr, Origin, TlsInfo};
+use super::{Addr, BodyWriter, Leaving, Origin, TlsInfo};
 use crate::http::uwsgi::Vars;
 
 /// The body of a request or of a response.
@@ -20,7 +20,7 @@ use crate::http::uwsgi::Vars;
 /// chunks are malformed, is an error (see [`BodyError`]) and never a silent short body. Once the response is finished the
 /// rest of the body is gone, and reading on is an error.
 ///
-/// A response's body is bytes, a file, a reader, or a closure that writes. A body whose length is known is sent with
+/// A response's body is bytes, a file, a reader, an iterator of pieces, or a closure that writes. A body whose length is known is sent with
 /// `Content-Length`; any other is sent chunked to an HTTP/1.1 client, and ends with the connection for HTTP/1.0.
 pub struct Body {
     kind: Kind,
@@ -50,6 +50,11 @@ pub(crate) enum Kind {
         write: Box<StreamFn>,
         length: Option<u64>,
     },
+    Chunks {
+        chunks: Box<Chunks>,
+        /// What reading has left of the last one.
+        rest: Bytes,
+    },
     File {
         file: File,
         offset: u64,
@@ -65,12 +70,14 @@ impl Kind {
             Kind::Empty => Some(0),
             Kind::Bytes(bytes) => Some(bytes.len() as u64),
             Kind::Reader { length, .. } | Kind::Stream { length, .. } => *length,
+            Kind::Chunks { .. } => None,
             Kind::File { length, .. } => Some(*length),
             Kind::Incoming(incoming) => incoming.connection.body_remaining(incoming.request),
         }
     }
 }
 
+type Chunks = dyn Iterator<Item = io::Result<Bytes>>;
 type StreamFn = dyn FnOnce(&mut BodyWriter<'_>) -> io::Result<()>;
 
 impl Body {
@@ -83,7 +90,7 @@ impl Body {
     ///
     /// `write` runs in the connection's green thread after the handler has returned; it parks while the client reads
     /// slowly. What it writes is gathered until 128 KiB are there or until it calls
-    /// [`flush`](BodyWriter::flush). If it fails or panics the connection is torn down in a way that tells the client
+    /// [`flush`](std::io::Write::flush). If it fails or panics the connection is torn down in a way that tells the client
     /// that the body is not whole (or, if nothing was sent yet, the answer is an error status).
     ///
     /// ```
@@ -120,6 +127,54 @@ impl Body {
         Kind::Reader { reader: Box::new(reader), length }.into()
     }
 
+    /// A body that comes in the pieces that `chunks` gives (WSGI's iterable): byte strings, texts, [`Bytes`].
+    ///
+    /// The next piece is asked for, in the connection's green thread, when the last one has been handed to the kernel. So the
+    /// client sees each as soon as it is there (PEP 3333, "Buffering and Streaming"), and a slow client holds the iterator
+    /// back. Large pieces are not copied; empty ones send nothing. The iterator is dropped (WSGI's `close()`) when it has
+    /// ended, the client has left or the green thread is killed, and without having been asked for anything if the
+    /// answer has no body (to `HEAD`, say). If it panics it is as with [`Body::stream`].
+    ///
+    /// ```
+    /// # use greenserve::Body;
+    /// let body = Body::chunks((0..3).map(|n| format!("line {n}\n")));
+    /// assert_eq!(&body.into_bytes().unwrap()[..], b"line 0\nline 1\nline 2\n");
+    /// ```
+    pub fn chunks<I>(chunks: I) -> Body
+    where
+        I: IntoIterator<Item: Into<Bytes>>,
+        I::IntoIter: 'static,
+    {
+        let chunks = chunks.into_iter().map(|chunk| Ok(chunk.into()));
+        Kind::Chunks { chunks: Box::new(chunks), rest: Bytes::new() }.into()
+    }
+
+    /// Like [`Body::chunks`] for an iterator that may fail: nothing is asked of it after an error. The client is told as with
+    /// [`Body::stream`].
+    ///
+    /// ```
+    /// # use greenserve::Body;
+    /// use std::io::BufRead;
+    ///
+    /// let lines = std::io::Cursor::new("a\nb\n").split(b'\n');
+    /// assert_eq!(&Body::try_chunks(lines).into_bytes().unwrap()[..], b"ab");
+    /// ```
+    pub fn try_chunks<I, C, E>(chunks: I) -> Body
+    where
+        I: IntoIterator<Item = Result<C, E>>,
+        I::IntoIter: 'static,
+        C: Into<Bytes>,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let failed = |error: Box<dyn Error + Send + Sync>| match error.downcast::<io::Error>() {
+            Ok(error) => *error,
+            Err(error) => io::Error::other(error),
+        };
+        let chunks =
+            chunks.into_iter().map(move |chunk| chunk.map(Into::into).map_err(|error| failed(error.into())));
+        Kind::Chunks { chunks: Box::new(chunks), rest: Bytes::new() }.into()
+    }
+
     /// `length` bytes of `file` from `offset` on, sent by `sendfile(2)`, or over TLS by reading and encrypting it. The file's
     /// own position is not moved. Both hold up the other green threads while the disk has to be waited for.
     ///
@@ -131,6 +186,19 @@ impl Body {
     /// How many bytes are still to come, if that is known: never for a chunked request or a stream without length.
     pub fn length(&self) -> Option<u64> {
         self.kind.length()
+    }
+
+    /// The trailers (RFC 9110, 6.5) of a request whose body was read to its end; `None` before that, and once the response is
+    /// finished. Most bodies have none: then the map is empty.
+    ///
+    /// They are kept apart from the headers, for they come from who sent the body. Those that mean something only in the head
+    /// (framing, routing, authentication) are never among them; all together they may be as long as
+    /// `limit_request_field_size`, and as many as `limit_request_fields`.
+    pub fn trailers(&self) -> Option<HeaderMap> {
+        match &self.kind {
+            Kind::Incoming(incoming) => incoming.connection.trailers(incoming.request),
+            _ => Some(HeaderMap::new()),
+        }
     }
 
     /// Takes the whole body into memory, whatever it is made of: a request's is read to its end, a stream's closure is
@@ -243,6 +311,18 @@ impl Kind {
                 io::ErrorKind::Unsupported,
                 "a body made by Body::stream is written and can't be read: use Body::into_bytes",
             )),
+            Kind::Chunks { chunks, rest } => {
+                // An empty piece is not the end.
+                while rest.is_empty() && !buf.is_empty() {
+                    match chunks.next() {
+                        Some(chunk) => *rest = chunk?,
+                        None => return Ok(0),
+                    }
+                }
+                let n = buf.len().min(rest.len());
+                rest.copy_to_slice(&mut buf[..n]);
+                Ok(n)
+            }
             Kind::Incoming(incoming) => incoming.connection.read_body(incoming.request, buf),
         }
     }
@@ -313,47 +393,11 @@ impl fmt::Debug for Body {
             Kind::Bytes(_) => "bytes",
             Kind::Reader { .. } => "reader",
             Kind::Stream { .. } => "stream",
+            Kind::Chunks { .. } => "chunks",
             Kind::File { .. } => "file",
             Kind::Incoming(_) => "incoming",
         };
         f.debug_struct("Body").field("kind", &kind).field("length", &self.length()).finish()
-    }
-}
-
-/// Where a [`Body::stream`] closure writes. It is given one; in a test one can be made over any writer.
-///
-/// Small writes are gathered. An empty write does nothing (in particular it does not end the body).
-pub struct BodyWriter<'a> {
-    out: &'a mut dyn Write,
-}
-
-impl<'a> BodyWriter<'a> {
-    /// Writes to `out`; `flush` is passed on.
-    pub fn new(out: &'a mut dyn Write) -> BodyWriter<'a> {
-        BodyWriter { out }
-    }
-}
-
-/// Writing parks while the client reads slowly. `BrokenPipe` or `ConnectionReset` mean that the client has left,
-/// `TimedOut` that it took nothing for the server's write timeout, `InvalidData` that more was written than the stated
-/// length: return such an error from the closure, there is nobody to write to.
-impl Write for BodyWriter<'_> {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        if buf.is_empty() {
-            return Ok(0);
-        }
-        self.out.write(buf)
-    }
-
-    /// Sends what was gathered, so that the client sees it now.
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
-}
-
-impl fmt::Debug for BodyWriter<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BodyWriter").finish_non_exhaustive()
     }
 }
 
@@ -446,6 +490,27 @@ pub(crate) trait Connection {
     fn tls(&self) -> Option<Rc<TlsInfo>> {
         None
     }
+
+    /// The trailers of a body that was read to its end.
+    fn trailers(&self, _request: u64) -> Option<HeaderMap> {
+        None
+    }
+
+    /// Sends an interim response, encoded, before the final one.
+    fn send_interim(&self, _request: u64, _head: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Whether the client has left.
+    fn has_left(&self, _request: u64, _how: Leaving) -> bool {
+        false
+    }
+
+    /// Runs `f`, unwinding it when the client leaves: false then.
+    fn unless_left(&self, _request: u64, _how: Leaving, f: &mut dyn FnMut()) -> bool {
+        f();
+        true
+    }
 }
 
 /// A request's body: its connection and its number there.
@@ -462,6 +527,8 @@ impl From<Incoming> for Body {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     #[test]
@@ -496,8 +563,27 @@ mod tests {
 
     #[test]
     fn a_stream_that_breaks_its_word_is_an_error() {
+        use std::io::Write;
         let short = Body::sized_stream(3, |out| out.write_all(b"ab"));
         assert_eq!(short.into_bytes().unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn chunks_are_read_in_order_and_only_when_there_is_room() {
+        let asked = Rc::new(std::cell::Cell::new(0));
+        let count = Rc::clone(&asked);
+        let chunks = ["ab", "", "cde"].into_iter().inspect(move |_| count.set(count.get() + 1));
+        let mut body = Body::chunks(chunks);
+        assert_eq!((body.length(), asked.get()), (None, 0));
+        let mut one = [0; 1];
+        for (expected, by_then) in [(b"a", 1), (b"b", 1), (b"c", 3)] {
+            body.read_exact(&mut one).unwrap();
+            assert_eq!((&one, asked.get()), (expected, by_then));
+        }
+        assert_eq!(&body.into_bytes().unwrap()[..], b"de");
+        let mut failing = Body::try_chunks([Ok("ab"), Err(BodyError::TooLarge)]);
+        let error = failing.read_to_end(&mut Vec::new()).unwrap_err();
+        assert_eq!(BodyError::of(&error), Some(BodyError::TooLarge));
     }
 
     #[test]
@@ -526,22 +612,5 @@ mod tests {
         let mut stream = Body::stream(|out| out.write_all(b"hello"));
         stream.limit(4).unwrap();
         assert!(stream.into_bytes().is_err());
-    }
-
-    #[test]
-    fn an_empty_write_reaches_nobody() {
-        struct Fail;
-        impl Write for Fail {
-            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-                Err(io::Error::other("written"))
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
-        let mut fail = Fail;
-        let mut out = BodyWriter::new(&mut fail);
-        assert_eq!(out.write(b"").unwrap(), 0);
-        assert!(out.write(b"x").is_err());
     }
 }

@@ -5,7 +5,9 @@
 //! that handlers are tested without a server.
 
 mod addr;
+mod after;
 mod body;
+mod client;
 mod cookies;
 mod environ;
 mod error;
@@ -21,9 +23,12 @@ mod request;
 mod response;
 mod spare;
 mod tls;
+mod writer;
 
 pub use addr::Addr;
-pub use body::{Body, BodyError, BodyWriter};
+pub use after::after_response;
+pub use body::{Body, BodyError};
+pub use client::{Client, ClientLeft, Leaving};
 pub use environ::Environ;
 pub use error::Error;
 pub use forwarded::{ForwardedError, HeaderMapping, Networks};
@@ -35,7 +40,9 @@ pub use reply::{Html, Json, Redirect};
 pub use request::{HeadersInOrder, Request};
 pub use response::Response;
 pub use tls::{TlsInfo, TlsVersion};
+pub use writer::BodyWriter;
 
+pub(crate) use after::{has_work_after, next_work_after};
 pub(crate) use body::{Connection, Incoming, Kind};
 pub(crate) use forwarded::{Origin, Trust};
 pub(crate) use request::Came;

@@ -3,16 +3,19 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::fmt;
+use std::io;
 use std::ops::Range;
 use std::rc::Rc;
 
-use ::http::{Extensions, HeaderMap, HeaderValue, Method, Uri, Version, header, request};
+use ::http::{
+    Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header, request,
+};
 use bytes::Bytes;
 
 use super::matched::Matched;
-use super::{Addr, Body, Connection, Incoming, TlsInfo, spare};
+use super::{Addr, Body, Client, Connection, Incoming, TlsInfo, spare};
 use crate::http::uwsgi::Vars;
-use crate::http::{Head, Lines};
+use crate::http::{Head, Lines, encode_interim};
 
 /// A request as a handler gets it: what [`http::Request`](::http::Request) is, method by method, with our [`Body`].
 ///
@@ -217,6 +220,49 @@ impl Request {
     /// certificates. `None` if it came over none, and as for [`Request::peer_addr`].
     pub fn tls(&self) -> Option<Rc<TlsInfo>> {
         self.body.as_incoming()?.connection.tls()
+    }
+
+    /// The client, to be asked whether it is still there. A handle of its own, so that the body can be read meanwhile.
+    pub fn client(&self) -> Client {
+        let incoming = self.body.as_incoming();
+        Client::new(incoming.map(|incoming| (Rc::clone(&incoming.connection), incoming.request)))
+    }
+
+    /// Sends `103 Early Hints` (RFC 8297) at once, so that the client can begin to load what the answer will need (gunicorn's
+    /// `wsgi.early_hints`). May be called several times, before the answer is begun. An HTTP/1.0 client does not know what
+    /// that is and gets nothing, nor does one that nobody knows: of a request made by hand, or whose body was replaced.
+    /// Parks if the client takes nothing.
+    ///
+    /// ```
+    /// # use greenserve::{Request, Response, IntoResponse};
+    /// fn app(req: Request) -> std::io::Result<&'static str> {
+    ///     req.early_hints([("link", "</style.css>; rel=preload; as=style")])?;
+    ///     Ok("the page that took some time to make")
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidInput` for a name or value that is none, or if the answer has begun; `NotConnected` once it is finished; those
+    /// of writing to a client that has left.
+    pub fn early_hints<K, V>(&self, headers: impl IntoIterator<Item = (K, V)>) -> io::Result<()>
+    where
+        K: TryInto<HeaderName, Error: fmt::Display>,
+        V: TryInto<HeaderValue, Error: fmt::Display>,
+    {
+        let invalid = |error: &dyn fmt::Display| {
+            io::Error::new(io::ErrorKind::InvalidInput, format!("no field for early hints: {error}"))
+        };
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            let name = name.try_into().map_err(|error| invalid(&error))?;
+            map.append(name, value.try_into().map_err(|error| invalid(&error))?);
+        }
+        let Some(incoming) = self.body.as_incoming().filter(|_| self.version() >= Version::HTTP_11) else {
+            return Ok(());
+        };
+        let mut head = Vec::new();
+        encode_interim(&mut head, StatusCode::EARLY_HINTS, &map);
+        incoming.connection.send_interim(incoming.request, &head)
     }
 
     /// The request target, byte for byte as it came: `/a%20b?c`, `http://host/a`, `host:443` or `*` (RFC 9112, 3.2). For a

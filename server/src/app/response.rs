@@ -177,11 +177,24 @@ impl From<Response> for ::http::Response<Body> {
     }
 }
 
+/// Shows the headers without the secrets that an answer has.
+struct Masked<'a>(&'a HeaderMap);
+
+impl fmt::Debug for Masked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut secret = HeaderValue::from_static("");
+        secret.set_sensitive(true);
+        let shown = |(name, value)| (name, if name == header::SET_COOKIE { &secret } else { value });
+        f.debug_map().entries(self.0.iter().map(shown)).finish()
+    }
+}
+
+/// Shows `Sensitive` in place of the values of `Set-Cookie`.
 impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Response")
             .field("status", &self.status)
-            .field("headers", self.headers())
+            .field("headers", &Masked(self.headers()))
             .field("body", &self.body)
             .finish()
     }
@@ -203,6 +216,16 @@ mod tests {
         bytes.headers_mut().insert("x-a", HeaderValue::from_static("1"));
         assert_eq!(bytes.headers()["content-type"], "application/octet-stream");
         assert_eq!(bytes.headers().len(), 2);
+    }
+
+    #[test]
+    fn cookies_are_masked() {
+        let mut response = Response::new("a");
+        response.headers_mut().append("set-cookie", HeaderValue::from_static("id=secret"));
+        response.headers_mut().append("set-cookie", HeaderValue::from_static("b=secret"));
+        response.headers_mut().append("x-a", HeaderValue::from_static("1"));
+        let text = format!("{response:?}");
+        assert!(text.contains("x-a") && text.contains("Sensitive") && !text.contains("secret"), "{text}");
     }
 
     #[test]

@@ -277,6 +277,8 @@ fn set_up(server: Server, config: &Config, logs: &Logs) -> Server {
         .body_timeout(config.body_timeout.unwrap_or(FOR_EVER))
         .write_timeout(config.write_timeout.unwrap_or(FOR_EVER))
         .request_timeout(config.request_timeout)
+        .cancel_on_disconnect(config.cancel_on_disconnect)
+        .request_id_header(config.request_id_header.clone())
         .graceful_timeout(config.graceful_timeout)
         .blocked_threshold(config.blocked_threshold)
         .limits(Limits {

@@ -3,16 +3,17 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ::http::HeaderName;
 use log::LevelFilter;
 
 use super::value::{Bind, CertReqs, LogTarget, Value, WorkerClass};
 use super::value::{
-    bind_list, cert_reqs, count, files, header_map, header_names, level, log_target, networks, optional_log,
-    optional_path, optional_size, protocol, proxy_protocol, scheme_headers, seconds, seconds_or_none, switch,
-    tls_version, worker_class,
+    bind_list, cert_reqs, count, files, header_map, header_names, leaving, level, log_target, networks,
+    optional_log, optional_name, optional_path, optional_size, protocol, proxy_protocol, scheme_headers,
+    seconds, seconds_or_none, switch, tls_version, worker_class,
 };
 use crate::Protocol;
-use crate::app::{HeaderMapping, Networks, TlsVersion};
+use crate::app::{HeaderMapping, Leaving, Networks, TlsVersion};
 use crate::http::ProxyProtocol;
 use crate::log::AccessFormat;
 
@@ -264,6 +265,15 @@ settings! {
             flag: "request-timeout", value: "SECONDS", default: "0",
             parse: seconds_or_none,
         }
+        /// What counts as a client's leaving, upon which its request is cancelled: never, reset or close.
+        ///
+        /// The handler is unwound where it waits (destructors run), and the access log has the status 499, as nginx's. With
+        /// close a client that closes its sending half is taken to be gone, too: most are, but it is legal to do so and wait
+        /// for the answer. Has no effect with -k threads, since an OS thread cannot be unwound from outside.
+        cancel_on_disconnect: Option<Leaving> {
+            flag: "cancel-on-disconnect", value: "WHEN", default: "never",
+            parse: leaving,
+        }
         /// For how long one green thread may hold up all others before a warning says where it is. 0 means for ever.
         ///
         /// The warning names the green thread, where it was spawned and the calls it is in, once for each blockage, and
@@ -405,6 +415,7 @@ settings! {
         /// %(a)s user agent, %(T)s seconds taken, %(M)s milliseconds, %(D)s microseconds, %(L)s seconds with
         /// decimals, %(p)s process id, %({name}i)s a request header, %({name}o)s a response header, %% a percent
         /// sign. What the request brought is escaped, so that it cannot forge a line.
+        /// A header is written as it came, whatever it holds: think before you log {authorization}i or {cookie}i.
         access_log_format: AccessFormat {
             flag: "access-logformat", value: "FORMAT",
             default: r#"%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s""#,
@@ -414,6 +425,15 @@ settings! {
         errorlog: LogTarget {
             flag: "error-logfile" | "log-file", value: "FILE", default: "-",
             parse: log_target,
+        }
+        /// The request header whose value is the request's id in the error log, such as X-Request-Id. Without it an id is made
+        /// when an application asks for it.
+        ///
+        /// Name one that your proxy sets: of others, a client chooses the value. One that is not well-formed (1 to 128 letters,
+        /// digits and -_.:/+=~@) is not looked at.
+        request_id_header: Option<HeaderName> {
+            flag: "request-id-header", value: "NAME", default: "",
+            parse: optional_name,
         }
         /// What to log: critical, error, warning, info, debug or trace.
         ///

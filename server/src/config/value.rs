@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use ::http::HeaderName;
 use log::LevelFilter;
 
 use crate::Protocol;
-use crate::app::{HeaderMapping, Networks, TlsVersion};
+use crate::app::{HeaderMapping, Leaving, Networks, TlsVersion};
 use crate::http::ProxyProtocol;
 use crate::log::AccessFormat;
 
@@ -212,6 +213,25 @@ pub(super) fn protocol(text: &str) -> Result<Protocol, String> {
         "uwsgi" => Ok(Protocol::Uwsgi),
         _ => Err("expected http or uwsgi".to_owned()),
     }
+}
+
+/// What counts as a client's leaving; nothing for `never`.
+pub(super) fn leaving(text: &str) -> Result<Option<Leaving>, String> {
+    match text {
+        "never" => Ok(None),
+        "reset" => Ok(Some(Leaving::Reset)),
+        "close" => Ok(Some(Leaving::Close)),
+        _ => Err("expected never, reset or close".to_owned()),
+    }
+}
+
+/// The name of a header; nothing for an empty value.
+pub(super) fn optional_name(text: &str) -> Result<Option<HeaderName>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let name = HeaderName::from_bytes(text.as_bytes());
+    name.map(Some).map_err(|_| "expected the name of a header, such as X-Request-Id".to_owned())
 }
 
 pub(super) fn log_target(text: &str) -> Result<LogTarget, String> {
@@ -459,6 +479,22 @@ impl Value for LogTarget {
 impl Value for Option<LogTarget> {
     fn show(&self) -> String {
         self.as_ref().map(Value::show).unwrap_or_default()
+    }
+}
+
+impl Value for Option<Leaving> {
+    fn show(&self) -> String {
+        match self {
+            None => "never".to_owned(),
+            Some(Leaving::Reset) => "reset".to_owned(),
+            Some(Leaving::Close) => "close".to_owned(),
+        }
+    }
+}
+
+impl Value for Option<HeaderName> {
+    fn show(&self) -> String {
+        self.as_ref().map(|name| name.as_str().to_owned()).unwrap_or_default()
     }
 }
 

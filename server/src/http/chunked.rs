@@ -1,14 +1,17 @@
 //! The chunked coding, incoming (RFC 9112, 7.1).
 
-use super::Limits;
+use ::http::{HeaderMap, HeaderName, HeaderValue};
+
 use super::fields::trim;
 use super::target::is_token_byte;
+use super::{Limits, may_be_trailer};
 
 /// Takes the framing off a chunked body that comes in pieces.
 ///
 /// Show it the input with [`Decoder::advance`]; it eats framing and says what follows. Strict: no sign, `0x` or white space
 /// in a size, every line ends in CRLF, extensions and trailers are bounded and checked, and a trailer that would change the
-/// framing or routing of the request is refused. Trailers that pass are dropped (RFC 9110, 6.5.1 allows it).
+/// framing or routing of the request is refused. Those that pass are kept apart from the headers, but for those which only
+/// mean something in the head (RFC 9110, 6.5.1): these are dropped.
 #[derive(Debug, Clone)]
 pub struct Decoder {
     state: State,
@@ -20,6 +23,8 @@ pub struct Decoder {
     trailers: usize,
     /// The trailer line under way.
     line: Vec<u8>,
+    /// Those that came. Boxed, for few bodies have any.
+    kept: Option<Box<HeaderMap>>,
 }
 
 /// What follows the framing that was eaten.
@@ -101,6 +106,7 @@ impl Decoder {
             extensions: 0,
             trailers: 0,
             line: Vec::new(),
+            kept: None,
         }
     }
 
@@ -151,6 +157,11 @@ impl Decoder {
     /// Whether the body was read to its end.
     pub fn is_done(&self) -> bool {
         self.state == State::End
+    }
+
+    /// The trailers, if the body was read to its end and had any.
+    pub fn trailers(&self) -> Option<&HeaderMap> {
+        self.kept.as_deref().filter(|_| self.is_done())
     }
 
     fn step(&mut self, byte: u8, limits: &Limits) -> Result<State, ChunkError> {
@@ -207,7 +218,16 @@ impl Decoder {
             State::TrailerLf if byte != b'\n' => Err(ChunkError::LineEnd),
             State::TrailerLf if self.line.is_empty() => Ok(State::End),
             State::TrailerLf => {
-                check_trailer(&self.line)?;
+                let (name, value) = trailer(&self.line)?;
+                if let (true, Ok(name), Ok(value)) =
+                    (may_be_trailer(name), HeaderName::try_from(name), HeaderValue::from_bytes(value))
+                {
+                    let kept = self.kept.get_or_insert_default();
+                    if kept.len() >= limits.fields() {
+                        return Err(ChunkError::TrailersTooLarge);
+                    }
+                    kept.append(name, value);
+                }
                 self.line.clear();
                 Ok(State::TrailerLine)
             }
@@ -261,8 +281,8 @@ fn hex(byte: u8) -> Option<u64> {
     (byte as char).to_digit(16).map(u64::from)
 }
 
-/// A field line whose name is not one that decides framing, routing or the connection (RFC 9110, 6.5.1).
-fn check_trailer(line: &[u8]) -> Result<(), ChunkError> {
+/// Name and value of a field line whose name is not one that decides framing, routing or the connection (RFC 9110, 6.5.1).
+fn trailer(line: &[u8]) -> Result<(&str, &[u8]), ChunkError> {
     let colon = memchr::memchr(b':', line).ok_or(ChunkError::Trailer)?;
     let (name, value) = (&line[..colon], trim(&line[colon + 1..]));
     let value_ok = value.iter().all(|b| matches!(b, b'\t' | b' '..=b'~' | 0x80..));
@@ -284,7 +304,7 @@ fn check_trailer(line: &[u8]) -> Result<(), ChunkError> {
     if FORBIDDEN.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden.as_bytes())) {
         return Err(ChunkError::TrailerForbidden);
     }
-    Ok(())
+    Ok((std::str::from_utf8(name).map_err(|_| ChunkError::Trailer)?, value))
 }
 
 #[cfg(test)]
@@ -341,7 +361,7 @@ mod tests {
             ("7.1: leading and many zeros", b"003\r\nabc\r\n000\r\n\r\n", "abc", 0),
             ("7.1.1: extensions are skipped", b"3;a=b;c=\"d\"\r\nabc\r\n0;x\r\n\r\n", "abc", 0),
             ("7.1.1: bad white space before an extension", b"3 \t;a\r\nabc\r\n0\r\n\r\n", "abc", 0),
-            ("7.1.2: trailers are dropped", b"0\r\nX-Sum: 1\r\nx-b:\r\n\r\n", "", 0),
+            ("7.1.2: trailers are no data", b"0\r\nX-Sum: 1\r\nx-b:\r\n\r\n", "", 0),
             ("9.3.2: what follows is the next request's", b"1\r\na\r\n0\r\n\r\nGET", "a", 3),
             ("7.1: CRLF in data is data", b"4\r\n\r\n\r\n\r\n0\r\n\r\n", "\r\n\r\n", 0),
         ];
@@ -381,6 +401,24 @@ mod tests {
         for (name, input, error) in rows {
             assert_eq!(every_step(input), Err(error), "{name}");
         }
+    }
+
+    #[test]
+    fn rfc9110_6_5_trailers_are_kept_but_for_those_that_belong_into_the_head() {
+        let input = b"0\r\nX-Sum: 1\r\nAuthorization: secret\r\nx-sum:  2 \r\n\r\n";
+        for step in 1..=input.len() {
+            let (mut decoder, limits) = (Decoder::new(), Limits::default());
+            for piece in input.chunks(step) {
+                assert_eq!(decoder.trailers(), None);
+                decoder.advance(piece, &limits).unwrap();
+            }
+            let trailers = decoder.trailers().unwrap();
+            assert_eq!(trailers.get_all("x-sum").iter().collect::<Vec<_>>(), ["1", "2"]);
+            assert_eq!(trailers.len(), 2);
+        }
+        let limits = Limits { request_fields: 2, ..Limits::default() };
+        let many = b"0\r\na: 1\r\nb: 2\r\nc: 3\r\n\r\n";
+        assert_eq!(Decoder::new().advance(many, &limits), Err(ChunkError::TrailersTooLarge));
     }
 
     #[test]

@@ -143,6 +143,17 @@ pub fn encode_head(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Appends an interim response, 103 say, with those of the fields that do not concern the connection or the framing.
+pub fn encode_interim(out: &mut Vec<u8>, status: StatusCode, headers: &HeaderMap) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or("").as_bytes());
+    out.extend_from_slice(b"\r\n");
+    fields(out, headers);
+    out.extend_from_slice(b"\r\n");
+}
+
 #[inline]
 fn put_length(out: &mut Vec<u8>, length: u64) {
     out.extend_from_slice(LENGTH);
@@ -331,6 +342,19 @@ mod tests {
             encode(200, &ours, ResponseBody::UntilClose, Connection::Close),
             "HTTP/1.1 200 OK\r\ndate: then\r\nserver: mine\r\nconnection: close\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn rfc8297_2_an_interim_response_has_the_applications_fields_and_no_framing() {
+        let mut headers = HeaderMap::new();
+        headers.append("link", HeaderValue::from_static("</a>; rel=preload"));
+        headers.append("content-length", HeaderValue::from_static("7"));
+        headers.append("link", HeaderValue::from_static("</b>; rel=preload"));
+        let mut out = Vec::new();
+        encode_interim(&mut out, StatusCode::from_u16(103).unwrap(), &headers);
+        let expected =
+            "HTTP/1.1 103 Early Hints\r\nlink: </a>; rel=preload\r\nlink: </b>; rel=preload\r\n\r\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
     #[test]

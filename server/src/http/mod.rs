@@ -18,10 +18,13 @@ mod line;
 mod proxy_protocol;
 mod scan;
 mod target;
+mod trailers;
 pub mod uwsgi;
 
 pub use date::DateCache;
-pub use encode::{CONTINUE, Connection, Openings, ResponseHead, encode_chunk_size, encode_head};
+pub use encode::{
+    CONTINUE, Connection, Openings, ResponseHead, encode_chunk_size, encode_head, encode_interim,
+};
 pub use error::ParseError;
 pub(crate) use fields::Lines;
 pub use head::{Found, Head, HeadReader};
@@ -31,3 +34,4 @@ pub use line::RequestLine;
 pub use proxy_protocol::{ProxyEnds, ProxyError, ProxyHeader, ProxyProtocol};
 use scan::Scanner;
 pub(crate) use target::{is_host, is_token_byte};
+pub use trailers::{encode_last_chunk, may_be_trailer};

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-use super::{Sink, clock};
+use super::{Sink, clock, context};
 
 /// How long a flush at the end of the program waits for a slow file.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Writes `[2026-11-21 07:13:43 +0000] [1234] [INFO] message`.
+/// Writes `[2026-11-21 07:13:43 +0000] [1234] [INFO] message`, and before the message what is known of the request, if there
+/// is anything: `[3f2a9c0b1d5e6f78 user=17]`; see [`field`](super::field) and [`request_id`](super::request_id).
 ///
 /// The further lines of a message (a backtrace) are indented, and control characters are escaped, so that every
 /// line which begins with `[` begins a record. Levels are spelled as gunicorn does.
@@ -67,6 +68,7 @@ impl Log for ErrorLog {
         line.extend_from_slice(&clock::now().error);
         // writing to a Vec fails only if a Display does; what it wrote so far is still worth having
         let _ = write!(line, "] [{}] [{level}] ", std::process::id());
+        context::write(&mut line);
         let _ = write!(Escaped(&mut line), "{}", record.args());
         line.push(b'\n');
         self.sink.push(&line);

@@ -5,14 +5,19 @@
 //! format, compiled once. Both hand their lines to a [`Sink`]: a bounded queue and a writer thread, so that a
 //! slow disk or a pipe nobody reads never holds up a hub; lines that do not fit are dropped, counted and reported.
 //!
+//! Lines made under a request say the request's id and whatever [`field`]s it was given, without being told.
+//!
 //! What comes from a peer is escaped before it is written: nobody can forge a line. Nothing in here knows
 //! settings, sockets or green threads. Dates are UTC.
 
 mod access;
 mod clock;
+mod context;
 mod error;
 mod sink;
 
 pub use access::{AccessFormat, FormattedLog};
+pub(crate) use context::adopt_request_id;
+pub use context::{Context, context, field, fields, request_id};
 pub use error::ErrorLog;
 pub use sink::Sink;

@@ -1,5 +1,6 @@
 //! What an access log gets to see.
 
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use ::http::{HeaderMap, StatusCode};
@@ -10,21 +11,21 @@ use crate::http::Lines;
 /// Is told of every answered request, after the last byte of the answer was handed to the kernel or the connection failed.
 ///
 /// Called in the connection's own green thread (or thread): what it does delays that connection, and if it blocks without
-/// parking, all of them.
+/// parking, all of them. It is still part of the request: [`log::fields`](crate::log::fields) gives what is known of it.
 pub trait AccessLog: Send + Sync + 'static {
     /// One request was answered.
     fn log(&self, exchange: &Exchange<'_>);
 }
 
-/// One request and its answer.
-#[derive(Debug)]
+/// One request and its answer. Its `Debug` form has the request line and none of the headers, which hold secrets.
 pub struct Exchange<'a> {
     /// The peer's address, as [`Request::peer_addr`](crate::Request::peer_addr) has it.
     pub peer: &'a Addr,
     /// The request's head as it came, from the method to the empty line; `None` if none could be made out (a malformed
     /// or oversized head, say). By the uwsgi protocol the one that was made of the packet.
     pub head: Option<&'a [u8]>,
-    /// The status sent.
+    /// The status sent. If nothing was: 503 for a request that was cut off at the end of the graceful timeout, 499 (nginx's "client
+    /// closed request") for one that was cancelled since its client had left.
     pub status: StatusCode,
     /// The headers of the response, as the handler set them.
     pub response_headers: &'a HeaderMap,
@@ -62,6 +63,19 @@ impl<'a> Exchange<'a> {
     /// The value of the first request header of that name, compared without regard to case.
     pub fn request_header(&self, name: &str) -> Option<&'a [u8]> {
         Lines::new(self.head?).find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+}
+
+impl fmt::Debug for Exchange<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange")
+            .field("peer", &self.peer)
+            .field("request_line", &self.request_line())
+            .field("status", &self.status)
+            .field("body_sent", &self.body_sent)
+            .field("started", &self.started)
+            .field("duration", &self.duration)
+            .finish_non_exhaustive()
     }
 }
 

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ::http::StatusCode;
+use ::http::{HeaderMap, StatusCode};
 
 use super::arrive::{Ends, LAST_CALL};
 use super::input::{Input, Refused, Search, Step};
@@ -20,7 +20,7 @@ use super::settings::Settings;
 use super::stop::{IDLE_GRACE, ServerHandle};
 use super::transport::{Transport, is_timeout};
 use super::uwsgi::{Front, Protocol};
-use crate::app::{Addr, BodyError, Came, Connection, Origin, TlsInfo};
+use crate::app::{Addr, BodyError, Came, Connection, Leaving, Origin, TlsInfo};
 use crate::http::ParseError;
 use crate::http::uwsgi::Vars;
 
@@ -48,8 +48,8 @@ pub(crate) struct Conn<T: Transport> {
     output: RefCell<Output>,
     /// The number of the request under way; bodies of other numbers are stale.
     request: Cell<u64>,
-    /// A final response to the request under way has begun, so that `100 Continue` would come too late.
-    pub(crate) answering: Cell<bool>,
+    /// The status of the final response to the request under way, once that has begun: an interim one would come too late.
+    pub(crate) answering: Cell<Option<StatusCode>>,
     pub(crate) served_any: Cell<bool>,
     /// What lies in the output will be sent when this green thread waits.
     flush_is_due: Cell<bool>,
@@ -79,7 +79,7 @@ impl<T: Transport> Conn<T> {
             server,
             output: RefCell::default(),
             request: Cell::new(0),
-            answering: Cell::new(false),
+            answering: Cell::new(None),
             served_any: Cell::new(false),
             flush_is_due: Cell::new(false),
             busy: Cell::new(0),
@@ -145,7 +145,7 @@ impl<T: Transport> Conn<T> {
             conn.flush_is_due.set(false);
             // If it is being written to at this moment, all will be sent as it is.
             if let Ok(mut output) = conn.output() {
-                output.send_earlier(&conn.io, conn.answering.get());
+                output.send_earlier(&conn.io, conn.answering.get().is_some());
             }
         });
     }
@@ -185,7 +185,7 @@ impl<T: Transport> Conn<T> {
 
     /// The request that [`Conn::next_head`] has found gets its number.
     pub(crate) fn begin_request(&self) -> u64 {
-        self.answering.set(false);
+        self.answering.set(None);
         self.request.get()
     }
 
@@ -345,7 +345,7 @@ impl<T: Transport> Conn<T> {
     /// for long. What a stream has gathered stays until it is flushed.
     fn send_continue(&self, input: &mut Input) -> io::Result<()> {
         let Ok(mut output) = self.output() else { return Ok(()) };
-        let answering = self.answering.get();
+        let answering = self.answering.get().is_some();
         let told = std::mem::take(&mut input.expects_continue) && output.put_continue(answering);
         if told || !answering { output.send(&self.io) } else { Ok(()) }
     }
@@ -437,6 +437,35 @@ impl<T: Transport> Connection for Conn<T> {
 
     fn tls(&self) -> Option<Rc<TlsInfo>> {
         self.io.tls()
+    }
+
+    fn trailers(&self, request: u64) -> Option<HeaderMap> {
+        self.input.try_borrow().ok().filter(|_| request == self.request.get())?.trailers()
+    }
+
+    fn send_interim(&self, request: u64, head: &[u8]) -> io::Result<()> {
+        if request != self.request.get() {
+            return Err(BodyError::Finished.into());
+        }
+        if self.answering.get().is_some() {
+            let what = "the response has begun: an interim one would come too late";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        let mut output = self.output()?;
+        output.put_interim(head);
+        output.send(&self.io)
+    }
+
+    fn has_left(&self, request: u64, how: Leaving) -> bool {
+        request == self.request.get() && self.io.has_left(how)
+    }
+
+    fn unless_left(&self, request: u64, how: Leaving, f: &mut dyn FnMut()) -> bool {
+        if request != self.request.get() {
+            f();
+            return true;
+        }
+        self.io.unless_left(how, f)
     }
 }
 

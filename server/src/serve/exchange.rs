@@ -6,16 +6,18 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
-use ::http::{HeaderMap, StatusCode, Version};
+use ::http::{HeaderMap, HeaderName, StatusCode, Version};
 
 use super::conn::{Conn, NoRequest};
-use super::failures::{after_broken, after_failure, after_panic, log_access, refuse};
+use super::failures::{after_broken, after_failure, after_leaving, after_panic, cut_off, cut_off_between};
+use super::failures::{described, log_access, refuse};
 use super::output::GATHER;
 use super::respond::respond;
 use super::transport::Transport;
 use super::uwsgi::Protocol;
-use crate::app::{Came, Handler, HeaderMapping, Request, keep_came};
-use crate::http::Head;
+use crate::app::{Came, Handler, HeaderMapping, Request, has_work_after, keep_came, next_work_after};
+use crate::http::{Head, Lines};
+use crate::log::adopt_request_id;
 
 /// Serves a connection until it ends, or until nothing has come for a while: then gives how much longer its next request may
 /// be waited for, and nobody else holds on to the connection.
@@ -49,6 +51,9 @@ struct End<'c, T: Transport>(&'c Rc<Conn<T>>);
 
 impl<T: Transport> Drop for End<'_, T> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            cut_off_between(self.0);
+        }
         if Rc::strong_count(self.0) > 1 {
             // A client that has gone already needs no telling.
             let _ = self.0.io().shutdown(Shutdown::Both);
@@ -87,6 +92,17 @@ impl Deref for Asked {
     }
 }
 
+/// A request under way: if the green thread is killed, its client and the log hear of it. To be forgotten when its answer is
+/// settled.
+struct UnderWay<'c, T: Transport>(&'c Conn<T>, &'c Asked);
+
+impl<T: Transport> Drop for UnderWay<'_, T> {
+    #[cold]
+    fn drop(&mut self) {
+        cut_off(self.0, self.1);
+    }
+}
+
 /// An answer that was handed to the output whole.
 pub(super) struct Answered {
     pub(super) status: StatusCode,
@@ -99,10 +115,16 @@ pub(super) struct Answered {
 pub(super) enum Broken {
     /// The client can't be reached.
     ClientGone(io::Error),
-    /// The body falls so many bytes short of the length stated with this status.
-    Short(StatusCode, u64),
-    /// The application failed: how, in words. The status is what the client may already have seen.
-    Application(StatusCode, String),
+    /// The body falls so many bytes short of its stated length.
+    Short(u64),
+    /// The application failed: how, in words.
+    Application(String),
+}
+
+/// Why a handler was left before its end.
+enum Left {
+    TimeOver,
+    ClientGone,
 }
 
 // While a handler waits, the frames under it are most of what a connection costs. So what happens before and after lies in
@@ -118,34 +140,44 @@ fn one_request<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler) -> After {
     if conn.settings.trust.header_map == HeaderMapping::Refuse && refuse_name(conn, &came) {
         return After::Close { refused: true };
     }
+    // A request's values end with it, while the connection's green thread lives on.
+    ctxlocal::scope(|| exchange(conn, app, came))
+}
+
+#[inline(always)]
+fn exchange<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler, came: Rc<Came>) -> After {
     let keep_alive = came.head().keep_alive && !conn.settings.keep_alive.is_zero();
     let version = conn.settings.protocol.framing(came.head().version);
     let asked = Asked { came, version, keep_alive, started: start(conn) };
+    if let Some(header) = &conn.settings.request_id_header {
+        name_request(&asked, header);
+    }
+    let under_way = UnderWay(conn, &asked);
     let mut outcome = None;
-    let mut run = || {
-        // A request's values end with it, while the connection's green thread lives on.
-        ctxlocal::scope(|| T::catch(|| outcome = Some(answer(conn, app, &asked))))
-    };
-    let caught = match conn.settings.request_timeout {
-        None => Some(run()),
-        Some(limit) => within::<T>(limit, &mut run),
+    let mut run = || T::catch(|| outcome = Some(answer(conn, app, &asked)));
+    let caught = match (conn.settings.request_timeout, conn.settings.cancel_on_disconnect) {
+        (None, None) => Ok(run()),
+        _ => bounded(conn, &mut run),
     };
     conn.end_request();
     let after = match (caught, outcome) {
-        (Some(Ok(())), Some(Ok(answered))) => {
+        (Ok(Ok(())), Some(Ok(answered))) => {
             let after = settle(conn, answered.alive);
             if let Some(headers) = answered.headers {
                 log_access(conn, &asked, answered.status, &headers);
             }
             after
         }
-        (Some(Ok(())), Some(Err(broken))) => after_broken(conn, &asked, broken),
-        (Some(Err(panic)), _) => after_panic(conn, &asked, &panic),
-        (None, _) | (Some(Ok(())), None) => {
+        (Ok(Ok(())), Some(Err(broken))) => after_broken(conn, &asked, broken),
+        (Ok(Err(panic)), _) => after_panic(conn, &asked, &panic),
+        (Err(Left::ClientGone), _) => after_leaving(conn, &asked, &"its handler was cancelled"),
+        (Err(Left::TimeOver), _) | (Ok(Ok(())), None) => {
             let reason = "the request timeout was over";
-            after_failure(conn, &asked, StatusCode::SERVICE_UNAVAILABLE, reason, None)
+            after_failure(conn, &asked, StatusCode::SERVICE_UNAVAILABLE, reason)
         }
     };
+    std::mem::forget(under_way);
+    let after = if has_work_after() { work_after(conn, &asked, after) } else { after };
     keep_came(asked.came);
     after
 }
@@ -162,13 +194,52 @@ fn refuse_name<T: Transport>(conn: &Rc<Conn<T>>, came: &Came) -> bool {
     refused
 }
 
-/// See [`Transport::within`].
+/// Gives the request the id that it has brought.
+#[cold]
 #[inline(never)]
-fn within<T: Transport>(
-    limit: Duration,
+fn name_request(asked: &Asked, header: &HeaderName) {
+    let mut lines = Lines::new(asked.came.bytes());
+    if let Some((_, id)) = lines.find(|(name, _)| name.eq_ignore_ascii_case(header.as_str())) {
+        adopt_request_id(id);
+    }
+}
+
+/// Runs `run` within the bounds that the settings have for it.
+#[inline(never)]
+fn bounded<T: Transport>(
+    conn: &Conn<T>,
     run: &mut dyn FnMut() -> Result<(), String>,
-) -> Option<Result<(), String>> {
-    T::within(limit, run)
+) -> Result<Result<(), String>, Left> {
+    let mut limited = || match conn.settings.request_timeout {
+        None => Ok(run()),
+        Some(limit) => T::within(limit, &mut *run).ok_or(Left::TimeOver),
+    };
+    let Some(how) = conn.settings.cancel_on_disconnect else { return limited() };
+    let mut result = Err(Left::ClientGone);
+    conn.io().unless_left(how, &mut || result = limited());
+    result
+}
+
+/// Does what the handler wants done once its client has the answer, as far as it gets one.
+#[cold]
+#[inline(never)]
+fn work_after<T: Transport>(conn: &Rc<Conn<T>>, asked: &Asked, after: After) -> After {
+    let after = match after {
+        After::Torn => After::Torn,
+        _ if conn.flush().is_err() => After::Torn,
+        after => after,
+    };
+    if let After::Close { .. } = after {
+        // Nobody shall wait for the end of the answer that can only tell by that.
+        let _ = conn.io().shutdown(Shutdown::Write);
+    }
+    while let Some(work) = next_work_after() {
+        if let Err(panic) = T::catch(work) {
+            let what = described(asked.came.bytes());
+            log::error!("{}: {what}: the work after the response panicked: {panic}", conn.peer());
+        }
+    }
+    after
 }
 
 /// When a request began, if somebody will look.

@@ -1,8 +1,9 @@
 //! What the client and the log are told when there is no regular answer, or only a part of one.
 
 use std::fmt::Display;
+use std::net::Shutdown;
 use std::rc::Rc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use ::http::{HeaderMap, Method, StatusCode, Version};
 
@@ -19,35 +20,102 @@ use crate::http::framing::ResponseBody;
 #[inline(never)]
 pub(super) fn after_panic<T: Transport>(conn: &Rc<Conn<T>>, asked: &Asked, panic: &str) -> After {
     let reason = format!("the handler panicked: {panic}");
-    after_failure(conn, asked, StatusCode::INTERNAL_SERVER_ERROR, &reason, None)
+    after_failure(conn, asked, StatusCode::INTERNAL_SERVER_ERROR, &reason)
 }
 
 #[cold]
 #[inline(never)]
 pub(super) fn after_broken<T: Transport>(conn: &Rc<Conn<T>>, asked: &Asked, broken: Broken) -> After {
     match broken {
-        Broken::ClientGone(error) => {
-            let what = described(asked.came.bytes());
-            log::debug!("{}: the client left during the answer to {what}: {error}", conn.peer());
-            After::Torn
-        }
-        Broken::Short(status, missing) => {
+        Broken::ClientGone(error) => after_leaving(conn, asked, &error),
+        Broken::Short(missing) => {
             let what = described(asked.came.bytes());
             log::error!(
                 "{}: {what}: the response body is {missing} bytes shorter than its stated length",
                 conn.peer()
             );
-            log_access(conn, asked, status, &HeaderMap::new());
+            log_begun(conn, asked, StatusCode::OK);
             // The missing end tells the client.
             After::Close { refused: false }
         }
-        Broken::Application(status, reason) => {
-            after_failure(conn, asked, StatusCode::INTERNAL_SERVER_ERROR, &reason, Some(status))
+        Broken::Application(reason) => after_failure(conn, asked, StatusCode::INTERNAL_SERVER_ERROR, &reason),
+    }
+}
+
+/// What nginx has in its access log for a client that was gone before it was answered.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+#[cold]
+#[inline(never)]
+pub(super) fn after_leaving<T: Transport>(conn: &Conn<T>, asked: &Asked, how: &dyn Display) -> After {
+    let what = described(asked.came.bytes());
+    log::debug!("{}: the client left during the answer to {what}: {how}", conn.peer());
+    let closed = StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::BAD_REQUEST);
+    log_begun(conn, asked, closed);
+    After::Torn
+}
+
+/// The green thread of the request is being killed: tells the client and the log. Nothing in here may wait.
+#[cold]
+#[inline(never)]
+pub(super) fn cut_off<T: Transport>(conn: &Conn<T>, asked: &Asked) {
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    if retract(conn) {
+        answer_plainly(conn, status, "", asked.method == Method::HEAD);
+        send_last(conn);
+    } else {
+        if let Ok(mut output) = conn.output() {
+            output.send_last(conn.io());
+        }
+        // A body of which only the end of the connection tells that it is whole is not.
+        if asked.version == Version::HTTP_10 {
+            conn.io().reset_on_close();
+        }
+    }
+    log_begun(conn, asked, status);
+}
+
+/// The green thread is being killed, perhaps between requests: if a part of a head has come its client is told.
+#[cold]
+#[inline(never)]
+pub(super) fn cut_off_between<T: Transport>(conn: &Conn<T>) {
+    let begun = conn.input().is_ok_and(|input| !input.is_empty());
+    if begun && conn.output().is_ok_and(|output| !output.has_failed()) {
+        answer_plainly(conn, StatusCode::SERVICE_UNAVAILABLE, "", false);
+        send_last(conn);
+    }
+}
+
+/// Sends the last answer, and reads away what has come: it would make the closing a reset, by which the answer could be lost.
+fn send_last<T: Transport>(conn: &Conn<T>) {
+    if let Ok(mut output) = conn.output() {
+        output.send_last(conn.io());
+    }
+    let _ = conn.io().shutdown(Shutdown::Write);
+    // Where there is nothing to read this fails, since a green thread that unwinds can't wait.
+    let mut left = LAST_BYTES;
+    while left > 0 {
+        match conn.io().read_with(Duration::from_millis(1), <[u8]>::len) {
+            Ok(count @ 1..) => left = left.saturating_sub(count),
+            _ => return,
         }
     }
 }
 
-/// Tells the client and the log that there is no answer, or only a part of one; `sent` is the status of that, if known.
+/// How much of what a client has sent is read away when its green thread is killed.
+const LAST_BYTES: usize = 1024 * 1024;
+
+/// Takes the answer back, as far as there is one. False: something of it was sent.
+fn retract<T: Transport>(conn: &Conn<T>) -> bool {
+    conn.answering.get().is_none() || conn.output().is_ok_and(|mut output| output.retract())
+}
+
+/// A line in the access log with the status that the client has seen, or else this one.
+fn log_begun<T: Transport>(conn: &Conn<T>, asked: &Asked, otherwise: StatusCode) {
+    log_access(conn, asked, conn.answering.get().unwrap_or(otherwise), &HeaderMap::new());
+}
+
+/// Tells the client and the log that there is no answer, or only a part of one.
 #[cold]
 #[inline(never)]
 pub(super) fn after_failure<T: Transport>(
@@ -55,19 +123,14 @@ pub(super) fn after_failure<T: Transport>(
     asked: &Asked,
     status: StatusCode,
     reason: &str,
-    sent: Option<StatusCode>,
 ) -> After {
     log::error!("{}: {}: {reason}", conn.peer(), described(asked.came.bytes()));
-    let retracted = match conn.answering.get() {
-        true => conn.output().is_ok_and(|mut output| output.retract()),
-        false => true,
-    };
-    if retracted {
+    if retract(conn) {
         answer_plainly(conn, status, "", asked.method == Method::HEAD);
         log_access(conn, asked, status, &HeaderMap::new());
         return After::Close { refused: false };
     }
-    log_access(conn, asked, sent.unwrap_or(status), &HeaderMap::new());
+    log_begun(conn, asked, status);
     // What was produced before is still the client's, but nothing that would end the body regularly: in HTTP/1.1 the missing
     // end tells that it is not whole, in 1.0 and by uwsgi only a reset does.
     if asked.version == Version::HTTP_10 {

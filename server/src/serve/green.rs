@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use greenlet::inspect::Monitor;
-use greenlet::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use greenlet::net::{PollFd, TcpListener, TcpStream, UnixListener, UnixStream, poll};
 use greenlet::server::{AcceptFailure, Backoff};
-use greenlet::{Greenlet, Pool, Slot};
+use greenlet::{Greenlet, Pool, Slot, Timeout};
 use socket2::{SockRef, Socket};
 
 use super::arrive::{Arrival, Ends, arrive};
@@ -23,9 +23,9 @@ use super::listen::{HANDSHAKE, Listener, SocketFile, turn_away_from};
 use super::settings::Settings;
 use super::stop::{Registered, Registry, ServerHandle};
 use super::threads::addr;
-use super::transport::{Transport, with_read_buffer};
+use super::transport::{Transport, has_left, with_read_buffer};
 use super::watch::{PULSE, Watch};
-use crate::app::{Addr, Handler};
+use crate::app::{Addr, Handler, Leaving};
 use crate::http::ProxyProtocol;
 
 /// Accepts on each listener in a green thread of its own until the server is stopped.
@@ -444,6 +444,24 @@ impl GreenSocket {
     fn new(stream: Stream) -> GreenSocket {
         GreenSocket(Rc::new(Watched { stream, idle: Cell::new(false) }))
     }
+
+    /// Parks until the client leaves.
+    fn wait_left(&self, how: Leaving) -> io::Result<()> {
+        let asked = |fd: PollFd<'_>| match how {
+            Leaving::Reset => poll(&mut [fd], None),
+            Leaving::Close => poll(&mut [fd.half_closed()], None),
+        };
+        either!(self, stream => asked(PollFd::new(stream))).map(drop)
+    }
+}
+
+/// A green thread that watches a client. It ends with what it watches for.
+struct Watching(Greenlet<()>);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.kill_soon();
+    }
 }
 
 impl Transport for GreenSocket {
@@ -543,6 +561,22 @@ impl Transport for GreenSocket {
 
     fn catch<R>(f: impl FnOnce() -> R) -> Result<R, String> {
         greenlet::catch_panic(f).map_err(in_words)
+    }
+
+    fn has_left(&self, how: Leaving) -> bool {
+        either!(self, stream => has_left(stream, how))
+    }
+
+    fn unless_left(&self, how: Leaving, f: &mut dyn FnMut()) -> bool {
+        let bound = Timeout::never();
+        let (ender, socket) = (bound.ender(), self.clone());
+        let watching = greenlet::spawn(move || {
+            if socket.wait_left(how).is_ok() {
+                ender.end();
+            }
+        });
+        let _watching = Watching(watching);
+        bound.run(f).is_ok()
     }
 
     fn within<R>(limit: Duration, f: impl FnOnce() -> R) -> Option<R> {

@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use ::http::HeaderMap;
+
 use super::uwsgi::Protocol;
 use crate::app::{BodyError, Came, came};
 use crate::http::chunked::{Decoder, Next};
@@ -225,6 +227,17 @@ impl Input {
             Body::Length(left) => Some(*left),
             Body::Chunked(decoder) if decoder.is_done() => Some(0),
             Body::Chunked(_) | Body::Failed(_) => None,
+        }
+    }
+
+    /// The body's trailers, once it was read to its end.
+    pub(crate) fn trailers(&self) -> Option<HeaderMap> {
+        match &self.body {
+            Body::Length(0) => Some(HeaderMap::new()),
+            Body::Chunked(decoder) if decoder.is_done() => {
+                Some(decoder.trailers().cloned().unwrap_or_default())
+            }
+            _ => None,
         }
     }
 

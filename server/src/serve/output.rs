@@ -2,11 +2,13 @@
 
 use std::io::{self, IoSlice, Write};
 
+use ::http::{HeaderMap, HeaderValue};
+
 use super::conn::Conn;
 use super::spare;
 use super::transport::Transport;
 use crate::http::framing::ResponseBody;
-use crate::http::{CONTINUE, encode_chunk_size};
+use crate::http::{CONTINUE, encode_chunk_size, encode_last_chunk};
 
 /// How many bytes are gathered before they are sent unasked.
 pub(crate) const GATHER: usize = 128 * 1024;
@@ -65,6 +67,11 @@ impl Output {
             }
             _ => false,
         }
+    }
+
+    /// Puts an interim response behind the earlier answers. None to the current request has begun.
+    pub(crate) fn put_interim(&mut self, head: &[u8]) {
+        self.buffer.extend_from_slice(head);
     }
 
     /// Puts `100 Continue` before the current response, if one has begun and nothing of it was sent. False: too late.
@@ -159,6 +166,27 @@ impl Output {
         self.buffer.drain(..sent);
         self.chunk = self.chunk.and_then(|chunk| chunk.checked_sub(sent));
         self.start = self.start.and_then(|start| start.checked_sub(sent)).filter(|_| answering);
+    }
+
+    /// Adds a `Trailer` field to the head that was just put.
+    #[cold]
+    pub(crate) fn announce(&mut self, trailers: &HeaderValue) {
+        self.buffer.truncate(self.buffer.len() - b"\r\n".len());
+        self.buffer.extend_from_slice(b"trailer: ");
+        self.buffer.extend_from_slice(trailers.as_bytes());
+        self.buffer.extend_from_slice(b"\r\n\r\n");
+    }
+
+    /// Sends what there is room for, and nothing ever after. Never suspends.
+    pub(crate) fn send_last<T: Transport>(&mut self, io: &T) {
+        let mut left = &self.buffer[if self.failed { self.buffer.len() } else { 0 }..];
+        while !left.is_empty() {
+            match io.try_write(left) {
+                Ok(sent @ 1..) => left = &left[sent..],
+                _ => break,
+            }
+        }
+        self.failed = true;
     }
 
     /// Takes a whole body, right after its head.
@@ -276,12 +304,12 @@ impl<'c, T: Transport> BodyOut<'c, T> {
         Ok(())
     }
 
-    /// Ends a complete body. It may still lie in the output.
-    pub(crate) fn finish(&mut self) -> io::Result<()> {
+    /// Ends a complete body, with what is to follow it. It may still lie in the output.
+    pub(crate) fn finish(&mut self, trailers: Option<&HeaderMap>) -> io::Result<()> {
         if self.framing == ResponseBody::Chunked {
             let mut output = self.conn.output()?;
             output.end_chunk(&[]);
-            output.buffer.extend_from_slice(b"0\r\n\r\n");
+            encode_last_chunk(&mut output.buffer, trailers);
         }
         Ok(())
     }

@@ -5,7 +5,8 @@ use std::io::{self, Read, Write};
 use std::rc::Rc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use ::http::{HeaderMap, Method, StatusCode, Version, header};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use bytes::Bytes;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::conn::Conn;
@@ -13,9 +14,9 @@ use super::exchange::{Answered, Asked, Broken};
 use super::failures::described;
 use super::output::{BodyOut, LARGE, Output};
 use super::transport::Transport;
-use crate::app::{Body, ContentType, Headers, Kind, Response, keep_header_map};
+use crate::app::{Body, BodyWriter, ContentType, Headers, Kind, Response, keep_header_map};
 use crate::http::framing::{ResponseBody, response_body};
-use crate::http::{Connection, DateCache, Openings, ResponseHead};
+use crate::http::{Connection, DateCache, Lines, Openings, ResponseHead};
 
 /// A piece of a reader's or a file's content: if it is full it need not be copied again.
 const PIECE: usize = LARGE;
@@ -35,8 +36,8 @@ pub(super) fn respond<T: Transport>(
     if status.is_informational() {
         return Err(interim(status));
     }
-    let (stated, closes) = match headers {
-        Headers::Only(_) => (None, false),
+    let (stated, closes, announced) = match headers {
+        Headers::Only(_) => (None, false, None),
         Headers::Map(headers) => application_fields(headers),
     };
     let bodiless = asked.method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
@@ -51,8 +52,10 @@ pub(super) fn respond<T: Transport>(
     let (framing, alive) = response_body(&asked.method, asked.version, status, length, may_live);
     // Whoever writes its body may read the request's meanwhile; for the others it is known what will be left over.
     let alive = alive
-        && (matches!(kind, Kind::Stream { .. } | Kind::Reader { .. } | Kind::Incoming(_))
-            || conn.could_drain());
+        && (matches!(
+            kind,
+            Kind::Stream { .. } | Kind::Chunks { .. } | Kind::Reader { .. } | Kind::Incoming(_)
+        ) || conn.could_drain());
     let connection = match (alive, asked.version) {
         (false, _) => Connection::Close,
         (true, Version::HTTP_10) => Connection::KeepAlive,
@@ -60,6 +63,11 @@ pub(super) fn respond<T: Transport>(
     };
     let mut output = conn.output().map_err(Broken::ClientGone)?;
     put_head(conn, &mut output, status, headers, framing, connection);
+    // Only a client that asks for trailers may be sent any (RFC 9110, 6.5.1).
+    let announced = announced.filter(|_| framing == ResponseBody::Chunked && takes_trailers(asked));
+    if let Some(announced) = announced {
+        output.announce(announced);
+    }
     let overlong = match (framing, kind) {
         (ResponseBody::Absent | ResponseBody::AbsentOf(_), _) => false,
         (ResponseBody::Length(length), Kind::Bytes(bytes)) if length == bytes.len() as u64 => {
@@ -68,7 +76,7 @@ pub(super) fn respond<T: Transport>(
         }
         (_, kind) => {
             drop(output);
-            put_body(conn, asked, framing, std::mem::take(kind), status)?
+            put_body(conn, asked, framing, std::mem::take(kind), announced)?
         }
     };
     let headers = match asked.started {
@@ -87,15 +95,16 @@ pub(super) fn respond<T: Transport>(
 #[inline(never)]
 fn interim(status: StatusCode) -> Broken {
     let reason = format!("the handler returned the interim status {}", status.as_u16());
-    Broken::Application(StatusCode::INTERNAL_SERVER_ERROR, reason)
+    Broken::Application(reason)
 }
 
-/// What the application's own fields say of the length, and whether they ask for the end of the connection. The fields
-/// themselves never reach the wire: the server makes its own.
+/// What the application's own fields say of the length, whether they ask for the end of the connection, and which trailers
+/// they announce. The fields themselves never reach the wire: the server makes its own.
 #[inline(never)]
-fn application_fields(headers: &HeaderMap) -> (Option<u64>, bool) {
+fn application_fields(headers: &HeaderMap) -> (Option<u64>, bool, Option<&HeaderValue>) {
     let mut stated = None;
     let mut closes = false;
+    let mut announced = None;
     for (name, value) in headers {
         if name == header::CONTENT_LENGTH {
             let digits = value.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
@@ -103,9 +112,30 @@ fn application_fields(headers: &HeaderMap) -> (Option<u64>, bool) {
         } else if name == header::CONNECTION {
             let mut options = value.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii);
             closes |= options.any(|option| option.eq_ignore_ascii_case(b"close"));
+        } else if name == header::TRAILER {
+            announced = Some(value);
         }
     }
-    (stated, closes)
+    (stated, closes, announced)
+}
+
+/// Whether the client has said that it takes trailers (RFC 9110, 10.1.4).
+#[cold]
+fn takes_trailers(asked: &Asked) -> bool {
+    let te = Lines::new(asked.came.bytes()).filter(|(name, _)| name.eq_ignore_ascii_case("te"));
+    te.flat_map(|(_, value)| value.split(|b| *b == b','))
+        .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
+/// Leaves only those that were announced.
+#[cold]
+fn only_announced(mut trailers: Box<HeaderMap>, announced: &HeaderValue) -> Box<HeaderMap> {
+    let names: Vec<_> = announced.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii).collect();
+    let unannounced =
+        |name: &HeaderName| !names.iter().any(|n| n.eq_ignore_ascii_case(name.as_str().as_bytes()));
+    let gone: Vec<_> = trailers.keys().filter(|name| unannounced(name)).cloned().collect();
+    gone.iter().for_each(|name| drop(trailers.remove(name)));
+    trailers
 }
 
 pub(super) fn put_head<T: Transport>(
@@ -120,7 +150,7 @@ pub(super) fn put_head<T: Transport>(
         Headers::Only(content_type) => (None, content_type.map_or(&b""[..], ContentType::line)),
         Headers::Map(headers) => (Some(headers), &b""[..]),
     };
-    conn.answering.set(true);
+    conn.answering.set(Some(status));
     let out = output.begin();
     HEADS.with_borrow_mut(|heads| {
         heads.it_is_now();
@@ -170,14 +200,15 @@ fn put_body<T: Transport>(
     asked: &Asked,
     framing: ResponseBody,
     kind: Kind,
-    status: StatusCode,
+    announced: Option<&HeaderValue>,
 ) -> Result<bool, Broken> {
     let mut out = BodyOut::new(conn, framing);
-    send_body(conn, &mut out, kind, status)?;
+    let trailers = send_body(conn, &mut out, kind)?;
     if out.missing() > 0 {
-        return Err(Broken::Short(status, out.missing()));
+        return Err(Broken::Short(out.missing()));
     }
-    out.finish().map_err(Broken::ClientGone)?;
+    let trailers = trailers.zip(announced).map(|(trailers, announced)| only_announced(trailers, announced));
+    out.finish(trailers.as_deref()).map_err(Broken::ClientGone)?;
     if out.is_overlong() {
         log::error!(
             "{}: {}: the response body is longer than its stated length and was cut there",
@@ -192,12 +223,18 @@ fn send_body<T: Transport>(
     conn: &Rc<Conn<T>>,
     out: &mut BodyOut<'_, T>,
     kind: Kind,
-    status: StatusCode,
-) -> Result<(), Broken> {
+) -> Result<Option<Box<HeaderMap>>, Broken> {
+    let mut trailers = None;
     let sent = match kind {
         Kind::Empty => Ok(()),
         Kind::Bytes(bytes) => out.whole(&bytes),
-        Kind::Stream { write, .. } => write(&mut crate::app::BodyWriter::new(out)),
+        Kind::Stream { write, .. } => {
+            let mut writer = BodyWriter::new(out);
+            let written = write(&mut writer);
+            trailers = writer.take_trailers();
+            written
+        }
+        Kind::Chunks { chunks, rest } => send_chunks(rest, chunks, out),
         Kind::File { file, offset, length } => send_file(conn, out, &file, offset, length),
         kind @ (Kind::Reader { .. } | Kind::Incoming(_)) => copy(&mut Body::from(kind), out),
     };
@@ -206,14 +243,28 @@ fn send_body<T: Transport>(
         Ok(()) if conn.output().is_ok_and(|output| output.has_failed()) => {
             Err(Broken::ClientGone(io::ErrorKind::BrokenPipe.into()))
         }
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(trailers),
         Err(error) if conn.output().is_ok_and(|output| output.has_failed()) => Err(Broken::ClientGone(error)),
         // The surplus was cut, what was promised is there.
-        Err(_) if out.is_overlong() && out.missing() == 0 => Ok(()),
-        Err(error) => {
-            Err(Broken::Application(status, format!("producing the response body failed: {error}")))
+        Err(_) if out.is_overlong() && out.missing() == 0 => Ok(trailers),
+        Err(error) => Err(Broken::Application(format!("producing the response body failed: {error}"))),
+    }
+}
+
+/// Sends each piece before it asks for the next one.
+fn send_chunks(
+    rest: Bytes,
+    chunks: Box<dyn Iterator<Item = io::Result<Bytes>>>,
+    to: &mut impl Write,
+) -> io::Result<()> {
+    for chunk in std::iter::once(Ok(rest)).chain(chunks) {
+        let chunk = chunk?;
+        if !chunk.is_empty() {
+            to.write_all(&chunk)?;
+            to.flush()?;
         }
     }
+    Ok(())
 }
 
 /// Copies until the reader ends.

@@ -6,12 +6,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::HeaderValue;
+use ::http::{HeaderName, HeaderValue};
 
 use super::listen::Listener;
 use super::settings::Settings;
 use super::{AccessLog, Protocol, ServerHandle, Watch, green, threads};
-use crate::app::{Addr, Handler, HeaderMapping, Networks};
+use crate::app::{Addr, Handler, HeaderMapping, Leaving, Networks};
 use crate::http::{Limits, ProxyProtocol};
 
 /// An HTTP/1.1 server: bound to addresses, then set up, then run.
@@ -141,7 +141,20 @@ impl Server {
         self
     }
 
-    /// How long requests under way may take to finish after [`ServerHandle::stop`] (gunicorn's `graceful_timeout`, 30 s).
+    /// Has the handler of a request unwound where it waits, and its answer given up, when the client leaves meanwhile (`None`,
+    /// the default: it goes on, and its answer goes nowhere). [`Client::unless_it_leaves`](crate::Client::unless_it_leaves)
+    /// does so for a part of a handler.
+    ///
+    /// Think of those who change something: they are left half done if they wait in between. Takes a second green thread and
+    /// a descriptor for the time of each request that waits for something; [`Server::serve_threads`] does not keep it. The access log has such
+    /// requests with 499, as nginx does, or with the status that was sent if the answer had begun.
+    pub fn cancel_on_disconnect(mut self, when: impl Into<Option<Leaving>>) -> Server {
+        self.settings.cancel_on_disconnect = when.into();
+        self
+    }
+
+    /// How long requests under way may take to finish after [`ServerHandle::stop`] (gunicorn's `graceful_timeout`, 30 s). Then
+    /// they are killed; who has got nothing of an answer yet gets 503. [`Server::serve_threads`] can only cut connections off.
     pub fn graceful_timeout(mut self, timeout: Duration) -> Server {
         self.settings.graceful_timeout = timeout;
         self
@@ -231,6 +244,14 @@ impl Server {
     /// The value of the `Server` field in every response (none).
     pub fn server_name(mut self, name: impl Into<Option<HeaderValue>>) -> Server {
         self.settings.server_name = name.into();
+        self
+    }
+
+    /// The request header whose value is the request's id in the log (none), see [`log::request_id`](crate::log::request_id). A
+    /// value that is not well-formed is not looked at: 1 to 128 letters, digits and `-_.:/+=~@` are. Name one that your proxy
+    /// sets, `x-request-id` say: of others, a client chooses the value.
+    pub fn request_id_header(mut self, name: impl Into<Option<HeaderName>>) -> Server {
+        self.settings.request_id_header = name.into();
         self
     }
 

@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::HeaderValue;
+use ::http::{HeaderName, HeaderValue};
 
 use super::{AccessLog, Protocol, Watch};
-use crate::app::{Networks, Trust};
+use crate::app::{Leaving, Networks, Trust};
 use crate::http::{Limits, ProxyProtocol};
 
 /// The settings of a [`Server`](super::Server), each with its builder method there.
@@ -23,6 +23,7 @@ pub(crate) struct Settings {
     pub(crate) body_timeout: Duration,
     pub(crate) write_timeout: Duration,
     pub(crate) request_timeout: Option<Duration>,
+    pub(crate) cancel_on_disconnect: Option<Leaving>,
     pub(crate) graceful_timeout: Duration,
     pub(crate) blocked_threshold: Option<Duration>,
     pub(crate) limits: Limits,
@@ -30,6 +31,7 @@ pub(crate) struct Settings {
     pub(crate) proxy_protocol: ProxyProtocol,
     pub(crate) proxy_allow_ips: Networks,
     pub(crate) server_name: Option<HeaderValue>,
+    pub(crate) request_id_header: Option<HeaderName>,
     pub(crate) access_log: Option<Arc<dyn AccessLog>>,
     pub(crate) watch: Option<Arc<dyn Watch>>,
 }
@@ -47,6 +49,7 @@ impl Default for Settings {
             body_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(30),
             request_timeout: None,
+            cancel_on_disconnect: None,
             graceful_timeout: Duration::from_secs(30),
             blocked_threshold: Some(Duration::from_millis(100)),
             limits: Limits::default(),
@@ -54,6 +57,7 @@ impl Default for Settings {
             proxy_protocol: ProxyProtocol::Off,
             proxy_allow_ips: Networks::loopback(),
             server_name: None,
+            request_id_header: None,
             access_log: None,
             watch: None,
         }
@@ -73,6 +77,7 @@ impl fmt::Debug for Settings {
             .field("body_timeout", &self.body_timeout)
             .field("write_timeout", &self.write_timeout)
             .field("request_timeout", &self.request_timeout)
+            .field("cancel_on_disconnect", &self.cancel_on_disconnect)
             .field("graceful_timeout", &self.graceful_timeout)
             .field("blocked_threshold", &self.blocked_threshold)
             .field("limits", &self.limits)
@@ -80,6 +85,7 @@ impl fmt::Debug for Settings {
             .field("proxy_protocol", &self.proxy_protocol)
             .field("proxy_allow_ips", &self.proxy_allow_ips)
             .field("server_name", &self.server_name)
+            .field("request_id_header", &self.request_id_header)
             .field("access_log", &self.access_log.is_some())
             .finish_non_exhaustive()
     }

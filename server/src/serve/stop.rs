@@ -47,8 +47,9 @@ impl ServerHandle {
     }
 
     /// Stops the server gracefully: no more connections are accepted (those that the kernel had completed still are), idle
-    /// ones are closed after a second in which they may bring one more request, requests under way are answered with `Connection: close` within the graceful timeout, after which
-    /// they are cut off. Returns at once; `serve` returns when it is done. Asking twice changes nothing.
+    /// ones are closed after a second in which they may bring one more request, requests under way are answered with
+    /// `Connection: close` within the graceful timeout, after which they are cut off (by 503, if they run in green threads and
+    /// no answer has begun). Returns at once; `serve` returns when it is done. Asking twice changes nothing.
     pub fn stop(&self) {
         self.0.stopping.store(true, Ordering::SeqCst);
         self.wake();

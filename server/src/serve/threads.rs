@@ -23,9 +23,9 @@ use super::exchange::live;
 use super::listen::{HANDSHAKE, Listener};
 use super::settings::Settings;
 use super::stop::{Registered, Registry, ServerHandle};
-use super::transport::{Transport, with_read_buffer};
+use super::transport::{Transport, has_left, with_read_buffer};
 use super::watch::PULSE;
-use crate::app::{Addr, Handler};
+use crate::app::{Addr, Handler, Leaving};
 use crate::http::ProxyProtocol;
 
 /// Accepts on all listeners in this thread until the server is stopped, and waits for the connections' threads.
@@ -110,13 +110,13 @@ impl Threads {
         let place = self.live.register(socket.clone());
         let (settings, handle, app) =
             (Arc::clone(&self.settings), self.handle.clone(), Arc::clone(&self.app));
-        let leaving =
-            Leaving { place: Some(place), waiting: Arc::clone(&self.waiting), handle: handle.clone() };
+        let ending =
+            Ending { place: Some(place), waiting: Arc::clone(&self.waiting), handle: handle.clone() };
         let peer = addr(&peer);
         #[cfg(feature = "tls")]
         let tls = listener.tls.clone();
         let spawned = std::thread::Builder::new().name(format!("connection {peer}")).spawn(move || {
-            let _leaving = leaving;
+            let _ending = ending;
             let mut ends = Ends::Socket(peer);
             if settings.proxy_protocol != ProxyProtocol::Off {
                 match arrive(&socket, ends.peer(), &settings, &handle, false) {
@@ -180,13 +180,13 @@ impl Threads {
 }
 
 /// Gives a connection's place up, and tells the accepting thread if it waits for one.
-struct Leaving {
+struct Ending {
     place: Option<Registered<ThreadSocket>>,
     waiting: Arc<AtomicBool>,
     handle: ServerHandle,
 }
 
-impl Drop for Leaving {
+impl Drop for Ending {
     fn drop(&mut self) {
         self.place = None;
         if self.waiting.load(Ordering::SeqCst) {
@@ -340,6 +340,15 @@ impl Transport for ThreadSocket {
 
     fn catch<R>(f: impl FnOnce() -> R) -> Result<R, String> {
         catch_unwind(AssertUnwindSafe(f)).map_err(describe)
+    }
+
+    fn has_left(&self, how: Leaving) -> bool {
+        has_left(&self.0.socket, how)
+    }
+
+    fn unless_left(&self, _how: Leaving, f: &mut dyn FnMut()) -> bool {
+        f();
+        true
     }
 
     /// An OS thread can't be unwound from outside: the limit is not kept.

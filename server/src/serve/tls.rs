@@ -22,7 +22,7 @@ use super::conn::{Conn, later};
 use super::failures::refuse;
 use super::settings::Settings;
 use super::transport::{Transport, is_timeout, with_read_buffer};
-use crate::app::{Addr, TlsInfo, TlsVersion};
+use crate::app::{Addr, Leaving, TlsInfo, TlsVersion};
 use crate::tls::TlsConfig;
 
 /// So much of a file is encrypted before it is sent: what rustls keeps of what was not sent.
@@ -325,6 +325,14 @@ impl<T: Wire> Transport for Tls<T> {
             }
             self.take_in(*deadline.get_or_insert_with(|| later(Instant::now(), wait)))?;
         }
+    }
+
+    fn has_left(&self, how: Leaving) -> bool {
+        self.0.socket.has_left(how)
+    }
+
+    fn unless_left(&self, how: Leaving, f: &mut dyn FnMut()) -> bool {
+        self.0.socket.unless_left(how, f)
     }
 
     fn set_idle(&self, idle: bool) {

@@ -4,10 +4,13 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::app::{Addr, TlsInfo};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::app::{Addr, Leaving, TlsInfo};
 
 /// A connected stream socket. Reads and writes suspend their green thread, or block their OS thread.
 ///
@@ -79,6 +82,12 @@ pub(crate) trait Transport: Clone + 'static {
     /// Runs `f`, catching a panic (but not what the runtime unwinds with). The error is the panic in words.
     fn catch<R>(f: impl FnOnce() -> R) -> Result<R, String>;
 
+    /// Whether the client has left. Never waits.
+    fn has_left(&self, how: Leaving) -> bool;
+
+    /// Runs `f`, unwinding it when the client leaves: false then. OS threads can't be unwound: they run it to its end.
+    fn unless_left(&self, how: Leaving, f: &mut dyn FnMut()) -> bool;
+
     /// Runs `f`, unwinding it when `limit` is over; `None` then.
     fn within<R>(limit: Duration, f: impl FnOnce() -> R) -> Option<R>;
 }
@@ -94,6 +103,18 @@ thread_local! {
 /// Calls `f` with this thread's read buffer. `f` must not suspend.
 pub(super) fn with_read_buffer<R>(f: impl FnOnce(&mut [u8]) -> R) -> R {
     READ_BUFFER.with_borrow_mut(|buffer| f(buffer))
+}
+
+/// Whether the other side of a stream socket has gone: unread input is in nobody's way.
+pub(super) fn has_left(socket: impl AsFd, how: Leaving) -> bool {
+    let signs = match how {
+        Leaving::Reset => PollFlags::empty(),
+        Leaving::Close => PollFlags::RDHUP,
+    };
+    let mut fds = [PollFd::new(&socket, signs)];
+    // A socket that can't be asked is taken to be there: the next write tells.
+    let _ = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+    !fds[0].revents().is_empty()
 }
 
 /// Whether a read or write gave up because its time was over.

@@ -260,3 +260,29 @@ fn waiting_for_nothing_without_end_is_refused() {
         assert!(select(&[], &[], &[], SHORT).unwrap().is_empty());
     });
 }
+
+#[test]
+fn a_half_closed_peer_is_told_from_one_that_has_gone_whatever_is_left_to_read() {
+    in_time(|| {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        (&theirs).write_all(b"unread").unwrap();
+        let waiting = ours.try_clone().unwrap();
+        let half = spawn(move || {
+            let mut fds = [PollFd::new(&waiting).half_closed()];
+            poll(&mut fds, FOREVER).map(|_| (fds[0].is_half_closed(), fds[0].is_hangup()))
+        });
+        sleep(SHORT);
+        assert!(!half.is_dead(), "input is no half-close");
+        theirs.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(half.join().unwrap().unwrap(), (true, false));
+        let waiting = ours.try_clone().unwrap();
+        let gone = spawn(move || {
+            let mut fds = [PollFd::new(&waiting)];
+            poll(&mut fds, FOREVER).map(|_| (fds[0].is_half_closed(), fds[0].is_hangup()))
+        });
+        sleep(SHORT);
+        assert!(!gone.is_dead(), "who does not ask is not told of a half-close");
+        drop(theirs);
+        assert_eq!(gone.join().unwrap().unwrap(), (false, true));
+    });
+}

@@ -345,3 +345,56 @@ fn a_timeout_of_one_greenlet_cannot_be_run_in_another() {
     assert!(error.contains("was run in another greenlet"), "{error}");
     assert_eq!(greenlet::stats().timers, 0);
 }
+
+#[test]
+fn a_timeout_that_is_ended_early_unwinds_what_it_bounds_and_stays_over() {
+    let bound = Timeout::after(FOREVER);
+    let (ender, dropped) = (bound.ender(), Rc::new(Cell::new(false)));
+    let again = ender.clone();
+    spawn(move || ender.end());
+    let told = dropped.clone();
+    let result = bound.run(move || {
+        struct Told(Rc<Cell<bool>>);
+        impl Drop for Told {
+            fn drop(&mut self) {
+                self.0.set(true);
+            }
+        }
+        let _told = Told(told);
+        sleep(FOREVER);
+    });
+    assert!(result.is_err() && dropped.get());
+    assert!(bound.is_over() && bound.run(|| ()).is_err());
+    again.end();
+    drop(bound);
+    again.end();
+    sleep(SHORT);
+    nothing_is_left();
+}
+
+#[test]
+fn a_timeout_that_is_ended_before_its_block_and_one_that_is_ended_after_it_harm_nobody() {
+    let early = Timeout::never();
+    early.ender().end();
+    let mut ran = false;
+    assert!(early.run(|| ran = true).is_err() && !ran);
+    sleep(SHORT);
+    drop(early);
+    let late = Timeout::never();
+    let ender = late.ender();
+    assert_eq!(late.run(|| 7), Ok(7));
+    drop(late);
+    ender.end();
+    sleep(SHORT);
+}
+
+#[test]
+fn ending_an_outer_timeout_passes_through_an_inner_one() {
+    let outer = Timeout::never();
+    let ender = outer.ender();
+    spawn(move || ender.end());
+    let inner = Timeout::after(FOREVER);
+    let result = outer.run(|| inner.run(|| sleep(FOREVER)));
+    assert!(result.is_err());
+    assert!(!inner.is_over() && inner.run(|| 7) == Ok(7));
+}

@@ -125,3 +125,33 @@ fn leaving_with_threads_in_place_of_green_threads() {
         client.reset();
     });
 }
+
+#[test]
+fn a_request_whose_client_leaves_is_cancelled_if_that_is_asked_for() {
+    let server = ServerProcess::start(["demo", "--access-logfile", "-", "--cancel-on-disconnect", "close"]);
+    let files = settled_files(&server);
+    let mut client = server.connect();
+    // A pipelined request behind it changes nothing.
+    client.send(
+        [request("GET", "/sleep?ms=600000", &[], b""), request("GET", "/plaintext", &[], b"")].concat(),
+    );
+    assert_eq!(server.get("/sleep?ms=50").status, 200, "who stays is answered");
+    drop(client);
+    assert!(server.wait_for_output("/sleep?ms=600000").contains("\" 499 "));
+    eventually(PATIENCE, || server.proc().open_files() <= files);
+    let mut half_closed = server.connect();
+    half_closed.send(request("GET", "/sleep?ms=600001", &[], b""));
+    half_closed.finish_sending();
+    assert!(server.wait_for_output("/sleep?ms=600001").contains("\" 499 "));
+
+    let server = ServerProcess::start(["demo", "--access-logfile", "-", "--cancel-on-disconnect", "reset"]);
+    let mut half_closed = server.connect();
+    half_closed.send(request("GET", "/sleep?ms=50", &[], b""));
+    half_closed.finish_sending();
+    assert_eq!(half_closed.response().status, 200, "it is still there");
+    let mut client = server.connect();
+    client.send(request("GET", "/sleep?ms=600000", &[], b""));
+    assert_eq!(server.get("/sleep?ms=1").status, 200);
+    client.reset();
+    assert!(server.wait_for_output("/sleep?ms=600000").contains("\" 499 "));
+}
