@@ -7,6 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::handle::{ChildHandle, orphans};
 use crate::hub::Hub;
+#[cfg(target_os = "linux")]
+use crate::shm;
 use crate::{monitor, net, signal, threadpool};
 
 /// Which of the two processes this is.
@@ -78,11 +80,15 @@ pub unsafe fn fork() -> io::Result<Fork> {
     let pools = threadpool::BeforeFork::new();
     let names = net::BeforeFork::new();
     let watched = monitor::BeforeFork::new();
+    #[cfg(target_os = "linux")]
+    let sharing = shm::BeforeFork::new();
     // SAFETY: no pointers; what the child may do is the caller's promise, and all locks of this crate that may be taken
     // without a hub of another thread are held by this one.
     let pid = unsafe { libc::fork() };
     if pid > 0 {
         drop((orphans, hooks, signals, pools, names, watched));
+        #[cfg(target_os = "linux")]
+        drop(sharing);
         return ChildHandle::new(pid.unsigned_abs(), None).map(Fork::Parent);
     }
     if pid < 0 {
@@ -101,6 +107,8 @@ pub unsafe fn fork() -> io::Result<Fork> {
     if let Err(error) = whole {
         give_up(&error);
     }
+    #[cfg(target_os = "linux")]
+    sharing.in_child();
     let to_call = hooks.clone();
     drop((orphans, hooks));
     to_call.iter().for_each(|hook| hook());
