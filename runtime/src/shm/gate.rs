@@ -21,6 +21,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::mem;
+use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -128,7 +129,7 @@ impl Gate {
 
     /// The key of the queue of this process.
     fn key(&self) -> usize {
-        (&raw const *self).addr()
+        ptr::from_ref(self).addr()
     }
 
     fn replace(&self, word: u64, new: u64) -> bool {
@@ -155,7 +156,7 @@ impl Gate {
                 let ticket = local.ticket();
                 // SAFETY: the queue uses it only while there is somebody in it, under the lock, and who is in it borrows
                 // the gate: the place takes it out before that borrow ends.
-                let gate = unsafe { &*(&raw const *self) };
+                let gate = unsafe { &*ptr::from_ref(self) };
                 let queue = local.queues.entry(self.key()).or_insert_with(|| Queue::new(gate));
                 queue.line.insert(ticket, waiter);
                 // From here on, however it ends, the place takes it back.

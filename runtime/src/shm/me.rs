@@ -170,8 +170,10 @@ impl Me {
             }
             let mut local = self.lock();
             local.queues.values_mut().for_each(|queue| queue.look(self, ask));
-            std::mem::take(&mut local.lookers).into_values().for_each(|looker| drop(looker.wake()));
             let waited_for = local.anybody_waits();
+            for looker in std::mem::take(&mut local.lookers).into_values() {
+                looker.wake();
+            }
             if !waited_for && idle {
                 local.listener = Listener::Asleep;
             }
