@@ -37,6 +37,7 @@ pub enum Fork {
 ///   signal handlers; their memory and descriptors stay.
 /// - **This thread's signal handlers**; signals that only other threads handled have their earlier disposition again.
 /// - **No children.** A [`ChildHandle`] for a child of the parent fails to wait.
+/// - **Nothing that it holds of [`shm`](crate::shm).** Guards are the parent's, and their copies must not be used.
 /// - [`LoopExit`](crate::LoopExit) may go unnoticed, where another thread had a way into this hub.
 ///
 /// What is not this crate's is shared or doubled as fork(2) says: positions of files, buffers that are not flushed. The end

@@ -110,7 +110,8 @@ impl Gate {
     pub(super) fn try_enter(&self) -> io::Result<Option<Hold<'_>>> {
         let me = Me::get()?;
         let taken = self.take(me.token) || (self.bury(me) && self.take(me.token));
-        Ok(taken.then_some(Hold { gate: self, token: me.token }))
+        // Made only if it is held: it lets go when it is dropped.
+        Ok(taken.then(|| Hold { gate: self, token: me.token }))
     }
 
     #[inline]

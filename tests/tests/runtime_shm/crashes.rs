@@ -7,7 +7,7 @@ use greenlet::shm::{Counter, LockError, Mutex, RwLock, Semaphore, Slot};
 use greenlet::{sleep, spawn, yield_now};
 use greenserve_tests::PATIENCE;
 
-use crate::{FOREVER, Random, SHORT, Worker, in_process};
+use crate::{FOREVER, Random, Worker, in_process};
 
 /// What the lock protects: two counts that are changed one after the other, and who is at it.
 const A: usize = 0;
@@ -224,6 +224,5 @@ fn a_kill_at_any_instruction_leaves_nothing_locked() {
         let two = [(); 2].map(|()| all.semaphore.acquire_timeout(PATIENCE).unwrap());
         drop(two);
         assert_eq!(all.semaphore.available().unwrap(), 2);
-        let _ = SHORT;
     });
 }
