@@ -78,7 +78,8 @@ fn main() -> io::Result<()> {
     while ready.get() == 0 {
         greenlet::sleep(Duration::from_millis(1));
     }
-    let workers: Vec<_> = (0..WORKERS).map(|_| worker(|| work(&accounts, &done))).collect::<Result<_, _>>()?;
+    let workers: Vec<_> =
+        (0..WORKERS).map(|_| worker(|| work(&accounts, &done))).collect::<Result<_, _>>()?;
     doomed.kill()?;
     doomed.wait()?;
     shm::recover(doomed.id()); // they would find out by themselves, 20 ms later

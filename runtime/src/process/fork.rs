@@ -51,7 +51,8 @@ pub enum Fork {
 /// was at this moment: locks that they hold are held for ever, what they were changing stays half changed. The caller must
 /// see to it that the child does not touch such things: that the other threads are idle, or that the child does no more than
 /// what fork(2) allows (async-signal-safe functions) until it executes another program. This crate's own are taken care of,
-/// and the C library's allocator is, by itself.
+/// and the C library's allocator is, by itself. Nor may the child use copies of what the parent holds of
+/// [`shm`](crate::shm): dropping them does nothing, but what they give is the parent's to change.
 ///
 /// # Errors
 /// The kernel's: too many processes, too little memory. Where the child gets no descriptors for its event loop, it aborts

@@ -155,8 +155,9 @@ impl Gate {
                     return Ok(Hold { gate: self, token: me.token });
                 }
                 let ticket = local.ticket();
-                // SAFETY: the queue uses it only while there is somebody in it, under the lock, and who is in it borrows
-                // the gate: the place takes it out before that borrow ends.
+                // SAFETY: the queue uses it only while somebody is in the line, under the lock, and who is in it borrows
+                // the gate: the place takes it out before that borrow ends. One that is abandoned where it stands, when
+                // its thread exits, never ends its borrow.
                 let gate = unsafe { &*ptr::from_ref(self) };
                 let queue = local.queues.entry(self.key()).or_insert_with(|| Queue::new(gate));
                 queue.line.insert(ticket, waiter);
