@@ -19,7 +19,7 @@
 //!         assert_eq!(*total.lock()?, 2);
 //!     }
 //! }
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # Ok::<(), std::io::Error>(())
 //! ```
 //!
 //! What may not enter here: anything for one process only (that is [`sync`](crate::sync), and

@@ -32,7 +32,7 @@ use crate::greenlet::WaitsFor;
 ///     assert!(limits.try_write()?.is_none());
 /// }
 /// limits.write()?[1] = 20;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct RwLock<T: Shareable>(Mapping<Locked<T>>);
 
