@@ -64,10 +64,25 @@ impl Hold<'_> {
         Me::is(self.token)
     }
 
+    /// For who is about to use what it protects: panics in a forked child, whose copy protects nothing.
+    #[inline]
+    pub(super) fn check(&self) {
+        check(self.token);
+    }
+
     /// Whose it is.
     pub(super) fn token(&self) -> Token {
         self.token
     }
+}
+
+/// Panics unless this process is the one with that token.
+#[inline]
+pub(super) fn check(token: Token) {
+    assert!(
+        Me::is(token),
+        "a guard of greenlet::shm was used in a forked child: it is the parent's; lock again here"
+    );
 }
 
 impl Drop for Hold<'_> {

@@ -7,7 +7,7 @@ use std::io;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
-use super::gate::{Hold, Patience};
+use super::gate::{self, Hold, Patience};
 use super::me::{Me, TICK, Waiter};
 use super::registry::{MAX_PROCESSES, Registry, Token};
 use crate::error::WaitError;
@@ -29,6 +29,14 @@ pub(super) struct Inside {
 pub(super) struct Stay<'a> {
     inside: &'a Inside,
     token: Token,
+}
+
+impl Stay<'_> {
+    /// As [`Hold::check`].
+    #[inline]
+    pub(super) fn check(&self) {
+        gate::check(self.token);
+    }
 }
 
 impl Drop for Stay<'_> {

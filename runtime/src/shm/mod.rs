@@ -34,8 +34,8 @@
 //!   running one has executed in its stead: two generations of workers that serve side by side during an upgrade have locks of their
 //!   own. Where they must exclude each other too, use a [`FileLock`].
 //! - **A guard is its process's.** What the forking process holds stays its own; the child's copy of the guard does
-//!   nothing when it is dropped, and must not be used: who forks sees to it that the child does not touch what is locked, as fork's
-//!   own safety section says of other memory. A greenlet that waits at the moment of the fork waits on in both processes, each for itself.
+//!   nothing when it is dropped, and panics when it is used; references from before the fork must not be used there, either, as
+//!   fork's own safety section says of other memory. A greenlet that waits at the moment of the fork waits on in both processes, each for itself.
 //! - The processes see each other in one process namespace.
 //!
 //! # How a lock waits and how a dead owner is found

@@ -125,6 +125,7 @@ impl<T: Shareable> Deref for MutexGuard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
+        self.hold.check();
         // SAFETY: the gate is held, so nobody else has the value, in any process: its word has this process's token, and
         // within the process it is handed from one to the next. Any bytes are a `T`, if half of a change of a dead process's.
         unsafe { &*self.locked.value.get() }
@@ -134,6 +135,7 @@ impl<T: Shareable> Deref for MutexGuard<'_, T> {
 impl<T: Shareable> DerefMut for MutexGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
+        self.hold.check();
         // SAFETY: as above.
         unsafe { &mut *self.locked.value.get() }
     }

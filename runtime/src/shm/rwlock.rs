@@ -141,7 +141,7 @@ impl<T: Shareable> RwLock<T> {
     }
 
     fn reader(&self, hold: &Hold<'_>) -> Read<'_, T> {
-        let guard = RwLockReadGuard { locked: &self.0, _stay: self.0.readers.enter(hold) };
+        let guard = RwLockReadGuard { locked: &self.0, stay: self.0.readers.enter(hold) };
         if self.0.dirty.load(Ordering::Relaxed) == 0 {
             return Ok(guard);
         }
@@ -171,13 +171,14 @@ impl<T: Shareable> fmt::Debug for RwLock<T> {
 #[must_use = "a lock that is not held is free again at once"]
 pub struct RwLockReadGuard<'a, T: Shareable> {
     locked: &'a Locked<T>,
-    _stay: Stay<'a>,
+    stay: Stay<'a>,
 }
 
 impl<T: Shareable> Deref for RwLockReadGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
+        self.stay.check();
         // SAFETY: while this is counted as inside, no writer is, in any process. Any bytes are a `T`.
         unsafe { &*self.locked.value.get() }
     }
@@ -202,6 +203,7 @@ impl<T: Shareable> Deref for RwLockWriteGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
+        self.hold.check();
         // SAFETY: the gate is held and nobody is inside, so nobody else has the value, in any process. Any bytes are a `T`.
         unsafe { &*self.locked.value.get() }
     }
@@ -209,6 +211,7 @@ impl<T: Shareable> Deref for RwLockWriteGuard<'_, T> {
 
 impl<T: Shareable> DerefMut for RwLockWriteGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
+        self.hold.check();
         // SAFETY: as above.
         unsafe { &mut *self.locked.value.get() }
     }
