@@ -15,6 +15,7 @@ fn what_the_parent_holds_stays_its_own() {
         let (guard, permit) = (mutex.lock().unwrap(), semaphore.acquire().unwrap());
         let mut held = Some((guard, permit));
         let child = Worker::start(|| {
+            assert!(greenlet::catch_panic(|| *held.as_ref().unwrap().0).is_err());
             drop(held.take());
             mutex.try_lock().unwrap().is_none() && semaphore.try_acquire().unwrap().is_none()
         });
