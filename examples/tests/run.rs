@@ -30,6 +30,13 @@ fn scope_counts_words_and_is_stopped_in_time() {
 }
 
 #[test]
+fn shared_lock_loses_nothing_when_a_worker_is_killed() {
+    let text = output(env!("CARGO_BIN_EXE_shared_lock"));
+    assert!(text.contains("its owner died with 999 in the accounts: put right\n"), "{text}");
+    assert!(text.ends_with("800 transfers: 199 and 801\n"), "{text}");
+}
+
+#[test]
 fn kill_sleep_gives_back_what_was_held_and_reaches_nothing_else() {
     let text = output(env!("CARGO_BIN_EXE_kill_sleep"));
     assert!(text.starts_with("dead: true\n"), "{text}");

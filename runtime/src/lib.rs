@@ -63,6 +63,8 @@ pub mod process;
 mod remote;
 pub mod select;
 pub mod server;
+#[cfg(target_os = "linux")]
+pub mod shm;
 pub mod signal;
 mod stack;
 mod switch;

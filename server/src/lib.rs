@@ -43,6 +43,8 @@ pub use app::{
 pub use app::{Environ, ForwardedError, HeaderMapping, Networks};
 pub use arbiter::{Hooks, WorkerInfo};
 pub use cli::{main, main_with, program};
+/// Locks, counters and small values that all workers share: made before the workers are, in `main` say (uWSGI's `lock`).
+pub use greenlet::shm as shared;
 pub use router::Router;
 pub use serve::{AccessLog, Exchange, Protocol, Server, ServerHandle};
 pub use std::process::ExitCode;

@@ -90,6 +90,7 @@ pub(crate) enum WaitsFor {
     Quiet,
     /// The end of the process with this number.
     Process(i32),
+    FileLock,
 }
 
 impl fmt::Display for WaitsFor {
@@ -124,6 +125,7 @@ impl fmt::Display for WaitsFor {
             WaitsFor::Objects(count) => write!(f, "waits for {count} of several objects"),
             WaitsFor::Quiet => f.write_str("waits until nothing is left to run"),
             WaitsFor::Process(pid) => write!(f, "waits for the end of process {pid}"),
+            WaitsFor::FileLock => f.write_str("waits for a FileLock"),
         }
     }
 }

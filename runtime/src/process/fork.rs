@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use super::handle::{ChildHandle, orphans};
 use crate::hub::Hub;
+#[cfg(target_os = "linux")]
+use crate::shm;
 use crate::{monitor, net, signal, threadpool};
 
 /// Which of the two processes this is.
@@ -36,6 +38,7 @@ pub enum Fork {
 ///   signal handlers; their memory and descriptors stay.
 /// - **This thread's signal handlers**; signals that only other threads handled have their earlier disposition again.
 /// - **No children.** A [`ChildHandle`] for a child of the parent fails to wait.
+/// - **Nothing that it holds of [`shm`](crate::shm).** Guards are the parent's, and their copies must not be used.
 /// - [`LoopExit`](crate::LoopExit) may go unnoticed, where another thread had a way into this hub.
 ///
 /// What is not this crate's is shared or doubled as fork(2) says: positions of files, buffers that are not flushed. The end
@@ -49,7 +52,8 @@ pub enum Fork {
 /// was at this moment: locks that they hold are held for ever, what they were changing stays half changed. The caller must
 /// see to it that the child does not touch such things: that the other threads are idle, or that the child does no more than
 /// what fork(2) allows (async-signal-safe functions) until it executes another program. This crate's own are taken care of,
-/// and the C library's allocator is, by itself.
+/// and the C library's allocator is, by itself. Nor may the child use copies of what the parent holds of
+/// [`shm`](crate::shm): dropping them does nothing, but what they give is the parent's to change.
 ///
 /// # Errors
 /// The kernel's: too many processes, too little memory. Where the child gets no descriptors for its event loop, it aborts
@@ -78,7 +82,8 @@ pub unsafe fn fork() -> io::Result<Fork> {
 
 /// [`fork`] for a process in which this thread is the only one, which is all that makes it unsafe: for a master, say, that
 /// keeps a number of workers. Gives the child's process id, and `None` in the child. The parent has to wait for the child by
-/// itself (waitpid(2)); there is no handle.
+/// itself (waitpid(2)); there is no handle. What starts threads ends this: [`unblock`](crate::unblock), name resolution, a wait
+/// for an object of [`shm`](crate::shm) that another process holds.
 ///
 /// # Errors
 /// `Unsupported` where there is another thread, or where the system does not tell; the kernel's.
@@ -131,11 +136,15 @@ unsafe fn fork_hub() -> io::Result<Option<u32>> {
     let pools = threadpool::BeforeFork::new();
     let names = net::BeforeFork::new();
     let watched = monitor::BeforeFork::new();
+    #[cfg(target_os = "linux")]
+    let sharing = shm::BeforeFork::new();
     // SAFETY: no pointers; what the child may do is the caller's promise, and all locks of this crate that may be taken
     // without a hub of another thread are held by this one.
     let pid = unsafe { libc::fork() };
     if pid > 0 {
         drop((orphans, hooks, signals, pools, names, watched));
+        #[cfg(target_os = "linux")]
+        drop(sharing);
         return Ok(Some(pid.unsigned_abs()));
     }
     if pid < 0 {
@@ -154,6 +163,8 @@ unsafe fn fork_hub() -> io::Result<Option<u32>> {
     if let Err(error) = whole {
         give_up(&error);
     }
+    #[cfg(target_os = "linux")]
+    sharing.in_child();
     let to_call = hooks.clone();
     drop((orphans, hooks));
     to_call.iter().for_each(|hook| hook());

@@ -32,6 +32,8 @@ impl Master {
             self.successor = None;
             return Ok(());
         }
+        // What it held of the things that workers share is free again.
+        greenlet::shm::recover(number);
         let Some(place) = self.children.iter().position(|child| child.pid == pid) else { return Ok(()) };
         // What it said at last.
         self.hear(now);

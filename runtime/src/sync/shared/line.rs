@@ -157,20 +157,20 @@ impl<S> Drop for Place<'_, S> {
 }
 
 /// How the caller waits.
-enum Sleeper {
+pub(crate) enum Sleeper {
     Greenlet(&'static Hub, Option<Moment>),
     Thread(Option<Instant>),
 }
 
 impl Sleeper {
-    fn new(timeout: Option<Duration>) -> Sleeper {
+    pub(crate) fn new(timeout: Option<Duration>) -> Sleeper {
         match Hub::existing() {
             Some(hub) => Sleeper::Greenlet(hub, timeout.and_then(|timeout| hub.deadline(timeout))),
             None => Sleeper::Thread(timeout.and_then(|timeout| Instant::now().checked_add(timeout))),
         }
     }
 
-    fn waker(&self) -> Result<Waker, WaitError> {
+    pub(crate) fn waker(&self) -> Result<Waker, WaitError> {
         Ok(match self {
             Sleeper::Greenlet(hub, _) => Waker::Greenlet(hub.remote_waker()?),
             Sleeper::Thread(_) => Waker::Thread(thread::current()),
@@ -178,7 +178,7 @@ impl Sleeper {
     }
 
     /// Waits to be woken; may return early.
-    fn sleep(&self, why: WaitsFor) -> Result<Wake, WaitError> {
+    pub(crate) fn sleep(&self, why: WaitsFor) -> Result<Wake, WaitError> {
         match self {
             Sleeper::Greenlet(hub, deadline) => hub.park(why, *deadline),
             Sleeper::Thread(None) => {
@@ -197,14 +197,15 @@ impl Sleeper {
     }
 }
 
-enum Waker {
+/// How one who waits is woken, from any thread.
+pub(crate) enum Waker {
     Greenlet(RemoteWaker),
     Thread(Thread),
 }
 
 impl Waker {
     /// False when there is nobody left to wake.
-    fn wake(self) -> bool {
+    pub(crate) fn wake(self) -> bool {
         match self {
             Waker::Greenlet(waker) => waker.wake(),
             Waker::Thread(thread) => {

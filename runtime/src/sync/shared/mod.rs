@@ -19,4 +19,4 @@ mod line;
 
 pub use async_result::AsyncResult;
 pub use event::Event;
-pub(crate) use line::Called;
+pub(crate) use line::{Called, Sleeper, Waker};
