@@ -26,9 +26,13 @@ pub mod files;
 pub mod http;
 pub mod log;
 pub mod serve;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
-pub use app::{Addr, Body, BodyError, BodyWriter, Handler, IntoResponse, Request, Response};
+pub use app::{
+    Addr, Body, BodyError, BodyWriter, Handler, IntoResponse, Request, Response, Stopping, Upgraded, sse,
+};
 pub use cli::{main, program};
 pub use serve::{AccessLog, Exchange, Server, ServerHandle};
 pub use std::process::ExitCode;

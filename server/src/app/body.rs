@@ -11,6 +11,7 @@ use ::http::StatusCode;
 use bytes::{Buf, Bytes};
 
 use super::Addr;
+use super::upgrade::TakeOver;
 
 /// The body of a request or of a response.
 ///
@@ -46,13 +47,15 @@ pub(crate) enum Kind {
         length: u64,
     },
     Incoming(Incoming),
+    /// No body: what takes the connection over.
+    Upgrade(Box<TakeOver>),
 }
 
 impl Kind {
     /// See [`Body::length`].
     pub(crate) fn length(&self) -> Option<u64> {
         match self {
-            Kind::Empty => Some(0),
+            Kind::Empty | Kind::Upgrade(_) => Some(0),
             Kind::Bytes(bytes) => Some(bytes.len() as u64),
             Kind::Reader { length, .. } | Kind::Stream { length, .. } => *length,
             Kind::File { length, .. } => Some(*length),
@@ -130,7 +133,7 @@ impl Body {
     /// more or less than the length it had stated.
     pub fn into_bytes(self) -> io::Result<Bytes> {
         match self.kind {
-            Kind::Empty => Ok(Bytes::new()),
+            Kind::Empty | Kind::Upgrade(_) => Ok(Bytes::new()),
             Kind::Bytes(bytes) => Ok(bytes),
             Kind::Stream { write, length } => {
                 let mut all = Vec::new();
@@ -171,7 +174,7 @@ impl Body {
 impl Read for Body {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match &mut self.kind {
-            Kind::Empty => Ok(0),
+            Kind::Empty | Kind::Upgrade(_) => Ok(0),
             Kind::Bytes(bytes) => {
                 let n = buf.len().min(bytes.len());
                 bytes.copy_to_slice(&mut buf[..n]);
@@ -260,6 +263,7 @@ impl fmt::Debug for Body {
             Kind::Stream { .. } => "stream",
             Kind::File { .. } => "file",
             Kind::Incoming(_) => "incoming",
+            Kind::Upgrade(_) => "upgrade",
         };
         f.debug_struct("Body").field("kind", &kind).field("length", &self.length()).finish()
     }
@@ -376,6 +380,10 @@ pub(crate) trait Connection {
     fn body_remaining(&self, request: u64) -> Option<u64>;
     fn peer_addr(&self) -> Addr;
     fn local_addr(&self) -> Option<Addr>;
+    /// Whether the server is to stop.
+    fn is_stopping(&self) -> bool {
+        false
+    }
 }
 
 /// A request's body: its connection and its number there.

@@ -11,6 +11,8 @@ mod into_response;
 mod request;
 mod response;
 mod spare;
+pub mod sse;
+mod upgrade;
 
 pub use addr::Addr;
 pub use body::{Body, BodyError, BodyWriter};
@@ -18,8 +20,10 @@ pub use handler::Handler;
 pub use into_response::IntoResponse;
 pub use request::{HeadersInOrder, Request};
 pub use response::Response;
+pub use upgrade::{Stopping, Upgraded};
 
 pub(crate) use body::{Connection, Incoming, Kind};
 pub(crate) use request::Came;
 pub(crate) use response::{ContentType, Headers};
 pub(crate) use spare::{came, header_map, keep_came, keep_header_map};
+pub(crate) use upgrade::{TakeOver, Wire};

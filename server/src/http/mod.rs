@@ -16,6 +16,7 @@ mod limits;
 mod line;
 mod scan;
 mod target;
+mod upgrade;
 
 pub use date::DateCache;
 pub use encode::{CONTINUE, Connection, Openings, ResponseHead, encode_chunk_size, encode_head};
@@ -26,3 +27,4 @@ pub use known::KnownFields;
 pub use limits::Limits;
 pub use line::RequestLine;
 use scan::Scanner;
+pub use upgrade::protocols;

@@ -400,6 +400,10 @@ impl<T: Transport> Connection for Conn<T> {
     fn local_addr(&self) -> Option<Addr> {
         self.io.local_addr()
     }
+
+    fn is_stopping(&self) -> bool {
+        self.server.is_stopping()
+    }
 }
 
 impl<T: Transport> fmt::Debug for Conn<T> {

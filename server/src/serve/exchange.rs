@@ -13,7 +13,8 @@ use super::failures::{after_broken, after_failure, after_panic, log_access, refu
 use super::output::GATHER;
 use super::respond::respond;
 use super::transport::Transport;
-use crate::app::{Came, Handler, Request, keep_came};
+use super::upgrade::hand_over;
+use crate::app::{Came, Handler, Request, TakeOver, keep_came};
 use crate::http::Head;
 
 /// Serves a connection until it ends, or until nothing has come for a while: then gives how much longer its next request may
@@ -80,6 +81,8 @@ pub(super) struct Answered {
     /// Kept only if somebody will look.
     pub(super) headers: Option<Box<HeaderMap>>,
     pub(super) alive: bool,
+    /// What takes the connection over now.
+    pub(super) take_over: Option<Box<TakeOver>>,
 }
 
 /// Why an answer is not whole.
@@ -105,14 +108,18 @@ fn one_request<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler) -> After {
     let keep_alive = came.head().keep_alive && !conn.settings.keep_alive.is_zero();
     let asked = Asked { came, keep_alive, started: start(conn) };
     let mut outcome = None;
-    let mut run = || {
-        // A request's values end with it, while the connection's green thread lives on.
-        ctxlocal::scope(|| T::catch(|| outcome = Some(answer(conn, app, &asked))))
-    };
-    let caught = match conn.settings.request_timeout {
-        None => Some(run()),
-        Some(limit) => within::<T>(limit, &mut run),
-    };
+    // A request's values end with it, while the connection's green thread lives on.
+    let caught = ctxlocal::scope(|| {
+        let mut run = || T::catch(|| outcome = Some(answer(conn, app, &asked)));
+        let caught = match conn.settings.request_timeout {
+            None => Some(run()),
+            Some(limit) => within::<T>(limit, &mut run),
+        };
+        if let Some(Ok(Answered { take_over: take_over @ Some(_), .. })) = &mut outcome {
+            hand_over(conn, &asked, take_over.take());
+        }
+        caught
+    });
     conn.end_request();
     let after = match (caught, outcome) {
         (Some(Ok(())), Some(Ok(answered))) => {

@@ -288,6 +288,7 @@ struct GreenSocket(Rc<Watched>);
 struct Watched {
     stream: Stream,
     idle: Cell<bool>,
+    upgraded: Cell<bool>,
 }
 
 enum Stream {
@@ -307,7 +308,7 @@ macro_rules! either {
 
 impl GreenSocket {
     fn new(stream: Stream) -> GreenSocket {
-        GreenSocket(Rc::new(Watched { stream, idle: Cell::new(false) }))
+        GreenSocket(Rc::new(Watched { stream, idle: Cell::new(false), upgraded: Cell::new(false) }))
     }
 
     fn spawn_when_readable(&self, wait: Duration, f: impl FnOnce(bool) + 'static) -> io::Result<()> {
@@ -319,6 +320,8 @@ impl Transport for GreenSocket {
     /// Long enough that a connection in use keeps its thread from one request to the next, and short because those that
     /// have just come and are silent hold one so long: what they take meanwhile is never given back.
     const PATIENCE: Option<Duration> = Some(Duration::from_millis(30));
+
+    const GREEN: bool = true;
 
     fn read(&self, buf: &mut [u8], wait: Duration) -> io::Result<usize> {
         loop {
@@ -343,6 +346,25 @@ impl Transport for GreenSocket {
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
                 _ => either!(self, stream => stream.wait_readable(wait))?,
             }
+        }
+    }
+
+    fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        either!(self, stream => stream.try_read(buf))
+    }
+
+    fn wait_readable(&self, wait: Option<Duration>) -> io::Result<()> {
+        either!(self, stream => stream.wait_readable(wait))
+    }
+
+    fn set_upgraded(&self) -> io::Result<()> {
+        self.0.upgraded.set(true);
+        Ok(())
+    }
+
+    fn wake(&self) {
+        if self.0.upgraded.get() {
+            either!(self, stream => stream.wake_waiting());
         }
     }
 

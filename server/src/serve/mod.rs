@@ -18,6 +18,7 @@ mod spare;
 mod stop;
 mod threads;
 mod transport;
+mod upgrade;
 
 pub use access::{AccessLog, Exchange};
 pub use server::Server;

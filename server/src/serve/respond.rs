@@ -13,6 +13,7 @@ use super::exchange::{Answered, Asked, Broken};
 use super::failures::described;
 use super::output::{BodyOut, LARGE, Output};
 use super::transport::Transport;
+use super::upgrade::switch;
 use crate::app::{Body, ContentType, Headers, Kind, Response, keep_header_map};
 use crate::http::framing::{ResponseBody, response_body};
 use crate::http::{Connection, DateCache, Openings, ResponseHead};
@@ -32,8 +33,8 @@ pub(super) fn respond<T: Transport>(
     response: &mut Response,
 ) -> Result<Answered, Broken> {
     let (status, headers, kind) = response.parts();
-    if status.is_informational() {
-        return Err(interim(status));
+    if status.is_informational() || matches!(kind, Kind::Upgrade(_)) {
+        return switch(conn, asked, response);
     }
     let (stated, closes) = match headers {
         Headers::Only(_) => (None, false),
@@ -80,14 +81,7 @@ pub(super) fn respond<T: Transport>(
             None
         }
     };
-    Ok(Answered { status, headers, alive: alive && !overlong })
-}
-
-#[cold]
-#[inline(never)]
-fn interim(status: StatusCode) -> Broken {
-    let reason = format!("the handler returned the interim status {}", status.as_u16());
-    Broken::Application(StatusCode::INTERNAL_SERVER_ERROR, reason)
+    Ok(Answered { status, headers, alive: alive && !overlong, take_over: None })
 }
 
 /// What the application's own fields say of the length, and whether they ask for the end of the connection. The fields
@@ -195,7 +189,7 @@ fn send_body<T: Transport>(
     status: StatusCode,
 ) -> Result<(), Broken> {
     let sent = match kind {
-        Kind::Empty => Ok(()),
+        Kind::Empty | Kind::Upgrade(_) => Ok(()),
         Kind::Bytes(bytes) => out.whole(&bytes),
         Kind::Stream { write, .. } => write(&mut crate::app::BodyWriter::new(out)),
         Kind::File { file, offset, length } => send_file(conn, out, &file, offset, length),
