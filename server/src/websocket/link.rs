@@ -82,6 +82,11 @@ impl Link {
         self.heard.take()
     }
 
+    /// Whether nothing can be sent any more, be it a close frame.
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended.get()
+    }
+
     pub(super) fn can_send(&self) -> bool {
         !self.has_ended.get() && self.context.borrow().can_write()
     }
@@ -169,7 +174,7 @@ impl Link {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => {
                     drop(out);
-                    self.end();
+                    self.cut();
                     return false;
                 }
             }
@@ -200,7 +205,7 @@ impl Link {
                 return;
             }
             if (&self.io).write_all(&piece).is_err() {
-                self.end();
+                self.cut();
             }
             self.room.set();
         }
@@ -237,6 +242,7 @@ impl Link {
         self.end();
         // Somebody who is gone needs no telling.
         let _ = self.io.shutdown(Shutdown::Both);
+        self.wake_reader();
     }
 }
 

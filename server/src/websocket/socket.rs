@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tungstenite::error::{Error, ProtocolError};
 use tungstenite::protocol;
 
-use super::link::{Link, Taken};
+use super::link::{Link, Taken, closed};
 use super::{Acceptor, CloseFrame, Message, Sender, close};
 use crate::app::{Addr, Stopping, Upgraded};
 
@@ -54,7 +54,8 @@ impl WebSocket {
     ///
     /// # Errors
     /// `UnexpectedEof` and `ConnectionReset` when the client has gone without a word, `TimedOut` when it is silent even to
-    /// pings, `InvalidData` when it breaks the protocol or sends too large a message (it is told the [code](close) that
+    /// pings, `NotConnected` when it took nothing for the server's `write_timeout` or was [cut](Sender::cut) off,
+    /// `InvalidData` when it breaks the protocol or sends too large a message (it is told the [code](close) that
     /// stands for that). After an error there is nothing more to read or to send.
     pub fn recv(&mut self) -> io::Result<Option<Message>> {
         self.receive(None)
@@ -133,11 +134,20 @@ impl WebSocket {
         while !self.has_ended {
             // Else a client that pings and never reads would fill the queue.
             self.link.wait_for_room()?;
+            if self.link.has_ended() {
+                self.has_ended = true;
+                return Err(closed());
+            }
             if self.is_stopping() && self.link.can_send() {
                 self.begin_close(close::GOING_AWAY, &Stopping.to_string());
             }
             if !self.link.can_send() && self.closing.is_none() {
                 self.closing = Some(Instant::now() + CLOSING);
+            }
+            if self.closing.is_some_and(|closing| closing <= Instant::now()) {
+                self.has_ended = true;
+                self.link.end();
+                break;
             }
             match self.link.take_in() {
                 Ok(Taken::Message(message)) => {
@@ -195,11 +205,6 @@ impl WebSocket {
     /// Nothing has come for a while.
     fn silent(&mut self, deadline: Option<Instant>) -> io::Result<()> {
         let now = Instant::now();
-        if self.closing.is_some_and(|closing| closing <= now) {
-            self.has_ended = true;
-            self.link.end();
-            return Ok(());
-        }
         if deadline.is_some_and(|deadline| deadline <= now) {
             return Err(io::ErrorKind::TimedOut.into());
         }

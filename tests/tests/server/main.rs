@@ -24,3 +24,4 @@ mod stop;
 mod streaming;
 mod timeouts;
 mod unix_socket;
+mod upgrade;
