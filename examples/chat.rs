@@ -7,7 +7,7 @@
 //! Each connection's green thread waits for what its client says and hands it to everybody in the room. All of them run on one
 //! OS thread, so the rooms need no lock. (`-k threads` has nobody else in a thread: everybody is alone there.)
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 
@@ -22,7 +22,7 @@ const PATIENCE: usize = 256 * 1024;
 thread_local! {
     /// The members of each room, by their numbers.
     static ROOMS: RefCell<HashMap<String, HashMap<u64, Sender>>> = RefCell::default();
-    static NEXT: RefCell<u64> = const { RefCell::new(0) };
+    static NEXT: Cell<u64> = const { Cell::new(0) };
 }
 
 fn app(req: Request) -> Response {
@@ -79,7 +79,7 @@ struct Member<'a> {
 
 impl<'a> Member<'a> {
     fn join(room: &'a str, name: &'a str, sender: Sender) -> Member<'a> {
-        let number = NEXT.replace_with(|next| *next + 1);
+        let number = NEXT.replace(NEXT.get() + 1);
         let here = ROOMS.with_borrow_mut(|rooms| {
             let members = rooms.entry(room.to_owned()).or_default();
             members.insert(number, sender);

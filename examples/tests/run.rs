@@ -55,7 +55,7 @@ fn hello_answers_on_all_its_routes() {
 /// A member of a room of the chat.
 fn join(server: &ServerProcess, room: &str, name: &str) -> tungstenite::WebSocket<greenlet::net::TcpStream> {
     let stream = greenlet::net::TcpStream::connect(server.addr()).expect("a connection");
-    stream.set_read_timeout(PATIENCE).expect("a timeout");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let url = format!("ws://{}/rooms/{room}?{name}", server.addr());
     tungstenite::client(url, stream).expect("a handshake").0
 }

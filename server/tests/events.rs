@@ -93,7 +93,7 @@ fn a_stop_ends_the_stream_as_it_should_be() {
         client.until("data: a\n\n");
         server.handle.stop();
         let rest = client.rest();
-        assert!(rest.ends_with("data: a\n\n\r\n0\r\n\r\n"), "{rest:?}");
+        assert!(rest.ends_with("\r\n0\r\n\r\n"), "{rest:?}");
         server.stop();
     });
 }
