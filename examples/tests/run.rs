@@ -1,8 +1,9 @@
 //! Every example runs and does what it says.
 
 use std::process::{Command, Stdio};
+use std::rc::Rc;
 
-use greenserve_tests::{ServerProcess, request};
+use greenserve_tests::{PATIENCE, ServerProcess, request};
 
 /// The standard output of an example that ends by itself.
 fn output(program: &str) -> String {
@@ -56,6 +57,76 @@ fn hello_answers_on_all_its_routes() {
     assert_eq!(client.get("/nowhere").status, 404);
     client.send(request("POST", "/count", &["Transfer-Encoding: chunked"], b"nonsense"));
     assert_eq!(client.response().status, 400, "an error of the body is the client's");
+}
+
+/// A member of a room of the chat.
+fn join(server: &ServerProcess, room: &str, name: &str) -> tungstenite::WebSocket<greenlet::net::TcpStream> {
+    let stream = greenlet::net::TcpStream::connect(server.addr()).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let url = format!("ws://{}/rooms/{room}?{name}", server.addr());
+    tungstenite::client(url, stream).expect("a handshake").0
+}
+
+#[test]
+fn chat_tells_everybody_everything_in_order_whoever_sleeps() {
+    const MEMBERS: usize = 300;
+    const SPEAKERS: usize = 40;
+    const LINES: usize = 3;
+    let server = Rc::new(ServerProcess::builder().program(env!("CARGO_BIN_EXE_chat")).start());
+    assert!(server.get("/").text().contains("new WebSocket"));
+    let _asleep = join(&server, "hall", "sleeper");
+    let everybody = Rc::new(greenlet::sync::Barrier::new(MEMBERS));
+    let members: Vec<_> = (0..MEMBERS)
+        .map(|member| {
+            let (server, everybody) = (Rc::clone(&server), Rc::clone(&everybody));
+            greenlet::spawn(move || {
+                let mut socket = join(&server, "hall", &format!("m{member}"));
+                everybody.wait().expect("all have come");
+                if member < SPEAKERS {
+                    (0..LINES).for_each(|line| socket.send(line.to_string().into()).expect("it is taken"));
+                }
+                let mut next = [0; SPEAKERS];
+                while next.iter().any(|next| *next < LINES) {
+                    let message = socket.read().expect("a message");
+                    let text = message.to_text().expect("text");
+                    let Some((name, line)) = text.split_once(": ") else { continue };
+                    let speaker: usize = name[1..].parse().expect("a number");
+                    assert_eq!(line.parse(), Ok(next[speaker]), "each speaker's order is kept");
+                    next[speaker] += 1;
+                }
+            })
+        })
+        .collect();
+    members.into_iter().for_each(|member| member.join().expect("all was heard"));
+}
+
+#[test]
+fn chat_throws_out_who_takes_nothing_and_goes_on_for_the_others() {
+    let mut server = ServerProcess::builder().program(env!("CARGO_BIN_EXE_chat")).start();
+    let _asleep = join(&server, "yard", "sleeper");
+    let mut members = ["ann", "bob"].map(|name| join(&server, "yard", name));
+    let long = "x".repeat(50_000);
+    let mut is_out = false;
+    for _ in 0..10_000 {
+        members[0].send(long.as_str().into()).expect("it is taken");
+        for member in &mut members {
+            while !member.read().expect("a message").to_text().expect("text").starts_with("ann: ") {}
+        }
+        is_out = server.log().contains("too slow");
+        if is_out {
+            break;
+        }
+    }
+    assert!(is_out, "the sleeper is still there");
+    server.wait_for_log("member 0 of yard is too slow");
+    server.signal(15);
+    while let Ok(message) = members[1].read() {
+        if let tungstenite::Message::Close(frame) = message {
+            assert_eq!(frame.expect("a reason").code, tungstenite::protocol::frame::coding::CloseCode::Away);
+        }
+    }
+    drop(members);
+    assert!(server.wait_exit().success());
 }
 
 #[test]

@@ -33,12 +33,15 @@ pub mod router;
 pub mod serve;
 #[cfg(feature = "tls")]
 pub mod tls;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 
 pub use ::cookie;
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 pub use app::{
     Addr, Body, BodyError, BodyWriter, Client, ClientLeft, Error, Handler, Html, IntoResponse, Json, Leaving,
-    Middleware, Redirect, Request, Response, TlsInfo, TlsVersion, after_response, limit_body, time_limit,
+    Middleware, Redirect, Request, Response, Stopping, TlsInfo, TlsVersion, Upgraded, after_response,
+    limit_body, sse, time_limit,
 };
 pub use app::{Environ, ForwardedError, HeaderMapping, Networks};
 pub use arbiter::{Hooks, WorkerInfo};

@@ -84,11 +84,16 @@ impl Source {
     /// Marks the socket closed and wakes who waits on it.
     pub(crate) fn close(&self) {
         self.closed.set(true);
-        if let Some(registration) = self.registration.get() {
-            self.hub.wake_waiters(registration);
-        }
+        self.wake_waiting();
         if let Some(fd) = &self.fd {
             super::poll::cancel(fd.as_raw_fd());
+        }
+    }
+
+    /// Has those who wait on the socket look again.
+    pub(crate) fn wake_waiting(&self) {
+        if let Some(registration) = self.registration.get() {
+            self.hub.wake_waiters(registration);
         }
     }
 

@@ -401,6 +401,15 @@ macro_rules! stream {
                 self.0.wait_readable(timeout.into())
             }
 
+            /// Has those who wait on this socket look again: a [`wait_readable`](Self::wait_readable) returns as if there were
+            /// something to read, while a read or write that waits finds that nothing has changed and waits on. Nothing happens
+            /// if nobody waits.
+            ///
+            /// It tells a reader of something else than data: have it look at a flag before it waits, set that, then call this.
+            pub fn wake_waiting(&self) {
+                self.0.wake_waiting();
+            }
+
             /// Has `f` run in a new greenlet as soon as there may be something to read, and then tells it true, or
             /// when `timeout` is over (`None`: never): false. Returns at once.
             ///

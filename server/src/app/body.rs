@@ -10,6 +10,7 @@ use std::rc::Rc;
 use ::http::{HeaderMap, StatusCode};
 use bytes::{Buf, Bytes};
 
+use super::upgrade::TakeOver;
 use super::{Addr, BodyWriter, Leaving, Origin, TlsInfo};
 use crate::http::uwsgi::Vars;
 
@@ -61,13 +62,15 @@ pub(crate) enum Kind {
         length: u64,
     },
     Incoming(Incoming),
+    /// No body: what takes the connection over.
+    Upgrade(Box<TakeOver>),
 }
 
 impl Kind {
     /// See [`Body::length`].
     pub(crate) fn length(&self) -> Option<u64> {
         match self {
-            Kind::Empty => Some(0),
+            Kind::Empty | Kind::Upgrade(_) => Some(0),
             Kind::Bytes(bytes) => Some(bytes.len() as u64),
             Kind::Reader { length, .. } | Kind::Stream { length, .. } => *length,
             Kind::Chunks { .. } => None,
@@ -212,7 +215,7 @@ impl Body {
             return Err(self.is_too_large());
         }
         match self.kind {
-            Kind::Empty => Ok(Bytes::new()),
+            Kind::Empty | Kind::Upgrade(_) => Ok(Bytes::new()),
             Kind::Bytes(bytes) => Ok(bytes),
             Kind::Stream { write, length } => {
                 let mut all = Vec::new();
@@ -294,7 +297,7 @@ impl Read for Body {
 impl Kind {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
-            Kind::Empty => Ok(0),
+            Kind::Empty | Kind::Upgrade(_) => Ok(0),
             Kind::Bytes(bytes) => {
                 let n = buf.len().min(bytes.len());
                 bytes.copy_to_slice(&mut buf[..n]);
@@ -396,6 +399,7 @@ impl fmt::Debug for Body {
             Kind::Chunks { .. } => "chunks",
             Kind::File { .. } => "file",
             Kind::Incoming(_) => "incoming",
+            Kind::Upgrade(_) => "upgrade",
         };
         f.debug_struct("Body").field("kind", &kind).field("length", &self.length()).finish()
     }
@@ -510,6 +514,11 @@ pub(crate) trait Connection {
     fn unless_left(&self, _request: u64, _how: Leaving, f: &mut dyn FnMut()) -> bool {
         f();
         true
+    }
+
+    /// Whether the server is to stop.
+    fn is_stopping(&self) -> bool {
+        false
     }
 }
 

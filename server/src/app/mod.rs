@@ -22,7 +22,9 @@ mod reply;
 mod request;
 mod response;
 mod spare;
+pub mod sse;
 mod tls;
+mod upgrade;
 mod writer;
 
 pub use addr::Addr;
@@ -40,6 +42,7 @@ pub use reply::{Html, Json, Redirect};
 pub use request::{HeadersInOrder, Request};
 pub use response::Response;
 pub use tls::{TlsInfo, TlsVersion};
+pub use upgrade::{Stopping, Upgraded};
 pub use writer::BodyWriter;
 
 pub(crate) use after::{has_work_after, next_work_after};
@@ -48,3 +51,4 @@ pub(crate) use forwarded::{Origin, Trust};
 pub(crate) use request::Came;
 pub(crate) use response::{ContentType, Headers};
 pub(crate) use spare::{came, header_map, keep_came, keep_header_map};
+pub(crate) use upgrade::{TakeOver, Wire};

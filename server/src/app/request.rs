@@ -15,7 +15,7 @@ use bytes::Bytes;
 use super::matched::Matched;
 use super::{Addr, Body, Client, Connection, Incoming, TlsInfo, spare};
 use crate::http::uwsgi::Vars;
-use crate::http::{Head, Lines, encode_interim};
+use crate::http::{Head, Lines, encode_interim, protocols};
 
 /// A request as a handler gets it: what [`http::Request`](::http::Request) is, method by method, with our [`Body`].
 ///
@@ -263,6 +263,18 @@ impl Request {
         let mut head = Vec::new();
         encode_interim(&mut head, StatusCode::EARLY_HINTS, &map);
         incoming.connection.send_interim(incoming.request, &head)
+    }
+
+    /// Whether the server has been told to stop. What would go on for long should come to its end then; after the graceful
+    /// timeout it is cut off. False for a request made by hand.
+    pub fn is_server_stopping(&self) -> bool {
+        self.body.as_incoming().is_some_and(|incoming| incoming.connection.is_stopping())
+    }
+
+    /// The protocols that the client offers to change to, in its order (RFC 9110, 7.8): those in `Upgrade`, if `Connection`
+    /// names it and the version is 1.1. [`Response::upgrade`](super::Response::upgrade) accepts one.
+    pub fn upgrade_protocols(&self) -> Vec<&str> {
+        protocols(self.version(), self.headers_in_order())
     }
 
     /// The request target, byte for byte as it came: `/a%20b?c`, `http://host/a`, `host:443` or `*` (RFC 9112, 3.2). For a

@@ -85,7 +85,8 @@ impl Response {
         self.status
     }
 
-    /// The status, to be set. An interim one (1xx) is answered with 500: the server alone sends these.
+    /// The status, to be set. An interim one (1xx) is answered with 500: the server alone sends these, but for the
+    /// 101 of [`Response::upgrade`].
     pub fn status_mut(&mut self) -> &mut StatusCode {
         &mut self.status
     }

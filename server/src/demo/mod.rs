@@ -2,7 +2,8 @@
 //!
 //! It is also the example of how to write an application, so it uses nothing but the public interface. `ROUTES` is
 //! the one list of what it answers; each route's function stands in the file of its kind: `inspect` tells what
-//! the application saw, `bodies` makes bodies of every sort, `waits` takes time, `mischief` misbehaves.
+//! the application saw, `bodies` makes bodies of every sort, `waits` takes time, `live` goes
+//! on, `mischief` misbehaves.
 //!
 //! Every response that the application makes carries `X-App: 1`, errors of its own included. What the server makes
 //! by itself does not: a 4xx for a malformed request, a 500 after a panic, the answer to an error of reading a body,
@@ -10,6 +11,7 @@
 
 mod bodies;
 mod inspect;
+mod live;
 mod mischief;
 mod page;
 mod query;
@@ -248,6 +250,34 @@ const ROUTES: &[Route] = &[
         example: "?ms=100",
         what: "computes for so long",
         run: waits::burn,
+    },
+    Route {
+        method: "GET",
+        path: "/events",
+        example: "?n=10&delay_ms=100",
+        what: "n server-sent events, numbered on from Last-Event-ID",
+        run: live::events,
+    },
+    Route {
+        method: "GET",
+        path: "/ws",
+        example: "",
+        what: "a WebSocket that sends each message back",
+        run: live::echo,
+    },
+    Route {
+        method: "GET",
+        path: "/upgrade",
+        example: "",
+        what: "to Upgrade: echo, a connection that sends each byte back",
+        run: live::upgrade,
+    },
+    Route {
+        method: "GET",
+        path: "/live",
+        example: "",
+        what: "a page that tries all this from a browser",
+        run: live::page,
     },
     Route {
         method: "GET",

@@ -134,6 +134,9 @@ pub fn encode_head(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
         ResponseBody::Length(length) | ResponseBody::AbsentOf(length) => put_length(out, length),
     }
     put_connection(out, head.connection);
+    if head.status != StatusCode::OK {
+        put_upgrade(out, head);
+    }
     if let (false, Some(server)) = (has_server, head.server) {
         field(out, b"server", server.as_bytes());
     }
@@ -167,6 +170,14 @@ fn put_connection(out: &mut Vec<u8>, connection: Connection) {
         Connection::Implied => {}
         Connection::KeepAlive => out.extend_from_slice(b"connection: keep-alive\r\n"),
         Connection::Close => out.extend_from_slice(b"connection: close\r\n"),
+    }
+}
+
+/// A sender of `Upgrade` names it in `Connection` (RFC 9110, 7.8). It is sent with two statuses only.
+fn put_upgrade(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
+    let may_name = matches!(head.status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::UPGRADE_REQUIRED);
+    if may_name && head.headers.is_some_and(|headers| headers.contains_key(header::UPGRADE)) {
+        out.extend_from_slice(b"connection: upgrade\r\n");
     }
 }
 
@@ -355,6 +366,20 @@ mod tests {
         let expected =
             "HTTP/1.1 103 Early Hints\r\nlink: </a>; rel=preload\r\nlink: </b>; rel=preload\r\n\r\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn whoever_names_another_protocol_says_so_in_connection() {
+        for (status, connection, lines) in [
+            (101, Connection::Implied, "connection: upgrade\r\n"),
+            (426, Connection::Close, "connection: close\r\nconnection: upgrade\r\n"),
+            (404, Connection::Implied, ""),
+        ] {
+            let head = encode(status, &[("upgrade", "a/1")], ResponseBody::Absent, connection);
+            assert!(head.contains(&format!("\r\nupgrade: a/1\r\n{lines}server: s\r\n")), "{head}");
+        }
+        let without = encode(426, &[], ResponseBody::Absent, Connection::Implied);
+        assert!(!without.contains("upgrade:") && !without.contains("connection"), "{without}");
     }
 
     #[test]

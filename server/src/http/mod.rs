@@ -19,6 +19,7 @@ mod proxy_protocol;
 mod scan;
 mod target;
 mod trailers;
+mod upgrade;
 pub mod uwsgi;
 
 pub use date::DateCache;
@@ -35,3 +36,4 @@ pub use proxy_protocol::{ProxyEnds, ProxyError, ProxyHeader, ProxyProtocol};
 use scan::Scanner;
 pub(crate) use target::{is_host, is_token_byte};
 pub use trailers::{encode_last_chunk, may_be_trailer};
+pub use upgrade::protocols;

@@ -428,7 +428,7 @@ impl<T: Transport> Connection for Conn<T> {
             Ends::Proxied(proxied) => (proxied.tls, true),
         };
         let secure = secure || self.io.tls().is_some();
-        Origin { trust: Some(&self.settings.trust), secure, proxied, multithread: T::MULTITHREAD }
+        Origin { trust: Some(&self.settings.trust), secure, proxied, multithread: !T::GREEN }
     }
 
     fn vars(&self) -> Option<&Vars> {
@@ -466,6 +466,10 @@ impl<T: Transport> Connection for Conn<T> {
             return true;
         }
         self.io.unless_left(how, f)
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.server.is_stopping()
     }
 }
 

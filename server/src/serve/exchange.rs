@@ -14,8 +14,11 @@ use super::failures::{described, log_access, refuse};
 use super::output::GATHER;
 use super::respond::respond;
 use super::transport::Transport;
+use super::upgrade::hand_over;
 use super::uwsgi::Protocol;
-use crate::app::{Came, Handler, HeaderMapping, Request, has_work_after, keep_came, next_work_after};
+use crate::app::{
+    Came, Handler, HeaderMapping, Request, TakeOver, has_work_after, keep_came, next_work_after,
+};
 use crate::http::{Head, Lines};
 use crate::log::adopt_request_id;
 
@@ -109,6 +112,8 @@ pub(super) struct Answered {
     /// Kept only if somebody will look.
     pub(super) headers: Option<Box<HeaderMap>>,
     pub(super) alive: bool,
+    /// What takes the connection over now.
+    pub(super) take_over: Option<Box<TakeOver>>,
 }
 
 /// Why an answer is not whole.
@@ -159,6 +164,9 @@ fn exchange<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler, came: Rc<Came>)
         (None, None) => Ok(run()),
         _ => bounded(conn, &mut run),
     };
+    if let Some(Ok(Answered { take_over: take_over @ Some(_), .. })) = &mut outcome {
+        hand_over(conn, &asked, take_over.take());
+    }
     conn.end_request();
     let after = match (caught, outcome) {
         (Ok(Ok(())), Some(Ok(answered))) => {

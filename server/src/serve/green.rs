@@ -423,6 +423,7 @@ struct GreenSocket(Rc<Watched>);
 struct Watched {
     stream: Stream,
     idle: Cell<bool>,
+    upgraded: Cell<bool>,
 }
 
 enum Stream {
@@ -442,7 +443,7 @@ macro_rules! either {
 
 impl GreenSocket {
     fn new(stream: Stream) -> GreenSocket {
-        GreenSocket(Rc::new(Watched { stream, idle: Cell::new(false) }))
+        GreenSocket(Rc::new(Watched { stream, idle: Cell::new(false), upgraded: Cell::new(false) }))
     }
 
     /// Parks until the client leaves.
@@ -469,7 +470,7 @@ impl Transport for GreenSocket {
     /// have just come and are silent hold one so long: what they take meanwhile is never given back.
     const PATIENCE: Option<Duration> = Some(Duration::from_millis(30));
 
-    const MULTITHREAD: bool = false;
+    const GREEN: bool = true;
 
     fn receive(&self, buf: &mut [u8], peek: bool, wait: Duration) -> io::Result<usize> {
         // By the socket's own calls, which know when it is empty; its timeout is nobody else's.
@@ -504,6 +505,25 @@ impl Transport for GreenSocket {
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
                 _ => either!(self, stream => stream.wait_readable(wait))?,
             }
+        }
+    }
+
+    fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        either!(self, stream => stream.try_read(buf))
+    }
+
+    fn wait_readable(&self, wait: Option<Duration>) -> io::Result<()> {
+        either!(self, stream => stream.wait_readable(wait))
+    }
+
+    fn set_upgraded(&self) -> io::Result<()> {
+        self.0.upgraded.set(true);
+        Ok(())
+    }
+
+    fn wake(&self) {
+        if self.0.upgraded.get() {
+            either!(self, stream => stream.wake_waiting());
         }
     }
 

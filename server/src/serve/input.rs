@@ -215,6 +215,22 @@ impl Input {
         Ok(())
     }
 
+    /// Takes what has come, whatever it is: for a connection that speaks another protocol. 0: there is nothing.
+    pub(crate) fn take(&mut self, out: &mut [u8]) -> usize {
+        let here = &self.buffer[self.at..];
+        let count = out.len().min(here.len());
+        out[..count].copy_from_slice(&here[..count]);
+        if count > 0 {
+            self.use_up(count);
+        }
+        count
+    }
+
+    /// What comes from now on is no HTTP: no body can be read, and no head found.
+    pub(crate) fn leave_http(&mut self) {
+        self.body = Body::Failed(BodyError::Finished);
+    }
+
     /// The body can't be read any further; every later read says so.
     pub(crate) fn fail(&mut self, error: BodyError) -> BodyError {
         self.body = Body::Failed(error);

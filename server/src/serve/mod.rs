@@ -22,6 +22,7 @@ mod threads;
 #[cfg(feature = "tls")]
 mod tls;
 mod transport;
+mod upgrade;
 mod uwsgi;
 mod watch;
 

@@ -14,6 +14,7 @@ use super::exchange::{Answered, Asked, Broken};
 use super::failures::described;
 use super::output::{BodyOut, LARGE, Output};
 use super::transport::Transport;
+use super::upgrade::switch;
 use crate::app::{Body, BodyWriter, ContentType, Headers, Kind, Response, keep_header_map};
 use crate::http::framing::{ResponseBody, response_body};
 use crate::http::{Connection, DateCache, Lines, Openings, ResponseHead};
@@ -33,8 +34,8 @@ pub(super) fn respond<T: Transport>(
     response: &mut Response,
 ) -> Result<Answered, Broken> {
     let (status, headers, kind) = response.parts();
-    if status.is_informational() {
-        return Err(interim(status));
+    if status.is_informational() || matches!(kind, Kind::Upgrade(_)) {
+        return switch(conn, asked, response);
     }
     let (stated, closes, announced) = match headers {
         Headers::Only(_) => (None, false, None),
@@ -88,14 +89,7 @@ pub(super) fn respond<T: Transport>(
             None
         }
     };
-    Ok(Answered { status, headers, alive: alive && !overlong })
-}
-
-#[cold]
-#[inline(never)]
-fn interim(status: StatusCode) -> Broken {
-    let reason = format!("the handler returned the interim status {}", status.as_u16());
-    Broken::Application(reason)
+    Ok(Answered { status, headers, alive: alive && !overlong, take_over: None })
 }
 
 /// What the application's own fields say of the length, whether they ask for the end of the connection, and which trailers
@@ -226,7 +220,7 @@ fn send_body<T: Transport>(
 ) -> Result<Option<Box<HeaderMap>>, Broken> {
     let mut trailers = None;
     let sent = match kind {
-        Kind::Empty => Ok(()),
+        Kind::Empty | Kind::Upgrade(_) => Ok(()),
         Kind::Bytes(bytes) => out.whole(&bytes),
         Kind::Stream { write, .. } => {
             let mut writer = BodyWriter::new(out);

@@ -47,9 +47,10 @@ impl ServerHandle {
     }
 
     /// Stops the server gracefully: no more connections are accepted (those that the kernel had completed still are), idle
-    /// ones are closed after a second in which they may bring one more request, requests under way are answered with
-    /// `Connection: close` within the graceful timeout, after which they are cut off (by 503, if they run in green threads and
-    /// no answer has begun). Returns at once; `serve` returns when it is done. Asking twice changes nothing.
+    /// ones are closed after a second in which they may bring one more request, [upgraded](crate::Upgraded) ones hear of it,
+    /// requests under way are answered with `Connection: close` within the graceful timeout, after which all are cut off
+    /// (requests by 503, if they run in green threads and no answer has begun). Returns at once; `serve` returns when it is
+    /// done. Asking twice changes nothing.
     pub fn stop(&self) {
         self.0.stopping.store(true, Ordering::SeqCst);
         self.wake();
@@ -126,11 +127,15 @@ impl<T: Transport> Registry<T> {
         self.lock().len()
     }
 
-    /// Makes the idle connections see the end of their input. Only the receiving side is closed: a request that has
+    /// Wakes the upgraded connections, so that they see that the server stops, and makes the idle ones see the end of their
+    /// input. Only the receiving side is closed: a request that has
     /// arrived at this very moment is still answered.
     pub(crate) fn end_idle(&self) {
-        for socket in self.sockets(T::is_idle) {
-            let _ = socket.shutdown(Shutdown::Read);
+        for socket in self.sockets(|_| true) {
+            socket.wake();
+            if socket.is_idle() {
+                let _ = socket.shutdown(Shutdown::Read);
+            }
         }
     }
 

@@ -6,14 +6,15 @@ use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use greenlet::server::{AcceptFailure, Backoff};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::net::{RecvFlags, recv};
 use socket2::{SockAddr, Socket};
 
@@ -106,6 +107,7 @@ impl Threads {
             socket,
             idle: AtomicBool::new(false),
             read_timeout: AtomicU64::new(0),
+            woken: OnceLock::new(),
         }));
         let place = self.live.register(socket.clone());
         let (settings, handle, app) =
@@ -238,6 +240,8 @@ struct Blocking {
     idle: AtomicBool,
     /// What the socket was told last, in nanoseconds, so that it is told changes only. 0: nothing yet.
     read_timeout: AtomicU64,
+    /// An eventfd that ends waits, once the connection is upgraded.
+    woken: OnceLock<OwnedFd>,
 }
 
 impl Blocking {
@@ -261,7 +265,7 @@ impl Transport for ThreadSocket {
     /// Its thread would have nothing else to do.
     const PATIENCE: Option<Duration> = None;
 
-    const MULTITHREAD: bool = true;
+    const GREEN: bool = false;
 
     fn receive(&self, buf: &mut [u8], peek: bool, wait: Duration) -> io::Result<usize> {
         self.0.set_read_timeout(wait)?;
@@ -288,6 +292,42 @@ impl Transport for ThreadSocket {
             let count = self.read(buffer, wait)?;
             Ok(take(&buffer[..count]))
         })
+    }
+
+    fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::net::recv(&self.0.socket, buf, rustix::net::RecvFlags::DONTWAIT)?.0)
+    }
+
+    fn wait_readable(&self, wait: Option<Duration>) -> io::Result<()> {
+        let timeout = wait.and_then(|wait| Timespec::try_from(wait).ok());
+        let mut fds = vec![PollFd::new(&self.0.socket, PollFlags::IN)];
+        fds.extend(self.0.woken.get().map(|woken| PollFd::new(woken, PollFlags::IN)));
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if let (Some(woken), true) =
+            (self.0.woken.get(), fds.get(1).is_some_and(|fd| !fd.revents().is_empty()))
+        {
+            // It holds the wake-ups since it was last read.
+            let _ = rustix::io::read(woken, &mut [0; 8]);
+        }
+        Ok(())
+    }
+
+    fn set_upgraded(&self) -> io::Result<()> {
+        let woken = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        // Only the connection's own thread comes here, once.
+        let _ = self.0.woken.set(woken);
+        Ok(())
+    }
+
+    fn wake(&self) {
+        if let Some(woken) = self.0.woken.get() {
+            // A counter that is full wakes as well.
+            let _ = rustix::io::write(woken, &1_u64.to_ne_bytes());
+        }
     }
 
     fn set_idle(&self, idle: bool) {

@@ -284,7 +284,7 @@ impl<T: Wire> Tls<T> {
 
 impl<T: Wire> Transport for Tls<T> {
     const PATIENCE: Option<Duration> = T::PATIENCE;
-    const MULTITHREAD: bool = T::MULTITHREAD;
+    const GREEN: bool = T::GREEN;
 
     fn receive(&self, buf: &mut [u8], peek: bool, wait: Duration) -> io::Result<usize> {
         self.0.socket.receive(buf, peek, wait)
@@ -325,6 +325,49 @@ impl<T: Wire> Transport for Tls<T> {
             }
             self.take_in(*deadline.get_or_insert_with(|| later(Instant::now(), wait)))?;
         }
+    }
+
+    fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let read = self.0.connection.borrow_mut().reader().read(buf);
+            match read {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
+                read => return read,
+            }
+            let more = self.0.more.take();
+            let fed = if more.is_empty() {
+                let mut raw = [0; 4096];
+                let count = self.0.socket.try_read(&mut raw)?;
+                self.feed(&raw[..count])
+            } else {
+                self.feed(&more)
+            };
+            // What rustls has to say to what has come: an alert, say.
+            let sent = self.try_send();
+            fed.and(sent.map(drop))?;
+        }
+    }
+
+    fn wait_readable(&self, wait: Option<Duration>) -> io::Result<()> {
+        let is_there = !self.0.more.borrow().is_empty() || {
+            let mut connection = self.0.connection.borrow_mut();
+            let mut reader = connection.reader();
+            !matches!(reader.fill_buf(), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        };
+        if is_there {
+            return Ok(());
+        }
+        self.send_before_waiting()?;
+        self.0.socket.wait_readable(wait)
+    }
+
+    fn set_upgraded(&self) -> io::Result<()> {
+        self.0.socket.set_upgraded()
+    }
+
+    fn wake(&self) {
+        self.0.socket.wake();
     }
 
     fn has_left(&self, how: Leaving) -> bool {

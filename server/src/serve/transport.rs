@@ -20,6 +20,9 @@ pub(crate) trait Transport: Clone + 'static {
     /// to whoever watches the sockets. `None`: as long as it takes.
     const PATIENCE: Option<Duration>;
 
+    /// Whether there are other green threads for [`when_waiting`](Transport::when_waiting).
+    const GREEN: bool;
+
     /// Reads what is there, or waits for it about as long as `wait`, which is not zero: a caller to whom a little less
     /// matters looks at the clock.
     fn read(&self, buf: &mut [u8], wait: Duration) -> io::Result<usize>;
@@ -28,12 +31,21 @@ pub(crate) trait Transport: Clone + 'static {
     /// connection while it waits.
     fn read_with<R>(&self, wait: Duration, take: impl FnOnce(&[u8]) -> R) -> io::Result<R>;
 
-    /// Whether handlers of other connections run at the same time, in other OS threads.
-    const MULTITHREAD: bool;
-
     /// Reads from the socket itself, beneath whatever else is spoken over it (TLS, say); with `peek` the bytes stay there.
     /// Waits about as long as `wait`, which is not zero.
     fn receive(&self, buf: &mut [u8], peek: bool, wait: Duration) -> io::Result<usize>;
+
+    /// Reads what is there, and never waits nor gives way.
+    fn try_read(&self, buf: &mut [u8]) -> io::Result<usize>;
+
+    /// Waits until there may be something to read, until [`wake`](Transport::wake), or as long as `wait`: `TimedOut` then.
+    fn wait_readable(&self, wait: Option<Duration>) -> io::Result<()>;
+
+    /// From now on the connection speaks another protocol, and can be woken.
+    fn set_upgraded(&self) -> io::Result<()>;
+
+    /// Ends the present wait in [`wait_readable`](Transport::wait_readable) if the connection is upgraded.
+    fn wake(&self);
 
     /// Notes whether the connection waits for a request of which nothing has come.
     fn set_idle(&self, idle: bool);

@@ -29,4 +29,5 @@ mod streaming;
 mod timeouts;
 mod tls;
 mod unix_socket;
+mod upgrade;
 mod uwsgi;
