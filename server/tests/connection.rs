@@ -130,7 +130,13 @@ fn a_good_request_before_a_bad_one_is_answered_first_and_nothing_after() {
 
 #[test]
 fn malformed_requests_get_their_status_and_a_closed_connection() {
-    let limits = Limits { request_line: 50, request_fields: 2, request_field_size: 50, request_body: 10 };
+    let limits = Limits {
+        request_line: 50,
+        request_fields: 2,
+        request_field_size: 50,
+        request_body: 10,
+        ..Limits::default()
+    };
     let long = "x".repeat(60);
     let rows = [
         ("GET / HTTP/2.0\r\nHost: a\r\n\r\n".to_owned(), 505),

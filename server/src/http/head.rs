@@ -246,8 +246,13 @@ mod tests {
 
     /// Reads the heads in `input`, shown up to each of `cuts` in turn. (Bodies are left out of these inputs.)
     fn read(input: &[u8], cuts: impl IntoIterator<Item = usize>) -> Outcome {
-        let limits =
-            Limits { request_line: 61, request_fields: 6, request_field_size: 60, request_body: 1000 };
+        let limits = Limits {
+            request_line: 61,
+            request_fields: 6,
+            request_field_size: 60,
+            request_body: 1000,
+            ..Limits::default()
+        };
         let (mut reader, mut known) = (HeadReader::default(), KnownFields::default());
         let (mut at, mut requests) = (0, Vec::new());
         for cut in cuts.into_iter().chain([input.len()]) {

@@ -22,7 +22,7 @@ use super::listen::{Listener, SocketFile};
 use super::settings::Settings;
 use super::stop::{Registered, Registry, ServerHandle};
 use super::threads::addr;
-use super::transport::{Transport, with_read_buffer};
+use super::transport::{Transport, between_looks, patiently, with_read_buffer};
 use crate::app::{Addr, Handler};
 
 /// Accepts on each listener in a green thread of its own until the server is stopped.
@@ -355,7 +355,7 @@ impl Transport for GreenSocket {
     }
 
     fn write(&self, buf: &[u8]) -> io::Result<usize> {
-        either!(self, stream => (&mut &*stream).write(buf))
+        either!(self, stream => patiently(stream, || (&mut &*stream).write(buf)))
     }
 
     fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
@@ -368,15 +368,15 @@ impl Transport for GreenSocket {
     }
 
     fn write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        either!(self, stream => (&mut &*stream).write_vectored(bufs))
+        either!(self, stream => patiently(stream, || (&mut &*stream).write_vectored(bufs)))
     }
 
     fn send_file(&self, file: &File, offset: u64, length: usize) -> io::Result<usize> {
-        either!(self, stream => stream.send_file(file, offset, length))
+        either!(self, stream => patiently(stream, || stream.send_file(file, offset, length)))
     }
 
     fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        either!(self, stream => stream.set_write_timeout(timeout))
+        either!(self, stream => stream.set_write_timeout(timeout.map(between_looks)))
     }
 
     fn shutdown(&self, how: Shutdown) -> io::Result<()> {

@@ -21,7 +21,7 @@ use super::exchange::live;
 use super::listen::Listener;
 use super::settings::Settings;
 use super::stop::{Registered, Registry, ServerHandle};
-use super::transport::{Transport, with_read_buffer};
+use super::transport::{Transport, between_looks, patiently, with_read_buffer};
 use crate::app::{Addr, Handler};
 
 /// Accepts on all listeners in this thread until the server is stopped, and waits for the connections' threads.
@@ -219,7 +219,7 @@ impl Transport for ThreadSocket {
     }
 
     fn write(&self, buf: &[u8]) -> io::Result<usize> {
-        (&self.0.socket).write(buf)
+        patiently(&self.0.socket, || (&self.0.socket).write(buf))
     }
 
     fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
@@ -230,16 +230,16 @@ impl Transport for ThreadSocket {
     fn when_waiting(_f: impl FnOnce() + 'static) {}
 
     fn write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        (&self.0.socket).write_vectored(bufs)
+        patiently(&self.0.socket, || (&self.0.socket).write_vectored(bufs))
     }
 
     fn send_file(&self, file: &File, offset: u64, length: usize) -> io::Result<usize> {
         let offset = usize::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-        self.0.socket.sendfile(file, offset, NonZeroUsize::new(length))
+        patiently(&self.0.socket, || self.0.socket.sendfile(file, offset, NonZeroUsize::new(length)))
     }
 
     fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.0.socket.set_write_timeout(timeout)
+        self.0.socket.set_write_timeout(timeout.map(between_looks))
     }
 
     fn shutdown(&self, how: Shutdown) -> io::Result<()> {

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use crate::app::Addr;
@@ -45,7 +46,8 @@ pub(crate) trait Transport: Clone + 'static {
     /// Sends at least one byte of the file, by sendfile(2). 0: the file ends there.
     fn send_file(&self, file: &File, offset: u64, length: usize) -> io::Result<usize>;
 
-    /// How long each write waits for progress from now on; `None`, without end.
+    /// How long each write waits from now on before it looks whether the client takes anything ([`patiently`]); `None`,
+    /// without end.
     fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()>;
 
     /// Closes one direction or both, for everyone who holds this socket.
@@ -78,6 +80,50 @@ thread_local! {
 /// Calls `f` with this thread's read buffer. `f` must not suspend.
 pub(super) fn with_read_buffer<R>(f: impl FnOnce(&mut [u8]) -> R) -> R {
     READ_BUFFER.with_borrow_mut(|buffer| f(buffer))
+}
+
+/// A write looks so many times in the course of its timeout whether the client takes anything.
+const LOOKS: u32 = 4;
+
+/// What a socket is to be told as its timeout for writes.
+pub(super) fn between_looks(timeout: Duration) -> Duration {
+    // None is no timeout at all to a socket.
+    (timeout / LOOKS).max(Duration::from_millis(1))
+}
+
+/// Repeats a write whose time was over as long as the client takes something of what the kernel holds for it. The kernel
+/// says that there is room again only when a good part of its buffer, which may be megabytes, is free; one that reads
+/// slowly but steadily gets there, too.
+#[inline]
+pub(super) fn patiently<R>(socket: &impl AsFd, mut write: impl FnMut() -> io::Result<R>) -> io::Result<R> {
+    match write() {
+        Err(error) if is_timeout(&error) => write_on(socket.as_fd(), &mut write, error),
+        result => result,
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn write_on<R>(
+    socket: BorrowedFd<'_>,
+    write: &mut dyn FnMut() -> io::Result<R>,
+    mut error: io::Error,
+) -> io::Result<R> {
+    let mut unsent = usize::MAX;
+    let mut looks_in_vain = 0;
+    loop {
+        let left = greenlet::net::unsent(socket)?;
+        // What there was before the first look nobody knows.
+        looks_in_vain = if left < unsent && unsent < usize::MAX { 0 } else { looks_in_vain + 1 };
+        if looks_in_vain >= LOOKS {
+            return Err(error);
+        }
+        unsent = left;
+        match write() {
+            Err(again) if is_timeout(&again) => error = again,
+            result => return result,
+        }
+    }
 }
 
 /// Whether a read or write gave up because its time was over.
