@@ -130,3 +130,47 @@ fn write_on<R>(
 pub(crate) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    /// A write that always takes too long, until `most` were tried, to a client that reads a piece every `nth` time. Gives how
+    /// often it was tried if it was given up.
+    fn tries(most: u32, nth: u32) -> Option<u32> {
+        let (mut server, mut client) = UnixStream::pair().unwrap();
+        (0..100).for_each(|_| server.write_all(b"a piece").unwrap());
+        let mut tried = 0;
+        let result = patiently(&server, || {
+            tried += 1;
+            if tried % nth == 0 {
+                client.read_exact(&mut [0; 7]).unwrap();
+            }
+            if tried == most { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
+        });
+        result.is_err().then_some(tried)
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_is_given_up_when_the_time_is_over() {
+        assert_eq!(tries(50, 1000), Some(LOOKS));
+    }
+
+    #[test]
+    fn a_client_that_takes_a_little_now_and_then_is_waited_for() {
+        for nth in 1..LOOKS {
+            assert_eq!(tries(50, nth), None, "every {nth}");
+        }
+    }
+
+    #[test]
+    fn other_errors_and_successes_are_not_waited_for() {
+        let (server, _client) = UnixStream::pair().unwrap();
+        assert_eq!(patiently(&server, || Ok(7)).unwrap(), 7);
+        let broken = patiently(&server, || Err::<(), _>(io::ErrorKind::BrokenPipe.into()));
+        assert_eq!(broken.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+}

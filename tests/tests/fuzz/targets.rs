@@ -15,7 +15,7 @@ use greenserve::http::{Head, HeadReader, KnownFields, Limits};
 const LONGEST: usize = 4000;
 
 /// Heads one after another, without regard to bodies.
-pub fn head(data: &[u8]) {
+pub(crate) fn head(data: &[u8]) {
     let data = &data[..data.len().min(LONGEST)];
     let tight = Limits { request_line: 30, request_fields: 3, request_field_size: 24, ..Limits::default() };
     for limits in [Limits::default(), tight] {
@@ -24,7 +24,7 @@ pub fn head(data: &[u8]) {
 }
 
 /// A chunked body.
-pub fn chunked(data: &[u8]) {
+pub(crate) fn chunked(data: &[u8]) {
     let data = &data[..data.len().min(LONGEST)];
     let outcome = every_way(data, |cuts| body(data, cuts, &Limits::default()));
     match (simply_decoded(data), outcome) {
@@ -32,13 +32,13 @@ pub fn chunked(data: &[u8]) {
         (None, got) => assert!(!matches!(got, Ok(Some(_))), "more is taken than should be: {got:?}"),
     }
     let tight = Limits { request_body: 8, chunk_extensions: 6, trailers: 10, ..Limits::default() };
-    every_way(data, |cuts| body(data, cuts, &tight));
+    let _ = every_way(data, |cuts| body(data, cuts, &tight));
 }
 
 /// Requests with their bodies.
-pub fn request_stream(data: &[u8]) {
+pub(crate) fn request_stream(data: &[u8]) {
     let data = &data[..data.len().min(LONGEST)];
-    every_way(data, |cuts| requests(data, cuts));
+    let _ = every_way(data, |cuts| requests(data, cuts));
 }
 
 /// What `run` makes of the input whole, byte by byte, and cut at a few places that follow from the input: always the same.

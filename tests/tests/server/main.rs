@@ -1,6 +1,6 @@
 //! The `greenserve` binary as a client sees it: real process, real sockets, exact bytes. One file per theme.
 //!
-//! Each test starts a server of its own. Rows of tables carry the section of the RFC they come from.
+//! Each test starts a server of its own. What the RFCs say of single requests is in `rfc/`.
 
 mod access_log;
 mod blocked;
@@ -10,7 +10,6 @@ mod demo;
 mod disconnects;
 mod expect_continue;
 mod failures;
-mod framing;
 mod half_closed;
 mod head_and_http10;
 mod keep_alive;
