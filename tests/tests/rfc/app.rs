@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -57,6 +58,16 @@ impl Drop for Running {
     }
 }
 
+/// Where `/gate` waits.
+pub(crate) struct Gate {
+    /// Somebody has come.
+    pub(crate) begun: AtomicBool,
+    /// They may go on.
+    pub(crate) open: AtomicBool,
+}
+
+pub(crate) static GATE: Gate = Gate { begun: AtomicBool::new(false), open: AtomicBool::new(false) };
+
 /// The settings as they are.
 pub(crate) fn plain(server: Server) -> Server {
     server
@@ -86,6 +97,13 @@ fn app(mut req: Request) -> Response {
                 req.headers().iter().map(|(name, value)| format!("{name}={value:?}")).collect();
             fields.sort();
             return fields.join("|").into_response();
+        }
+        "/gate" => {
+            GATE.begun.store(true, Ordering::SeqCst);
+            while !GATE.open.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            return "passed".into_response();
         }
         "/close" => return ([("connection", "x, Close")], "bye").into_response(),
         "/stream" => return Body::stream(|out| out.write_all(b"streamed")).into_response(),
