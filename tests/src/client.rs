@@ -310,6 +310,16 @@ impl Client {
         self.next_chunk().unwrap_or_else(|error| panic!("{error}"))
     }
 
+    /// Reads bytes of a body whose head was read by [`Client::read_head`]: what is there, but at most so many, which are all
+    /// that is taken off the socket.
+    #[track_caller]
+    pub fn read_some(&mut self, most: usize) -> Vec<u8> {
+        if self.buffer.is_empty() {
+            self.fill_at_most(Instant::now() + self.patience, most).unwrap_or_else(|error| panic!("{error}"));
+        }
+        self.buffer.drain(..most.min(self.buffer.len())).collect()
+    }
+
     /// Asserts that the server sends nothing more and closes in good order (FIN, not RST).
     #[track_caller]
     pub fn expect_close(&mut self) {
@@ -419,16 +429,21 @@ impl Client {
 
     /// Reads once into the buffer; an orderly end is `Closed`.
     fn fill(&mut self, deadline: Instant) -> Result<(), ReadError> {
+        self.fill_at_most(deadline, usize::MAX)
+    }
+
+    fn fill_at_most(&mut self, deadline: Instant, most: usize) -> Result<(), ReadError> {
         let mut piece = [0; 64 * 1024];
+        let piece = &mut piece[..most.min(64 * 1024)];
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(ReadError::TimedOut);
             }
             let got = self.stream.set_read_timeout(left).and_then(|()| match &mut self.stream {
-                Stream::Tcp(stream) => stream.read(&mut piece),
-                Stream::Unix(stream) => stream.read(&mut piece),
-                Stream::Tls(stream) => stream.read(&mut piece),
+                Stream::Tcp(stream) => stream.read(piece),
+                Stream::Unix(stream) => stream.read(piece),
+                Stream::Tls(stream) => stream.read(piece),
             });
             match got {
                 Ok(0) => return Err(ReadError::Closed),

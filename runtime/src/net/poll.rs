@@ -54,6 +54,27 @@ pub fn wait_write(fd: &(impl AsFd + ?Sized), timeout: impl Into<Option<Duration>
     wait_one(PollFd::new(fd).write(), timeout.into())
 }
 
+/// How many bytes that were written to a stream socket the kernel still holds: what the peer has not acknowledged, over a
+/// unix socket what it has not read (tcp(7), `SIOCOUTQ`). If it becomes less, the peer takes something, even if there is no
+/// room yet for the next write. Does not park.
+///
+/// ```
+/// use std::io::{Read, Write};
+///
+/// let (mut ours, mut theirs) = std::os::unix::net::UnixStream::pair()?;
+/// ours.write_all(b"some bytes")?;
+/// assert!(greenlet::net::unsent(&ours)? >= 10); // with what the kernel adds for itself
+/// theirs.read_exact(&mut [0; 10])?;
+/// assert_eq!(greenlet::net::unsent(&ours)?, 0);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+/// What ioctl(2) says of a descriptor that is no such socket.
+pub fn unsent(fd: impl AsFd) -> io::Result<usize> {
+    crate::sys::unsent(fd.as_fd())
+}
+
 /// Ends every wait of this thread's greenlets to read or to write `fd` that was begun by [`wait_read`], [`wait_write`],
 /// [`poll`] or [`select`]: they fail with `NotConnected` (gevent's `cancel_wait`). Call it before a descriptor is closed
 /// that others may wait for; the `close` of this module's sockets does it by itself.

@@ -18,8 +18,10 @@ pub(crate) use portable::{Poll, PollSet, nanos};
 
 mod names;
 mod peer;
+mod queue;
 pub(crate) use names::name_of;
 pub(crate) use peer::peer_cred;
+pub(crate) use queue::unsent;
 
 use std::io;
 use std::os::fd::AsRawFd;

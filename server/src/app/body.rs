@@ -417,7 +417,7 @@ pub enum BodyError {
     Malformed(&'static str),
     /// The body is larger than `limit_request_body`, or than [`Body::limit`] allows: 413.
     TooLarge,
-    /// The body was not there when the server's body timeout was over: 408.
+    /// The body was not there when the server's body timeout was over, or came too slowly: 408.
     TimedOut,
     /// The response to this request is finished, so the rest of its body is gone.
     Finished,
@@ -448,7 +448,7 @@ impl fmt::Display for BodyError {
             BodyError::Incomplete => f.write_str("the client left before the end of the request body"),
             BodyError::Malformed(rule) => write!(f, "malformed request body: {rule}"),
             BodyError::TooLarge => f.write_str("the request body is larger than allowed here"),
-            BodyError::TimedOut => f.write_str("the request body did not arrive within the body timeout"),
+            BodyError::TimedOut => f.write_str("the request body did not arrive in time"),
             BodyError::Finished => f.write_str(
                 "the response is finished and the rest of the request body is gone: read it before",
             ),

@@ -115,6 +115,16 @@ impl Request {
         }
     }
 
+    /// Whom the client asks, as `host` or `host:port`: what a target in absolute or authority form says, and only for others
+    /// the `Host` field, for the target wins if the two differ (RFC 9112, 3.2.2). `None` in HTTP/1.0 without either.
+    pub fn authority(&self) -> Option<&str> {
+        match &self.head {
+            Source::Came(came) if came.is_origin_form() => None,
+            _ => self.uri().authority().map(|authority| authority.as_str()),
+        }
+        .or_else(|| std::str::from_utf8(self.header("host")?).ok())
+    }
+
     /// The version: 1.0 or 1.1 from a client.
     pub fn version(&self) -> Version {
         match &self.head {

@@ -275,6 +275,7 @@ fn set_up(server: Server, config: &Config, logs: &Logs) -> Server {
         .handshake_timeout(config.handshake_timeout.unwrap_or(FOR_EVER))
         .header_timeout(config.header_timeout.unwrap_or(FOR_EVER))
         .body_timeout(config.body_timeout.unwrap_or(FOR_EVER))
+        .min_body_rate(config.min_body_rate.unwrap_or(0), config.min_body_rate_grace)
         .write_timeout(config.write_timeout.unwrap_or(FOR_EVER))
         .request_timeout(config.request_timeout)
         .cancel_on_disconnect(config.cancel_on_disconnect)
@@ -286,6 +287,8 @@ fn set_up(server: Server, config: &Config, logs: &Logs) -> Server {
             request_fields: config.limit_request_fields,
             request_field_size: config.limit_request_field_size,
             request_body: config.limit_request_body.unwrap_or(0),
+            chunk_extensions: config.limit_chunk_extensions,
+            trailers: config.limit_trailers,
         })
         .forwarded_allow_ips(config.forwarded_allow_ips.clone())
         .secure_scheme_headers(config.secure_scheme_headers.clone())

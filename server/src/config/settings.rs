@@ -252,6 +252,20 @@ settings! {
             flag: "body-timeout", value: "SECONDS", default: "60",
             parse: seconds_or_none,
         }
+        /// How many bytes of a body must come in a second, on average; a slower one is answered 408. 0 means any.
+        ///
+        /// Each of so many bytes gives the client a second more, on top of --min-body-rate-grace. Only the time that the
+        /// application spends waiting for the body counts. --body-timeout ends the reading nevertheless: raise it, or set
+        /// it to 0, where large bodies come over slow lines.
+        min_body_rate: Option<u64> {
+            flag: "min-body-rate", value: "BYTES", default: "0",
+            parse: optional_size,
+        }
+        /// How long a body may take before --min-body-rate is asked of it.
+        min_body_rate_grace: Duration {
+            flag: "min-body-rate-grace", value: "SECONDS", default: "5",
+            parse: seconds,
+        }
         /// How long a client may take nothing of its response. 0 means for ever.
         write_timeout: Option<Duration> {
             flag: "write-timeout", value: "SECONDS", default: "30",
@@ -313,6 +327,18 @@ settings! {
         limit_request_body: Option<u64> {
             flag: "limit-request-body", value: "BYTES", default: "0",
             parse: optional_size,
+        }
+        /// Most bytes of extensions in one chunk of a body; more are answered 400. 0 means 1048576.
+        ///
+        /// All chunks of a body together may have four times as much, and as much as there is data.
+        limit_chunk_extensions: usize {
+            flag: "limit-chunk-extensions", value: "BYTES", default: "4096",
+            parse: |text| count(text, 0..=1_048_576),
+        }
+        /// Most bytes of trailer fields behind a chunked body; more are answered 400. 0 means 1048576.
+        limit_trailers: usize {
+            flag: "limit-trailers", value: "BYTES", default: "8190",
+            parse: |text| count(text, 0..=1_048_576),
         }
     }
     Proxies {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::IpAddr;
 
-use ::http::{StatusCode, header};
+use ::http::StatusCode;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde::Serialize;
 
@@ -38,7 +38,6 @@ pub(super) fn echo(status: StatusCode, mut req: Request) -> Answer {
         let text = format!("a body to be echoed has at most {ECHO_BODY} bytes\n");
         return Ok((StatusCode::PAYLOAD_TOO_LARGE, text).into_response());
     }
-    let host = || req.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let headers = req.headers_in_order().map(|(name, value)| (name.to_ascii_lowercase(), text(value)));
     let path = req.path_decoded();
     let echo = Echo {
@@ -47,7 +46,7 @@ pub(super) fn echo(status: StatusCode, mut req: Request) -> Answer {
         path: &text(&path),
         query: req.query().unwrap_or_default(),
         version: &format!("{:?}", req.version()),
-        authority: req.uri().authority().map(|authority| authority.as_str()).or_else(host),
+        authority: req.authority(),
         headers: &headers.collect::<Vec<_>>(),
         body: &BASE64_STANDARD.encode(&body),
     };

@@ -56,7 +56,7 @@ pub enum ChunkError {
     ExtensionsTooLarge,
     /// A trailer line that is no field.
     Trailer,
-    /// Trailers beyond `limit_request_field_size` in all.
+    /// Trailers beyond `limit_trailers` in all.
     TrailersTooLarge,
     /// A trailer that may only be a header.
     TrailerForbidden,
@@ -91,10 +91,9 @@ enum State {
     End,
 }
 
-/// What extensions may take in one chunk, and in all beyond the number of data bytes (a signature per chunk is fine, chunks
-/// of one byte with a kilobyte of extension are an attack).
-const CHUNK_EXTENSION: usize = 4096;
-const FREE_EXTENSIONS: u64 = 16 * 1024;
+/// So many times what one chunk's extensions may take is there for all, beyond the number of data bytes (a signature per
+/// chunk is fine, chunks of one byte with a kilobyte of extension are an attack).
+const FREE_EXTENSIONS: u64 = 4;
 
 impl Decoder {
     /// A decoder at the start of a body.
@@ -172,8 +171,8 @@ impl Decoder {
             },
             State::Size { size, digits } => match byte {
                 b'\r' => Ok(State::SizeLf { size }),
-                b';' => self.extension_byte(State::Extension { size }),
-                b' ' | b'\t' => self.extension_byte(State::SpaceAfterSize { size }),
+                b';' => self.extension_byte(State::Extension { size }, limits),
+                b' ' | b'\t' => self.extension_byte(State::SpaceAfterSize { size }, limits),
                 _ => match hex(byte) {
                     // Sixteen digits are 64 bits; leading zeros count, for an endless row of them is no number.
                     Some(_) if digits == 16 => Err(ChunkError::SizeOverflow),
@@ -182,14 +181,14 @@ impl Decoder {
                 },
             },
             State::SpaceAfterSize { size } => match byte {
-                b' ' | b'\t' => self.extension_byte(self.state),
-                b';' => self.extension_byte(State::Extension { size }),
+                b' ' | b'\t' => self.extension_byte(self.state, limits),
+                b';' => self.extension_byte(State::Extension { size }, limits),
                 _ => Err(ChunkError::Size),
             },
             State::Extension { size } => match byte {
                 b'\r' => Ok(State::SizeLf { size }),
                 b'\n' => Err(ChunkError::LineEnd),
-                b'\t' | b' '..=b'~' | 0x80.. => self.extension_byte(self.state),
+                b'\t' | b' '..=b'~' | 0x80.. => self.extension_byte(self.state, limits),
                 _ => Err(ChunkError::Extension),
             },
             State::SizeLf { size } => match (byte, size) {
@@ -208,7 +207,7 @@ impl Decoder {
                 b'\n' => Err(ChunkError::LineEnd),
                 _ => {
                     self.trailers += 1;
-                    if self.trailers > limits.field_size() {
+                    if self.trailers > limits.trailers() {
                         return Err(ChunkError::TrailersTooLarge);
                     }
                     self.line.push(byte);
@@ -236,10 +235,12 @@ impl Decoder {
         }
     }
 
-    fn extension_byte(&mut self, next: State) -> Result<State, ChunkError> {
+    fn extension_byte(&mut self, next: State, limits: &Limits) -> Result<State, ChunkError> {
         self.extension += 1;
         self.extensions += 1;
-        if self.extension > CHUNK_EXTENSION || self.extensions > FREE_EXTENSIONS.saturating_add(self.total) {
+        let most = limits.chunk_extensions();
+        if self.extension > most || self.extensions > self.total.saturating_add(FREE_EXTENSIONS * most as u64)
+        {
             return Err(ChunkError::ExtensionsTooLarge);
         }
         Ok(next)
@@ -313,7 +314,7 @@ mod tests {
 
     /// Decodes `input` shown in pieces of `step` bytes; gives the data and what is left behind the end.
     fn decode(input: &[u8], step: usize) -> Result<Option<(Vec<u8>, usize)>, ChunkError> {
-        let limits = Limits { request_field_size: 64, ..Limits::default() };
+        let limits = Limits { trailers: 64, ..Limits::default() };
         let mut decoder = Decoder::new();
         let mut data = Vec::new();
         let mut at = 0;

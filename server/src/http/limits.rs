@@ -3,23 +3,34 @@
 /// How much of a request's head and body is accepted. Sizes are bytes; the defaults are gunicorn's.
 ///
 /// 0 means "no limit of mine" as in gunicorn, but nothing is ever unbounded: hard limits of about 64 KiB for the request
-/// line, 32,768 fields and 1 MiB for a whole head stand behind the settings.
+/// line, 24,576 fields and 1 MiB for a whole head, the extensions of a chunk or all trailers stand behind the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// The request line without its CRLF (`limit_request_line`, 4094): 414 above it.
     pub request_line: usize,
     /// The number of header fields (`limit_request_fields`, 100): 431 above it.
     pub request_fields: usize,
-    /// One header field with its CRLF (`limit_request_field_size`, 8190): 431 above it. It bounds all trailers of a chunked
-    /// body together, too.
+    /// One header field with its CRLF (`limit_request_field_size`, 8190): 431 above it.
     pub request_field_size: usize,
     /// The body without chunk framing (0, no limit): 413 above it.
     pub request_body: u64,
+    /// The extensions of one chunk (4096), from the `;` on: 400 above it. All chunks of a body together may have four times
+    /// as much, and as much as there is data.
+    pub chunk_extensions: usize,
+    /// All trailer fields of a chunked body together (8190): 400 above it.
+    pub trailers: usize,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { request_line: 4094, request_fields: 100, request_field_size: 8190, request_body: 0 }
+        Limits {
+            request_line: 4094,
+            request_fields: 100,
+            request_field_size: 8190,
+            request_body: 0,
+            chunk_extensions: 4096,
+            trailers: 8190,
+        }
     }
 }
 
@@ -48,6 +59,14 @@ impl Limits {
         count <= self.fields() && longest <= self.field_size()
     }
 
+    pub(crate) fn chunk_extensions(&self) -> usize {
+        bounded(self.chunk_extensions, HARD_HEAD)
+    }
+
+    pub(crate) fn trailers(&self) -> usize {
+        bounded(self.trailers, HARD_HEAD)
+    }
+
     pub(crate) fn body_allows(&self, length: u64) -> bool {
         self.request_body == 0 || length <= self.request_body
     }
@@ -63,7 +82,15 @@ mod tests {
 
     #[test]
     fn zero_is_the_hard_limit_and_nothing_is_above_it() {
-        let none = Limits { request_line: 0, request_fields: 0, request_field_size: 0, request_body: 0 };
+        let none = Limits {
+            request_line: 0,
+            request_fields: 0,
+            request_field_size: 0,
+            request_body: 0,
+            chunk_extensions: 0,
+            trailers: 0,
+        };
+        assert_eq!((none.chunk_extensions(), none.trailers()), (HARD_HEAD, HARD_HEAD));
         assert_eq!((none.line(), none.fields()), (HARD_REQUEST_LINE, HARD_REQUEST_FIELDS));
         assert_eq!(none.field_size(), HARD_HEAD);
         assert!(none.body_allows(u64::MAX));

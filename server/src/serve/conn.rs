@@ -234,13 +234,13 @@ impl<T: Transport> Conn<T> {
     /// connection and could destroy that response on its way (RFC 9112, 9.6): then half of it is closed, and what comes is
     /// read away for a while.
     #[inline(never)]
-    pub(crate) fn close(&self, refused: bool) {
+    pub(crate) fn close(&self, may_send: bool) {
         if self.flush().is_err() {
             return;
         }
         let Ok(mut input) = self.input() else { return };
-        let still_sending = refused || !input.is_empty() || input.body_left() != Some(0);
-        if still_sending && self.io.shutdown(Shutdown::Write).is_ok() {
+        let may_send = may_send || !input.is_empty() || input.body_left() != Some(0);
+        if may_send && self.io.shutdown(Shutdown::Write).is_ok() {
             input.discard();
             self.linger();
         } else {
@@ -352,7 +352,11 @@ impl<T: Transport> Conn<T> {
 
     /// Reads more of a body: into `out`, if `allowed` bytes may go there and that is worth it, else into the buffer.
     fn read_more(&self, input: &mut Input, out: &mut [u8], allowed: u64) -> io::Result<Option<usize>> {
-        let wait = self.settings.body_timeout.saturating_sub(input.waited);
+        let in_all = match &self.settings.body_rate {
+            Some(rate) => rate.allows(input.received).min(self.settings.body_timeout),
+            None => self.settings.body_timeout,
+        };
+        let wait = in_all.saturating_sub(input.waited);
         if wait.is_zero() {
             return Err(input.fail(BodyError::TimedOut).into());
         }
@@ -367,6 +371,7 @@ impl<T: Transport> Conn<T> {
             self.read_until(deadline, |bytes| input.came(bytes))
         };
         input.waited += began.elapsed();
+        input.received += *read.as_ref().unwrap_or(&0) as u64;
         match read {
             Ok(0) => Err(input.fail(BodyError::Incomplete).into()),
             Ok(count) if straight => {

@@ -41,8 +41,8 @@ pub(crate) fn live<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler) -> Optio
             After::Alive => conn.take_turn(),
             After::Idle(left) => return Some(left),
             After::Torn => return None,
-            After::Close { refused } => {
-                conn.close(refused);
+            After::Close { may_send } => {
+                conn.close(may_send);
                 return None;
             }
         }
@@ -69,7 +69,8 @@ impl<T: Transport> Drop for End<'_, T> {
 pub(super) enum After {
     Alive,
     Close {
-        refused: bool,
+        /// The client may be sending although all of its request was read: it knows nothing yet of the end.
+        may_send: bool,
     },
     /// There is nobody left to be polite to.
     Torn,
@@ -85,6 +86,13 @@ pub(super) struct Asked {
     pub(super) keep_alive: bool,
     /// Noted only if somebody will look.
     pub(super) started: Option<(SystemTime, Instant)>,
+}
+
+impl Asked {
+    /// The end of the connection, after which a client that did not ask for it may have sent more (RFC 9112, 9.6).
+    pub(super) fn close(&self) -> After {
+        After::Close { may_send: self.came.head().keep_alive }
+    }
 }
 
 impl Deref for Asked {
@@ -143,7 +151,7 @@ fn one_request<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler) -> After {
         Err(none) => return without_request(conn, none),
     };
     if conn.settings.trust.header_map == HeaderMapping::Refuse && refuse_name(conn, &came) {
-        return After::Close { refused: true };
+        return After::Close { may_send: true };
     }
     // A request's values end with it, while the connection's green thread lives on.
     ctxlocal::scope(|| exchange(conn, app, came))
@@ -170,7 +178,7 @@ fn exchange<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler, came: Rc<Came>)
     conn.end_request();
     let after = match (caught, outcome) {
         (Ok(Ok(())), Some(Ok(answered))) => {
-            let after = settle(conn, answered.alive);
+            let after = settle(conn, &asked, answered.alive);
             if let Some(headers) = answered.headers {
                 log_access(conn, &asked, answered.status, &headers);
             }
@@ -279,18 +287,18 @@ fn without_request<T: Transport>(conn: &Rc<Conn<T>>, why: NoRequest) -> After {
         }
         NoRequest::Refused(status, reason, head) => {
             refuse(conn, head.as_deref(), status, reason);
-            After::Close { refused: true }
+            After::Close { may_send: true }
         }
     }
 }
 
 /// After a whole answer: what is left of the request is read away, and what is not to wait is sent.
 #[inline(never)]
-fn settle<T: Transport>(conn: &Rc<Conn<T>>, alive: bool) -> After {
+fn settle<T: Transport>(conn: &Rc<Conn<T>>, asked: &Asked, alive: bool) -> After {
     let (whole, more) =
         conn.input().map_or((false, false), |input| (input.body_left() == Some(0), !input.is_empty()));
     if !alive || !(whole || conn.could_drain()) {
-        return After::Close { refused: false };
+        return asked.close();
     }
     // If another request has come already its answer is sent together with this one, unless it is long enough as it is.
     if whole && more && conn.output().is_ok_and(|output| output.len() <= GATHER) {
@@ -298,5 +306,5 @@ fn settle<T: Transport>(conn: &Rc<Conn<T>>, alive: bool) -> After {
     } else if conn.flush().is_err() {
         return After::Torn;
     }
-    if whole || conn.drain() { After::Alive } else { After::Close { refused: false } }
+    if whole || conn.drain() { After::Alive } else { asked.close() }
 }

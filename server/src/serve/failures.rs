@@ -36,7 +36,7 @@ pub(super) fn after_broken<T: Transport>(conn: &Rc<Conn<T>>, asked: &Asked, brok
             );
             log_begun(conn, asked, StatusCode::OK);
             // The missing end tells the client.
-            After::Close { refused: false }
+            asked.close()
         }
         Broken::Application(reason) => after_failure(conn, asked, StatusCode::INTERNAL_SERVER_ERROR, &reason),
     }
@@ -128,7 +128,7 @@ pub(super) fn after_failure<T: Transport>(
     if retract(conn) {
         answer_plainly(conn, status, "", asked.method == Method::HEAD);
         log_access(conn, asked, status, &HeaderMap::new());
-        return After::Close { refused: false };
+        return asked.close();
     }
     log_begun(conn, asked, status);
     // What was produced before is still the client's, but nothing that would end the body regularly: in HTTP/1.1 the missing
@@ -138,7 +138,7 @@ pub(super) fn after_failure<T: Transport>(
         conn.io().reset_on_close();
         return After::Torn;
     }
-    After::Close { refused: false }
+    asked.close()
 }
 
 /// Refuses what is no request, or none that may be served: small, plain, final.
@@ -151,7 +151,7 @@ pub(super) fn refuse<T: Transport>(
     log::info!("{}: refused with {}: {reason}", conn.peer(), status.as_u16());
     let started = start(conn);
     // RFC 9110, 9.3.2: no content in answer to HEAD, not even to a bad one.
-    let head_only = head.is_some_and(|head| head.starts_with(b"HEAD "));
+    let head_only = conn.input().is_ok_and(|input| input.asks_for_head());
     answer_plainly(conn, status, reason, head_only);
     if let Some(access_log) = &conn.settings.access_log {
         let (started, since) = started.unwrap_or_else(|| (SystemTime::now(), Instant::now()));

@@ -23,7 +23,7 @@ use super::listen::{HANDSHAKE, Listener, SocketFile, turn_away_from};
 use super::settings::Settings;
 use super::stop::{Registered, Registry, ServerHandle};
 use super::threads::addr;
-use super::transport::{Transport, has_left, with_read_buffer};
+use super::transport::{Transport, between_looks, has_left, patiently, with_read_buffer};
 use super::watch::{PULSE, Watch};
 use crate::app::{Addr, Handler, Leaving};
 use crate::http::ProxyProtocol;
@@ -536,7 +536,7 @@ impl Transport for GreenSocket {
     }
 
     fn write(&self, buf: &[u8]) -> io::Result<usize> {
-        either!(self, stream => (&mut &*stream).write(buf))
+        either!(self, stream => patiently(stream, || (&mut &*stream).write(buf)))
     }
 
     fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
@@ -549,15 +549,15 @@ impl Transport for GreenSocket {
     }
 
     fn write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        either!(self, stream => (&mut &*stream).write_vectored(bufs))
+        either!(self, stream => patiently(stream, || (&mut &*stream).write_vectored(bufs)))
     }
 
     fn send_file(&self, file: &File, offset: u64, length: usize) -> io::Result<usize> {
-        either!(self, stream => stream.send_file(file, offset, length))
+        either!(self, stream => patiently(stream, || stream.send_file(file, offset, length)))
     }
 
     fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        either!(self, stream => stream.set_write_timeout(timeout))
+        either!(self, stream => stream.set_write_timeout(timeout.map(between_looks)))
     }
 
     fn shutdown(&self, how: Shutdown) -> io::Result<()> {
@@ -631,7 +631,7 @@ impl super::tls::Wire for GreenSocket {
     }
 
     fn wait_writable(&self) -> io::Result<()> {
-        either!(self, stream => stream.wait_writable())
+        either!(self, stream => patiently(stream, || stream.wait_writable()))
     }
 }
 

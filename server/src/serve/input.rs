@@ -32,6 +32,8 @@ pub(crate) struct Input {
     pub(crate) expects_continue: bool,
     /// How long reads of this body have waited in all.
     pub(crate) waited: Duration,
+    /// How many bytes those reads have brought, framing included.
+    pub(crate) received: u64,
 }
 
 /// What looks for heads.
@@ -88,6 +90,7 @@ impl Input {
             body: Body::Length(0),
             expects_continue: false,
             waited: Duration::ZERO,
+            received: 0,
         }
     }
 
@@ -117,9 +120,12 @@ impl Input {
             self.came(bytes);
             return self.find_head(limits);
         }
-        let Some((came, end)) = find(&mut self.reader, bytes, limits)? else {
-            self.came(bytes);
-            return Ok(None);
+        let (came, end) = match find(&mut self.reader, bytes, limits) {
+            Ok(Some(found)) => found,
+            other => {
+                self.came(bytes);
+                return other.map(|_| None);
+            }
         };
         if end < bytes.len() {
             self.came(&bytes[end..]);
@@ -135,6 +141,12 @@ impl Input {
             self.at = 0;
         }
         self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Whether what has come begins with a request of the method HEAD, be it one that is refused.
+    pub(crate) fn asks_for_head(&self) -> bool {
+        let bytes = &self.buffer[self.at..];
+        bytes.strip_prefix(b"\r\n").unwrap_or(bytes).starts_with(b"HEAD ")
     }
 
     /// Forgets all that has come; nothing is looked for any more.
@@ -159,6 +171,7 @@ impl Input {
         };
         self.expects_continue = head.expect_continue;
         self.waited = Duration::ZERO;
+        self.received = 0;
     }
 
     /// Reads body from the buffer into `out`, which is not empty.

@@ -1,6 +1,7 @@
 //! The server as a user sets it up.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use ::http::{HeaderName, HeaderValue};
 
 use super::listen::Listener;
-use super::settings::Settings;
+use super::settings::{BodyRate, Settings};
 use super::{AccessLog, Protocol, ServerHandle, Watch, green, threads};
 use crate::app::{Addr, Handler, HeaderMapping, Leaving, Networks};
 use crate::http::{Limits, ProxyProtocol};
@@ -127,7 +128,17 @@ impl Server {
         self
     }
 
-    /// How long a client may take nothing of its answer (30 s); then the connection is closed.
+    /// How many bytes of a request's body must come in a second on average (0: any number), as long as the handler waits
+    /// for them, once `grace` is over. A read that waits longer fails as with [`Server::body_timeout`], which is kept
+    /// nevertheless.
+    pub fn min_body_rate(mut self, bytes_per_second: u64, grace: Duration) -> Server {
+        let rate = NonZeroU64::new(bytes_per_second);
+        self.settings.body_rate = rate.map(|bytes_per_second| BodyRate { bytes_per_second, grace });
+        self
+    }
+
+    /// How long a client may take nothing of its answer, not even of what the kernel holds for it (30 s; up to a quarter more
+    /// may pass until that is seen); then the connection is closed.
     pub fn write_timeout(mut self, timeout: Duration) -> Server {
         self.settings.write_timeout = timeout;
         self

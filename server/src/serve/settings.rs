@@ -1,6 +1,7 @@
 //! What a server can be told.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ pub(crate) struct Settings {
     pub(crate) handshake_timeout: Duration,
     pub(crate) header_timeout: Duration,
     pub(crate) body_timeout: Duration,
+    pub(crate) body_rate: Option<BodyRate>,
     pub(crate) write_timeout: Duration,
     pub(crate) request_timeout: Option<Duration>,
     pub(crate) cancel_on_disconnect: Option<Leaving>,
@@ -36,6 +38,25 @@ pub(crate) struct Settings {
     pub(crate) watch: Option<Arc<dyn Watch>>,
 }
 
+/// How fast a request's body must come at least.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BodyRate {
+    pub(crate) bytes_per_second: NonZeroU64,
+    /// What is given before that.
+    pub(crate) grace: Duration,
+}
+
+impl BodyRate {
+    /// How long a body may have been waited for in all when so many bytes of it have come.
+    pub(crate) fn allows(&self, received: u64) -> Duration {
+        let rate = self.bytes_per_second.get();
+        let nanos = u128::from(received % rate) * 1_000_000_000 / u128::from(rate);
+        // Less than a second's.
+        let earned = Duration::from_secs(received / rate) + Duration::from_nanos(nanos as u64);
+        self.grace.saturating_add(earned)
+    }
+}
+
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
@@ -47,6 +68,7 @@ impl Default for Settings {
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(60),
+            body_rate: None,
             write_timeout: Duration::from_secs(30),
             request_timeout: None,
             cancel_on_disconnect: None,
@@ -75,6 +97,7 @@ impl fmt::Debug for Settings {
             .field("handshake_timeout", &self.handshake_timeout)
             .field("header_timeout", &self.header_timeout)
             .field("body_timeout", &self.body_timeout)
+            .field("body_rate", &self.body_rate)
             .field("write_timeout", &self.write_timeout)
             .field("request_timeout", &self.request_timeout)
             .field("cancel_on_disconnect", &self.cancel_on_disconnect)
@@ -88,5 +111,21 @@ impl fmt::Debug for Settings {
             .field("request_id_header", &self.request_id_header)
             .field("access_log", &self.access_log.is_some())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_byte_earns_its_share_of_a_second() {
+        let rate = |bytes, grace| BodyRate { bytes_per_second: NonZeroU64::new(bytes).unwrap(), grace };
+        let grace = Duration::from_secs(5);
+        assert_eq!(rate(240, grace).allows(0), grace);
+        assert_eq!(rate(240, grace).allows(360), Duration::from_millis(6500));
+        assert_eq!(rate(3, Duration::ZERO).allows(1), Duration::from_nanos(333_333_333));
+        assert_eq!(rate(u64::MAX, Duration::ZERO).allows(u64::MAX - 1), Duration::from_nanos(999_999_999));
+        assert_eq!(rate(1, Duration::MAX).allows(u64::MAX), Duration::MAX);
     }
 }

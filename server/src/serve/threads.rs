@@ -24,7 +24,7 @@ use super::exchange::live;
 use super::listen::{HANDSHAKE, Listener};
 use super::settings::Settings;
 use super::stop::{Registered, Registry, ServerHandle};
-use super::transport::{Transport, has_left, with_read_buffer};
+use super::transport::{Transport, between_looks, has_left, patiently, with_read_buffer};
 use super::watch::PULSE;
 use crate::app::{Addr, Handler, Leaving};
 use crate::http::ProxyProtocol;
@@ -339,7 +339,7 @@ impl Transport for ThreadSocket {
     }
 
     fn write(&self, buf: &[u8]) -> io::Result<usize> {
-        (&self.0.socket).write(buf)
+        patiently(&self.0.socket, || (&self.0.socket).write(buf))
     }
 
     fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
@@ -350,16 +350,16 @@ impl Transport for ThreadSocket {
     fn when_waiting(_f: impl FnOnce() + 'static) {}
 
     fn write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        (&self.0.socket).write_vectored(bufs)
+        patiently(&self.0.socket, || (&self.0.socket).write_vectored(bufs))
     }
 
     fn send_file(&self, file: &File, offset: u64, length: usize) -> io::Result<usize> {
         let offset = usize::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-        self.0.socket.sendfile(file, offset, NonZeroUsize::new(length))
+        patiently(&self.0.socket, || self.0.socket.sendfile(file, offset, NonZeroUsize::new(length)))
     }
 
     fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.0.socket.set_write_timeout(timeout)
+        self.0.socket.set_write_timeout(timeout.map(between_looks))
     }
 
     fn shutdown(&self, how: Shutdown) -> io::Result<()> {
@@ -405,12 +405,14 @@ impl super::tls::Wire for ThreadSocket {
 
     fn wait_writable(&self) -> io::Result<()> {
         let timeout = self.0.socket.write_timeout()?.and_then(|timeout| Timespec::try_from(timeout).ok());
-        match poll(&mut [PollFd::new(&self.0.socket, PollFlags::OUT)], timeout.as_ref()) {
-            Ok(0) => Err(io::ErrorKind::TimedOut.into()),
-            // Whoever writes will see.
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        patiently(&self.0.socket, || {
+            match poll(&mut [PollFd::new(&self.0.socket, PollFlags::OUT)], timeout.as_ref()) {
+                Ok(0) => Err(io::ErrorKind::TimedOut.into()),
+                // Whoever writes will see.
+                Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+                Err(error) => Err(error.into()),
+            }
+        })
     }
 }
 

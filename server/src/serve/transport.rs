@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -68,7 +68,8 @@ pub(crate) trait Transport: Clone + 'static {
     /// Sends at least one byte of the file, by sendfile(2). 0: the file ends there.
     fn send_file(&self, file: &File, offset: u64, length: usize) -> io::Result<usize>;
 
-    /// How long each write waits for progress from now on; `None`, without end.
+    /// How long each write waits from now on before it looks whether the client takes anything ([`patiently`]); `None`,
+    /// without end.
     fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()>;
 
     /// Closes one direction or both, for everyone who holds this socket.
@@ -129,7 +130,95 @@ pub(super) fn has_left(socket: impl AsFd, how: Leaving) -> bool {
     !fds[0].revents().is_empty()
 }
 
+/// A write looks so many times in the course of its timeout whether the client takes anything.
+const LOOKS: u32 = 4;
+
+/// What a socket is to be told as its timeout for writes.
+pub(super) fn between_looks(timeout: Duration) -> Duration {
+    // None is no timeout at all to a socket.
+    (timeout / LOOKS).max(Duration::from_millis(1))
+}
+
+/// Repeats a write whose time was over as long as the client takes something of what the kernel holds for it. The kernel
+/// says that there is room again only when a good part of its buffer, which may be megabytes, is free; one that reads
+/// slowly but steadily gets there, too.
+#[inline]
+pub(super) fn patiently<R>(socket: &impl AsFd, mut write: impl FnMut() -> io::Result<R>) -> io::Result<R> {
+    match write() {
+        Err(error) if is_timeout(&error) => write_on(socket.as_fd(), &mut write, error),
+        result => result,
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn write_on<R>(
+    socket: BorrowedFd<'_>,
+    write: &mut dyn FnMut() -> io::Result<R>,
+    mut error: io::Error,
+) -> io::Result<R> {
+    let mut unsent = usize::MAX;
+    let mut looks_in_vain = 0;
+    loop {
+        let left = greenlet::net::unsent(socket)?;
+        // What there was before the first look nobody knows.
+        looks_in_vain = if left < unsent && unsent < usize::MAX { 0 } else { looks_in_vain + 1 };
+        if looks_in_vain >= LOOKS {
+            return Err(error);
+        }
+        unsent = left;
+        match write() {
+            Err(again) if is_timeout(&again) => error = again,
+            result => return result,
+        }
+    }
+}
+
 /// Whether a read or write gave up because its time was over.
 pub(crate) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    /// A write that always takes too long, until `most` were tried, to a client that reads a piece every `nth` time. Gives how
+    /// often it was tried if it was given up.
+    fn tries(most: u32, nth: u32) -> Option<u32> {
+        let (mut server, mut client) = UnixStream::pair().unwrap();
+        (0..100).for_each(|_| server.write_all(b"a piece").unwrap());
+        let mut tried = 0;
+        let result = patiently(&server, || {
+            tried += 1;
+            if tried % nth == 0 {
+                client.read_exact(&mut [0; 7]).unwrap();
+            }
+            if tried == most { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
+        });
+        result.is_err().then_some(tried)
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_is_given_up_when_the_time_is_over() {
+        assert_eq!(tries(50, 1000), Some(LOOKS));
+    }
+
+    #[test]
+    fn a_client_that_takes_a_little_now_and_then_is_waited_for() {
+        for nth in 1..LOOKS {
+            assert_eq!(tries(50, nth), None, "every {nth}");
+        }
+    }
+
+    #[test]
+    fn other_errors_and_successes_are_not_waited_for() {
+        let (server, _client) = UnixStream::pair().unwrap();
+        assert_eq!(patiently(&server, || Ok(7)).unwrap(), 7);
+        let broken = patiently(&server, || Err::<(), _>(io::ErrorKind::BrokenPipe.into()));
+        assert_eq!(broken.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
 }

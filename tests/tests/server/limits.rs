@@ -103,6 +103,20 @@ fn empty_lines_before_a_request_have_an_end() {
 }
 
 #[test]
+fn chunk_extensions_and_trailers_have_their_settings() {
+    let server = ServerProcess::start(["demo", "--limit-chunk-extensions", "6", "--limit-trailers", "6"]);
+    for (body, status) in [
+        ("1;45678\r\nx\r\n0\r\n\r\n", 200),
+        ("1;456789\r\nx\r\n0\r\n\r\n", 400),
+        ("0\r\nX: 456\r\n\r\n", 200),
+        ("0\r\nX: 4567\r\n\r\n", 400),
+    ] {
+        let head = request("POST", "/upload", &["Transfer-Encoding: chunked"], b"");
+        assert_eq!(server.answer_to([&head, body.as_bytes()].concat()).status, status, "{body:?}");
+    }
+}
+
+#[test]
 fn chunk_extensions_and_trailers_have_an_end() {
     let server = ServerProcess::start(["demo"]);
     for endless in ["5;", "5\r\nhello\r\n0\r\nX: "] {

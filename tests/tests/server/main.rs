@@ -2,7 +2,7 @@
 //!
 //! `router` is about what only an application of one's own can have, and has the public API serve one.
 //!
-//! Each test starts a server of its own. Rows of tables carry the section of the RFC they come from.
+//! Each test starts a server of its own. What the RFCs say of single requests is in `rfc/`.
 
 mod access_log;
 mod blocked;
@@ -12,7 +12,6 @@ mod demo;
 mod disconnects;
 mod expect_continue;
 mod failures;
-mod framing;
 mod half_closed;
 mod head_and_http10;
 mod keep_alive;

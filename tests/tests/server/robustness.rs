@@ -77,6 +77,16 @@ fn mutated_requests_get_well_formed_answers_or_none() {
 }
 
 #[test]
+fn https_on_a_plain_port_is_refused_at_once_and_named_in_the_log() {
+    let server = ServerProcess::start(["demo", "--header-timeout", "600"]);
+    let mut client = server.connect();
+    client.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03");
+    assert_eq!(client.response().status, 400);
+    client.expect_close();
+    eventually(PATIENCE, || server.log().contains("a TLS handshake on a port that speaks plain HTTP"));
+}
+
+#[test]
 fn a_server_without_free_descriptors_waits_and_goes_on() {
     for kind in ["green", "threads"] {
         let server =

@@ -109,6 +109,53 @@ fn a_body_that_comes_byte_by_byte_is_over_when_its_total_time_is() {
 }
 
 #[test]
+fn a_body_that_comes_too_slowly_is_over_long_before_its_total_time_is() {
+    for kind in ["green", "threads"] {
+        let rate = ["--min-body-rate", "10K", "--min-body-rate-grace", "0.5", "--body-timeout", "600"];
+        let server = ServerProcess::start(["demo", "-k", kind].into_iter().chain(rate));
+        for framing in ["Content-Length: 1000000", "Transfer-Encoding: chunked"] {
+            let mut client = server.connect();
+            client.send(request("POST", "/upload", &[framing], b""));
+            client.send("fffff\r\n");
+            assert!(trickle(&mut client, b"y"), "{kind}, {framing}: ten bytes a second are not ten thousand");
+            expect_timed_out(&mut client);
+        }
+    }
+}
+
+#[test]
+fn a_body_that_comes_fast_enough_may_take_its_time() {
+    let rate = ["--min-body-rate", "100", "--min-body-rate-grace", "0.3"];
+    let server = ServerProcess::start(["demo"].into_iter().chain(rate));
+    let mut client = server.connect();
+    client.send(request("POST", "/upload", &["Content-Length: 100000"], b""));
+    // Each piece is worth ten seconds, and all of them take longer than the grace.
+    assert!(client.send_slowly(&[b'y'; 100_000], 1000, Duration::from_millis(10)));
+    assert_eq!(client.response().json()["length"], 100_000);
+}
+
+/// The kernel says that there is room again only when much of its buffer is free: not for this client, for seconds.
+#[test]
+fn a_client_that_takes_little_at_a_time_is_not_cut_off() {
+    for kind in ["green", "threads"] {
+        let server = ServerProcess::start(["demo", "-k", kind, "--write-timeout", "2"]);
+        let mut client = server.connect();
+        client.shrink_receive_buffer_to(32 * 1024);
+        client.send(request("GET", "/fixed?n=8000000", &[], b""));
+        client.read_head("GET").expect("a head");
+        let mut taken = 0;
+        for _ in 0..50 {
+            taken += client.read_some(8 * 1024).len();
+            thread::sleep(Duration::from_millis(100));
+        }
+        while taken < 8_000_000 {
+            taken += client.read_some(usize::MAX).len();
+        }
+        assert_eq!(taken, 8_000_000, "{kind}");
+    }
+}
+
+#[test]
 fn a_client_that_does_not_read_its_answer_is_let_go() {
     let server = ServerProcess::start(["demo", "--write-timeout", "1"]);
     let files = server.proc().open_files();
