@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 
-use greenserve_tests::{PATIENCE, ServerProcess, request};
+use greenserve_tests::{Client, PATIENCE, ServerProcess, eventually_some, request, try_send_signal};
 
 /// The standard output of an example that ends by itself.
 fn output(program: &str) -> String {
@@ -263,4 +263,58 @@ fn log_fields_are_in_every_line_of_their_request_and_in_no_other() {
     let line = server.wait_for_log("the handler panicked");
     assert!(line.contains("[ERROR] [last user=nobody] ") && line.contains("no such user"), "{line}");
     assert_eq!(server.log().matches("user=nobody] ").count(), 3, "{}", server.log());
+}
+
+#[test]
+fn global_lock_counts_right_while_its_workers_are_killed_at_random() {
+    const CLIENTS: usize = 24;
+    const EACH: u64 = 60;
+    const KILLS: usize = 12;
+    let server =
+        ServerProcess::builder().program(env!("CARGO_BIN_EXE_global_lock")).args(["-w", "4"]).start();
+    server.wait_for_workers(4);
+    let addr = server.addr();
+    let post = request("POST", "/count", &["Connection: close"], b"");
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let post = post.clone();
+            std::thread::spawn(move || {
+                (0..EACH)
+                    .filter(|_| {
+                        // Who was with a worker that was killed has no answer; others are served.
+                        let Ok(mut client) = Client::try_tcp(addr) else { return false };
+                        let answer = client.try_send(&post).ok().and_then(|()| client.try_response().ok());
+                        answer.is_some_and(|answer| {
+                            assert_eq!(answer.status, 200, "{}", answer.text());
+                            true
+                        })
+                    })
+                    .count() as u64
+            })
+        })
+        .collect();
+    // A small generator: which one is killed does not matter, but that it is not always the same.
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    for _ in 0..KILLS {
+        if clients.iter().all(std::thread::JoinHandle::is_finished) {
+            break;
+        }
+        random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        let workers = server.children();
+        if let Some(pid) = workers.get((random >> 33) as usize % workers.len().max(1)) {
+            // It may have ended meanwhile.
+            let _ = try_send_signal(*pid, 9);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(60));
+    }
+    let answered: u64 = clients.into_iter().map(|client| client.join().expect("no wrong answer")).sum();
+    let counted: u64 = eventually_some(PATIENCE, || {
+        let mut client = Client::try_tcp(addr).ok()?;
+        client.try_send(&request("GET", "/count", &[], b"")).ok()?;
+        client.try_response().ok()?.text().trim().parse().ok()
+    });
+    assert!(answered > 0 && server.log().contains("SIGKILL"), "{answered} answered");
+    // Each that was answered was counted once; some were counted whose answer was lost with their worker.
+    assert!((answered..=CLIENTS as u64 * EACH).contains(&counted), "{answered} answered, {counted} counted");
+    assert!(counted - answered <= KILLS as u64 * CLIENTS as u64);
 }

@@ -12,7 +12,8 @@ pub fn send_signal(pid: u32, signal: i32) {
     try_send_signal(pid, signal).unwrap_or_else(|error| panic!("signal {signal} to process {pid}: {error}"));
 }
 
-pub(crate) fn try_send_signal(pid: u32, signal: i32) -> io::Result<()> {
+/// The same, or why not: it may have ended.
+pub fn try_send_signal(pid: u32, signal: i32) -> io::Result<()> {
     let pid = libc::pid_t::try_from(pid).expect("a process id");
     // SAFETY: kill(2) takes two integers and touches no memory of ours.
     match unsafe { libc::kill(pid, signal) } {

@@ -11,7 +11,7 @@ const LINE: &str = "the request line is too long";
 const FIELD: &str = "a header field or the whole head is too large";
 const FIELDS: &str = "there are too many header fields";
 const BODY: &str = "the request body is too large";
-const BODY_CAME: &str = "the request body is larger than limit_request_body allows";
+const BODY_CAME: &str = "the request body is larger than allowed here";
 
 fn tight(server: Server) -> Server {
     server.limits(Limits {
