@@ -20,4 +20,4 @@ pub use process::{Binary, ServerBuilder, ServerProcess, children_of};
 pub use response::{Framing, ReadError, Response};
 pub use scratch::Scratch;
 pub use sys::{Proc, limit_open_files, raise_open_files_limit, send_signal, try_send_signal};
-pub use wait::{PATIENCE, eventually, eventually_some, in_time};
+pub use wait::{PATIENCE, eventually, eventually_some, in_time, in_time_of};

@@ -44,6 +44,15 @@ pub fn eventually_some<T>(deadline: Duration, mut attempt: impl FnMut() -> Optio
 /// With `f`'s panic; or when it is late, which leaves its thread behind.
 #[track_caller]
 pub fn in_time<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
+    in_time_of(PATIENCE, f)
+}
+
+/// [`in_time`] with another deadline.
+///
+/// # Panics
+/// As [`in_time`].
+#[track_caller]
+pub fn in_time_of<T: Send + 'static>(deadline: Duration, f: impl FnOnce() -> T + Send + 'static) -> T {
     // Many tests run in one process, and each thread's hub has descriptors of its own.
     raise_open_files_limit();
     let (done, result) = mpsc::channel();
@@ -54,8 +63,8 @@ pub fn in_time<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
         value
     });
     let runner = runner.expect("a thread for the test");
-    if let Err(RecvTimeoutError::Timeout) = result.recv_timeout(PATIENCE) {
-        panic!("the code at {} still runs after {PATIENCE:?}", Location::caller());
+    if let Err(RecvTimeoutError::Timeout) = result.recv_timeout(deadline) {
+        panic!("the code at {} still runs after {deadline:?}", Location::caller());
     }
     runner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use greenlet::inspect::watch;
 use greenlet::sync::Event;
 use greenlet::{Builder, assert_yields, may_block, sleep, spawn, testing, yield_now};
-use greenserve_tests::{PATIENCE, eventually, in_time};
+use greenserve_tests::{eventually, in_time_of};
 
 use crate::logs;
 
+/// Looking up the names of functions for the first time reads through a large test program, on a machine that may be busy.
+const NAMES: Duration = Duration::from_secs(180);
 /// What is watched for in these tests, and what surely is longer.
 const THRESHOLD: Duration = Duration::from_millis(50);
 const TOO_LONG: Duration = Duration::from_millis(300);
@@ -49,10 +51,10 @@ fn named(name: &str, f: impl FnOnce() + 'static) {
 #[test]
 fn who_sleeps_natively_is_named_once_with_its_stack_and_then_with_the_total() {
     logs::collect();
-    in_time(|| {
+    in_time_of(NAMES, || {
         let _monitor = watch(THRESHOLD).unwrap();
         named("sleeps-natively", || sleeps_natively(TOO_LONG));
-        eventually(PATIENCE, || logged("sleeps-natively").2 == 1);
+        eventually(NAMES, || logged("sleeps-natively").2 == 1);
         let (told, times, _) = logged("sleeps-natively");
         let told = told.unwrap();
         assert_eq!(times, 1);
@@ -68,10 +70,10 @@ fn who_sleeps_natively_is_named_once_with_its_stack_and_then_with_the_total() {
 #[test]
 fn who_computes_is_named_with_the_function_it_is_in() {
     logs::collect();
-    in_time(|| {
+    in_time_of(NAMES, || {
         let _monitor = watch(THRESHOLD).unwrap();
         named("computes", || assert_ne!(computes_in_a_circle(TOO_LONG), 0));
-        eventually(PATIENCE, || logged("computes").1 == 1);
+        eventually(NAMES, || logged("computes").1 == 1);
         let told = logged("computes").0.unwrap();
         assert!(told.contains("computes_in_a_circle"), "{told}");
     });
@@ -80,14 +82,14 @@ fn who_computes_is_named_with_the_function_it_is_in() {
 #[test]
 fn each_blockage_is_told_of_and_not_only_the_first() {
     logs::collect();
-    in_time(|| {
+    in_time_of(NAMES, || {
         let _monitor = watch(THRESHOLD).unwrap();
         named("blocks-twice", || {
             sleeps_natively(TOO_LONG);
             sleep(Duration::from_millis(50));
             sleeps_natively(TOO_LONG);
         });
-        eventually(PATIENCE, || logged("blocks-twice").2 == 2);
+        eventually(NAMES, || logged("blocks-twice").2 == 2);
         assert_eq!(logged("blocks-twice").1, 2);
     });
 }
@@ -95,18 +97,18 @@ fn each_blockage_is_told_of_and_not_only_the_first() {
 #[test]
 fn a_small_stack_has_room_enough_for_it() {
     logs::collect();
-    in_time(|| {
+    in_time_of(NAMES, || {
         let _monitor = watch(THRESHOLD).unwrap();
         let small = Builder::new().name("small-stack").stack_size(32 * 1024);
         small.spawn(|| sleeps_natively(TOO_LONG)).unwrap().join().unwrap();
-        eventually(PATIENCE, || logged("small-stack").1 == 1);
+        eventually(NAMES, || logged("small-stack").1 == 1);
     });
 }
 
 #[test]
 fn may_block_silences_it_for_whoever_asks_and_for_as_long() {
     logs::collect();
-    in_time(|| {
+    in_time_of(NAMES, || {
         let _monitor = watch(THRESHOLD).unwrap();
         named("may-block", || {
             may_block(|| {
@@ -119,20 +121,20 @@ fn may_block_silences_it_for_whoever_asks_and_for_as_long() {
                 sleeps_natively(TOO_LONG);
             });
         });
-        eventually(PATIENCE, || logged("may-not-block").2 == 1);
+        eventually(NAMES, || logged("may-not-block").2 == 1);
         assert_eq!(logged("may-block"), (None, 0, 0));
         named("may-block-no-more", || {
             may_block(|| ());
             sleeps_natively(TOO_LONG);
         });
-        eventually(PATIENCE, || logged("may-block-no-more").1 == 1);
+        eventually(NAMES, || logged("may-block-no-more").1 == 1);
     });
 }
 
 #[test]
 fn may_block_ends_with_a_panic_too_and_works_where_there_is_no_hub() {
     assert_eq!(thread::spawn(|| may_block(|| 7)).join().unwrap(), 7);
-    in_time(|| {
+    in_time_of(NAMES, || {
         let failed = greenlet::catch_panic(|| may_block(|| panic!("as it was asked to")));
         assert!(failed.is_err());
         let held = greenlet::catch_panic(|| assert_yields(THRESHOLD, || sleeps_natively(TOO_LONG)));
@@ -142,7 +144,7 @@ fn may_block_ends_with_a_panic_too_and_works_where_there_is_no_hub() {
 
 #[test]
 fn a_hub_that_idles_or_is_busy_with_many_is_not_told_of() {
-    in_time(|| {
+    in_time_of(NAMES, || {
         assert_yields(TOO_LONG, || {
             sleep(2 * TOO_LONG);
             let end = Instant::now() + 2 * TOO_LONG;
@@ -162,7 +164,7 @@ fn a_hub_that_idles_or_is_busy_with_many_is_not_told_of() {
 
 #[test]
 fn main_is_watched_as_others_are_while_the_guard_lives() {
-    in_time(|| {
+    in_time_of(NAMES, || {
         let event = Rc::new(Event::new());
         let held = greenlet::catch_panic(|| {
             assert_yields(THRESHOLD, || {
@@ -184,21 +186,21 @@ fn main_is_watched_as_others_are_while_the_guard_lives() {
 #[test]
 fn a_dropped_guard_watches_no_more() {
     logs::collect();
-    in_time(|| {
+    in_time_of(NAMES, || {
         drop(watch(THRESHOLD).unwrap());
         named("not-watched", || sleeps_natively(TOO_LONG));
         named("watched-by-two", || {
             let _two = (watch(THRESHOLD).unwrap(), watch(THRESHOLD).unwrap());
             sleeps_natively(TOO_LONG);
         });
-        eventually(PATIENCE, || logged("watched-by-two").2 == 2);
+        eventually(NAMES, || logged("watched-by-two").2 == 2);
         assert_eq!(logged("not-watched"), (None, 0, 0));
     });
 }
 
 #[test]
 fn assert_yields_gives_the_value_of_code_that_yields() {
-    in_time(|| {
+    in_time_of(NAMES, || {
         let value = assert_yields(TOO_LONG, || {
             (0..10).for_each(|_| sleep(Duration::from_millis(1)));
             42
@@ -210,7 +212,7 @@ fn assert_yields_gives_the_value_of_code_that_yields() {
 
 #[test]
 fn assert_yields_lets_a_panic_pass() {
-    in_time(|| {
+    in_time_of(NAMES, || {
         let panic = greenlet::catch_panic(|| assert_yields(THRESHOLD, || panic!("of its own"))).unwrap_err();
         assert_eq!(panic.message(), "of its own");
     });
@@ -236,10 +238,10 @@ fn two_hubs_are_told_apart() {
     logs::collect();
     let of = |name: &'static str, other: fn(Duration)| {
         thread::spawn(move || {
-            in_time(move || {
+            in_time_of(NAMES, move || {
                 let _monitor = watch(THRESHOLD).unwrap();
                 named(name, move || other(TOO_LONG));
-                eventually(PATIENCE, || logged(name).2 == 1);
+                eventually(NAMES, || logged(name).2 == 1);
             });
         })
     };
@@ -254,7 +256,7 @@ fn two_hubs_are_told_apart() {
 #[test]
 fn a_thread_that_ends_while_it_is_watched_is_forgotten() {
     thread::spawn(|| std::mem::forget(watch(Duration::from_millis(1)).unwrap())).join().unwrap();
-    in_time(|| assert_yields(TOO_LONG, || sleep(THRESHOLD)));
+    in_time_of(NAMES, || assert_yields(TOO_LONG, || sleep(THRESHOLD)));
 }
 
 /// Unwinds, allocates and formats for some milliseconds; gives the same whatever else happens.
@@ -275,7 +277,7 @@ fn busy(rounds: u32) -> usize {
 
 #[test]
 fn a_thread_that_is_asked_at_any_point_goes_on_unharmed() {
-    in_time(|| {
+    in_time_of(NAMES, || {
         let told = greenlet::catch_panic(|| {
             assert_yields(Duration::from_millis(1), || {
                 for _ in 0..100 {
