@@ -3,7 +3,9 @@
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 
-use greenserve_tests::{Client, PATIENCE, ServerProcess, eventually_some, request, try_send_signal};
+use greenserve_tests::{
+    Client, PATIENCE, ServerProcess, eventually, eventually_some, request, try_send_signal,
+};
 
 /// The standard output of an example that ends by itself.
 fn output(program: &str) -> String {
@@ -317,4 +319,67 @@ fn global_lock_counts_right_while_its_workers_are_killed_at_random() {
     // Each that was answered was counted once; some were counted whose answer was lost with their worker.
     assert!((answered..=CLIENTS as u64 * EACH).contains(&counted), "{answered} answered, {counted} counted");
     assert!(counted - answered <= KILLS as u64 * CLIENTS as u64);
+}
+
+#[test]
+fn hooks_are_called_in_gunicorns_order() {
+    let mut server = ServerProcess::builder().program(env!("CARGO_BIN_EXE_hooks")).args(["-w", "1"]).start();
+    let mut seen = 0;
+    // What was called since the last time, once `last` was; workers and master write at the same time, so only the order
+    // within each is certain.
+    let mut since = |server: &ServerProcess, last: &str| -> Vec<String> {
+        let hooks = |log: &str| -> Vec<String> {
+            log.lines().filter_map(|line| Some(line.split_once("hook ")?.1.to_owned())).collect()
+        };
+        eventually(PATIENCE, || hooks(&server.log())[seen..].iter().any(|hook| hook == last));
+        let all = hooks(&server.log());
+        let new = all[seen..].to_vec();
+        seen = all.len();
+        new
+    };
+    let mut started = since(&server, "when_ready");
+    // The worker's own come from another process than the master's.
+    let worker = ["post_fork, worker 1", "post_worker_init, worker 1"];
+    let of_worker: Vec<String> =
+        started.iter().filter(|hook| worker.contains(&hook.as_str())).cloned().collect();
+    started.retain(|hook| !worker.contains(&hook.as_str()));
+    assert_eq!(of_worker, worker);
+    assert_eq!(started, ["on_starting, 1 workers", "pre_fork, worker 1", "when_ready"]);
+
+    assert_eq!(server.get("/a").header("x-worker"), Some("1"));
+    let asked = since(&server, "post_request, worker 1");
+    assert_eq!(asked, ["pre_request /a, worker 1", "post_request, worker 1"]);
+
+    server.signal(21); // SIGTTIN
+    let more = since(&server, "post_worker_init, worker 2");
+    assert!(more.contains(&"nworkers_changed, 2 after 1".to_owned()), "{more:?}");
+    eventually(PATIENCE, || server.children().len() == 2);
+    server.signal(22); // SIGTTOU
+    let fewer = since(&server, "child_exit, worker 2");
+    assert_eq!(fewer, ["nworkers_changed, 1 after 2", "worker_exit, worker 2", "child_exit, worker 2"]);
+
+    server.signal(1); // SIGHUP
+    let reloaded = since(&server, "child_exit, worker 1");
+    let place = |hook: &str| {
+        reloaded.iter().position(|other| other == hook).unwrap_or_else(|| panic!("{reloaded:?}"))
+    };
+    assert!(place("on_reload, 1 workers") < place("pre_fork, worker 3"));
+    assert!(place("pre_fork, worker 3") < place("post_worker_init, worker 3"));
+    assert!(place("post_worker_init, worker 3") < place("worker_exit, worker 1"));
+
+    try_send_signal(server.children()[0], 3).unwrap(); // SIGQUIT to the worker
+    since(&server, "worker_int, worker 3");
+    since(&server, "post_worker_init, worker 4");
+    eventually(PATIENCE, || server.children().len() == 1);
+    try_send_signal(server.children()[0], 6).unwrap(); // SIGABRT to the worker
+    let aborted = since(&server, "child_exit, worker 4");
+    assert!(aborted.contains(&"worker_abort, worker 4".to_owned()), "{aborted:?}");
+    since(&server, "post_worker_init, worker 5");
+    eventually(PATIENCE, || server.get("/b").header("x-worker") == Some("5"));
+    since(&server, "post_request, worker 5");
+
+    server.signal(15); // SIGTERM
+    assert!(server.wait_exit().success());
+    let ended = since(&server, "on_exit");
+    assert_eq!(ended, ["worker_exit, worker 5", "child_exit, worker 5", "on_exit"]);
 }

@@ -272,6 +272,10 @@ impl Master {
                 Action::Start { seat } => self.start_worker(seat, now),
                 Action::Ask(age, how) => {
                     let alone = self.nobody_accepts_after(age);
+                    if alone && !self.fleet.is_stopping() {
+                        // Whoever gets that seat later must have a socket that takes clients.
+                        self.sockets.trim(self.fleet.seats());
+                    }
                     self.with(age, |child| {
                         log::debug!("asking worker {} to leave", child.info.pid);
                         if child.link.say(&Order::Leave { how, alone }).is_err() {

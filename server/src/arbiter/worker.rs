@@ -134,7 +134,7 @@ impl<E: Errands> Attendant<E> {
                 orphaned = heard.ended;
                 if orphaned {
                     log::warn!("The master is gone: this worker finishes what it has begun");
-                    self.leave(Leave::Graceful, true);
+                    self.leave(Leave::Graceful, false);
                 }
             }
             for signal in self.signals.take() {
@@ -142,7 +142,7 @@ impl<E: Errands> Attendant<E> {
             }
             if let Err(error) = self.wait(orphaned) {
                 log::error!("this worker can't hear orders any more, and ends: {error}");
-                return self.leave(Leave::Graceful, true);
+                return self.leave(Leave::Graceful, false);
             }
         }
     }
@@ -169,12 +169,12 @@ impl<E: Errands> Attendant<E> {
         match signal {
             SIGTERM => {
                 log::info!("Handling signal: {}", name(signal));
-                self.leave(Leave::Graceful, true);
+                self.leave(Leave::Graceful, false);
             }
             SIGINT | SIGQUIT => {
                 log::info!("Handling signal: {}", name(signal));
                 self.line.hooks().worker_int(self.line.info());
-                self.leave(Leave::Quick, true);
+                self.leave(Leave::Quick, false);
             }
             SIGUSR1 => self.errands.reopen_logs(),
             SIGABRT => {
@@ -187,6 +187,7 @@ impl<E: Errands> Attendant<E> {
         }
     }
 
+    /// Only the master knows that nobody accepts on the same sockets any more: without its word, nobody is turned away.
     fn leave(&mut self, how: Leave, alone: bool) {
         let before = self.leaving.replace(self.leaving.max(Some(how)).unwrap_or(how));
         if before >= Some(how) {

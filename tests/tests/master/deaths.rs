@@ -1,6 +1,6 @@
 //! Workers that die, hang or never come up.
 
-use greenserve_tests::{Binary, PATIENCE, ServerProcess, eventually, request, send_signal};
+use greenserve_tests::{Binary, Load, PATIENCE, ServerProcess, eventually, request, send_signal};
 
 #[test]
 fn a_worker_that_is_killed_costs_only_what_it_was_doing_and_is_replaced() {
@@ -15,6 +15,38 @@ fn a_worker_that_is_killed_costs_only_what_it_was_doing_and_is_replaced() {
     for _ in 0..8 {
         assert_eq!(server.get("/plaintext").status, 200);
     }
+}
+
+#[test]
+fn a_worker_that_is_told_to_go_by_the_operator_is_replaced_and_nobody_is_turned_away() {
+    for signal in [libc::SIGTERM, libc::SIGQUIT] {
+        let server = ServerProcess::start(["demo", "-w", "2"]);
+        let workers = server.wait_for_workers(2);
+        let loads = Load::both(server.addr(), 2);
+        send_signal(workers[0], signal);
+        eventually(PATIENCE, || server.children().len() == 2 && !server.children().contains(&workers[0]));
+        loads.iter().for_each(|load| load.wait_for(30));
+        let lost: Vec<_> = loads.into_iter().flat_map(|load| load.finish().lost).collect();
+        assert!(signal != libc::SIGTERM || lost.is_empty(), "{lost:?}");
+    }
+}
+
+#[test]
+fn an_old_master_that_is_killed_takes_no_clients_from_the_new_one() {
+    let mut server = ServerProcess::start(["demo", "-w", "1"]);
+    server.wait_for_workers(1);
+    server.signal(libc::SIGUSR2);
+    let line = server.wait_for_log("Started a new master, process ");
+    let new: u32 = line.rsplit(' ').next().and_then(|pid| pid.parse().ok()).expect("its process id");
+    server.wait_for_log(&format!("[{new}] [INFO] All 1 workers are ready"));
+    server.signal(libc::SIGKILL);
+    server.wait_for_log("The old master is gone");
+    server.wait_for_log("The master is gone");
+    for _ in 0..20 {
+        assert_eq!(server.get("/plaintext").status, 200);
+    }
+    send_signal(new, libc::SIGTERM);
+    server.wait_exit();
 }
 
 #[test]
