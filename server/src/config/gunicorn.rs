@@ -44,7 +44,7 @@ const GUNICORN: &[Row] = &[
         "worker_connections",
         "1000",
         "",
-        "An idle connection takes some 6 KB here, and those above the limit wait in the backlog \
+        "A connection takes some 6 KB here, and those above the limit wait in the backlog \
         without being heard: with 1000, clients that keep connections open would soon lock out others.",
     ),
     ("max_requests", "0", "", "Not yet."),

@@ -65,7 +65,8 @@ pub(super) fn umask(text: &str) -> Result<Umask, String> {
             _ => text.parse(),
         });
     match number {
-        Ok(mask @ 0..=0o777) => Ok(Umask(mask)),
+        // `parse` takes a leading +
+        Ok(mask @ 0..=0o777) if !text.contains('+') => Ok(Umask(mask)),
         _ => Err("expected bits of permissions, from 0 to 0777, such as 007".to_owned()),
     }
 }

@@ -95,7 +95,8 @@ fn everything_but_the_settings_file_is_looked_for_in_the_folder_of_chdir() {
 fn a_variable_of_env_is_in_the_environment_and_is_no_setting() {
     // What std looks for when something panics.
     let args = ["demo", "-w", "1", "-e", "RUST_BACKTRACE=1", "--env=WEB_CONCURRENCY=3"];
-    let server = ServerProcess::start(args);
+    let server =
+        ServerProcess::builder().env("RUST_BACKTRACE", "0").without_worker_count().args(args).start();
     server.wait_for_workers(1);
     server.get("/panic");
     server.wait_for_log("stack backtrace");
