@@ -186,3 +186,34 @@ fn a_daemon_that_cannot_listen_says_so_and_fails() {
         assert!(text.contains("Error: can't listen on") && text.contains(&address), "{text}");
     }
 }
+
+#[test]
+fn a_daemon_in_another_folder_is_followed_by_one_that_was_started_as_it_was() {
+    let scratch = Scratch::new();
+    scratch.write(
+        "greenserve.toml",
+        "workers = 1\ndaemon = true\nchdir = 'there'\npidfile = 'pid'\nerrorlog = 'log'\n",
+    );
+    scratch.write("there/log", "");
+    let (pid, socket) = (scratch.join("there/pid"), scratch.join("s"));
+    let bind = format!("unix:{}", socket.display());
+    let mut command = Binary::command();
+    let status =
+        command.args(["demo", "-e", "MINE=1", "-b", &bind]).current_dir(scratch.path()).status().unwrap();
+    assert!(status.success());
+    let read = |path: &Path| fs::read_to_string(path).ok()?.trim().parse::<u32>().ok();
+    let old = Daemon(read(&pid).unwrap());
+    let log = || fs::read_to_string(scratch.join("there/log")).unwrap();
+    eventually(PATIENCE, || log().contains("workers are ready"));
+    send_signal(old.0, libc::SIGUSR2);
+    let new = Daemon(eventually_some(PATIENCE, || read(&scratch.join("there/pid.2"))));
+    eventually(PATIENCE, || log().matches("workers are ready").count() == 2);
+    let environment = fs::read_to_string(format!("/proc/{}/environ", new.0)).unwrap();
+    assert!(!environment.split('\0').any(|variable| variable == "MINE=1"), "{environment}");
+    assert_eq!(folder(new.0), folder(old.0));
+    send_signal(old.0, libc::SIGTERM);
+    eventually(PATIENCE, || read(&pid) == Some(new.0));
+    assert_eq!(Client::unix(&socket).get("/").status, 200);
+    send_signal(new.0, libc::SIGTERM);
+    eventually(PATIENCE, || !pid.exists());
+}
