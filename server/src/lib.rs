@@ -27,6 +27,7 @@ mod cli;
 pub mod config;
 pub mod demo;
 pub mod files;
+pub mod gunicorn;
 pub mod http;
 pub mod log;
 pub mod router;

@@ -108,7 +108,7 @@ pub fn fork_alone() -> io::Result<Option<u32>> {
 }
 
 /// How many threads there are besides this one.
-fn other_threads() -> io::Result<usize> {
+pub(super) fn other_threads() -> io::Result<usize> {
     let threads = || std::fs::read_dir("/proc/self/task").map(Iterator::count);
     let unknown = |error| io::Error::new(io::ErrorKind::Unsupported, format!("/proc/self/task: {error}"));
     // One that has just been joined may be listed for a moment.

@@ -39,6 +39,7 @@
 //! | `gevent.reinit`, `Hub.reinit` | none | [`fork`] does it |
 //! | `os.register_at_fork(after_in_child)` | [`after_fork`] | |
 
+mod alone;
 mod child;
 mod command;
 mod fork;
@@ -46,6 +47,7 @@ mod handle;
 mod inherit;
 mod talk;
 
+pub use alone::{set_env, set_title};
 pub use child::{Child, ChildStderr, ChildStdin, ChildStdout};
 pub use command::Command;
 pub use fork::{Fork, after_fork, fork, fork_alone};

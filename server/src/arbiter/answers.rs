@@ -9,8 +9,9 @@ use signal_hook::consts::signal::{
 
 use super::fleet::Leave;
 use super::link::Order;
-use super::master::{Master, times};
+use super::master::{MASTER_ROLE, Master, times};
 use super::pidfile::PidFile;
+use super::privileges::{Identity, with_umask};
 use super::signals::name;
 
 impl Master {
@@ -61,27 +62,42 @@ impl Master {
     }
 
     fn reload(&mut self) {
-        let config = match self.program.load() {
-            Ok(config) => config,
+        let loaded = self.program.load().and_then(|config| {
+            let identity = Identity::of(&config).map_err(|error| error.to_string())?;
+            Ok((config, identity))
+        });
+        let (mut config, identity) = match loaded {
+            Ok(loaded) => loaded,
             Err(error) => {
                 log::error!("The settings are not loaded again, the old ones stay: {error}");
                 return;
             }
         };
+        for name in config.keep_until_restart(&self.config) {
+            log::warn!("The new value of {name} waits for a restart or SIGUSR2; SIGHUP does not change it");
+        }
         let moved = config.bind != self.config.bind || config.backlog != self.config.backlog;
         if moved && !self.is_given {
-            if let Err(error) = self.sockets.change(&config.bind, config.backlog) {
+            let changed = with_umask(config.umask, || self.sockets.change(&config.bind, config.backlog));
+            if let Err(error) = changed {
                 log::error!("The settings are not loaded again, the old ones stay: {error}");
                 return;
             }
             let addresses: Vec<String> = self.sockets.addrs().map(ToString::to_string).collect();
             log::info!("Listening at: {}", addresses.join(","));
         }
+        self.identity = identity;
+        if !self.is_given
+            && let Err(error) = self.sockets.give_to(self.identity.as_ref())
+        {
+            log::error!("can't give the sockets to --user: {error}");
+        }
         self.program.reopen_logs(&config);
         if config.pidfile != self.config.pidfile {
             self.move_pid_file(config.pidfile.as_deref());
         }
         self.config = config;
+        self.program.name(&self.config, MASTER_ROLE);
         self.hooks.on_reload(&self.config);
         self.fleet.set_times(times(&self.config));
         self.resize(self.config.workers);

@@ -13,7 +13,7 @@ use signal_hook::consts::signal::{SIGINT, SIGQUIT, SIGTERM};
 use super::fleet::Age;
 use super::hooks::WorkerInfo;
 use super::link::{self, Link, Order, Report};
-use super::master::{BOOT_ERROR, Child, Master};
+use super::master::{BOOT_ERROR, Child, Master, WORKER_ROLE};
 use super::signals::Signals;
 use super::sockets::Sockets;
 use super::worker::{Line, Worker};
@@ -68,12 +68,16 @@ impl Master {
             Ok(none) => std::mem::replace(&mut self.sockets, none),
             Err(_) => process::exit(i32::from(BOOT_ERROR)),
         };
+        self.program.name(&self.config, WORKER_ROLE);
         let info = WorkerInfo::new(process::id(), age);
         let line = Line::new(info, Arc::clone(&self.hooks), link, self.beats.clone(), place);
         let worker =
             Worker { config: self.config.clone(), listeners: sockets.into_seat(seat), line: line.clone() };
         let served = catch_unwind(AssertUnwindSafe(|| {
             line.hooks().post_fork(line.info());
+            if let Some(identity) = &self.identity {
+                identity.assume().map_err(|error| error.to_string())?;
+            }
             let served = self.program.serve(worker);
             if served.is_ok() {
                 line.hooks().worker_exit(line.info());

@@ -65,7 +65,7 @@ pub trait Hooks: Send + Sync + 'static {
         let _ = worker;
     }
 
-    /// In the new worker, first of all.
+    /// In the new worker, first of all, before it becomes `--user`.
     fn post_fork(&self, worker: &WorkerInfo) {
         let _ = worker;
     }

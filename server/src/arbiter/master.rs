@@ -14,6 +14,7 @@ use super::fleet::{Action, Age, Fleet, Times};
 use super::hooks::{Hooks, WorkerInfo};
 use super::link::{Link, Order, Report};
 use super::pidfile::PidFile;
+use super::privileges::{Identity, with_umask};
 use super::signals::{MASTER, Signals};
 use super::sockets::Sockets;
 use super::systemd::{self, Notify};
@@ -23,6 +24,9 @@ use crate::config::Config;
 
 /// How often the master looks after its workers, if nothing happens before.
 const LOOK: Duration = Duration::from_secs(1);
+/// What a master and a worker are called.
+pub(super) const MASTER_ROLE: &str = "master";
+pub(super) const WORKER_ROLE: &str = "worker";
 /// A worker that could not come up ends with this code, and if none ever did so does the master (gunicorn's).
 pub(super) const BOOT_ERROR: u8 = 3;
 /// A master that has slept for so long was stopped or frozen, and perhaps its workers with it.
@@ -35,6 +39,9 @@ pub(crate) trait Program {
     /// # Errors
     /// They are wrong: in words. The old ones stay in force.
     fn load(&self) -> Result<Config, String>;
+
+    /// Names this process, which has one thread, in the list of processes; `role` is what it is in the server.
+    fn name(&self, config: &Config, role: &str);
 
     /// Opens the master's own log files again, or others if the settings say so.
     fn reopen_logs(&self, config: &Config);
@@ -73,6 +80,8 @@ pub(crate) struct Master {
     pub(super) program: Box<dyn Program>,
     pub(super) hooks: Arc<dyn Hooks>,
     pub(super) start: Start,
+    /// As whom workers serve, if not as who the master is.
+    pub(super) identity: Option<Identity>,
     pub(super) fleet: Fleet,
     pub(super) children: Vec<Child>,
     pub(super) sockets: Sockets,
@@ -110,9 +119,10 @@ impl Master {
         config: Config,
         program: Box<dyn Program>,
         hooks: Arc<dyn Hooks>,
+        start: Start,
     ) -> Result<Master, Halt> {
         let setup = |what| move |error| Halt::Setup(what, error);
-        let start = Start::of_this_program().map_err(setup("can't tell how it was started"))?;
+        let identity = Identity::of(&config).map_err(setup("can't change the user"))?;
         hooks.on_starting(&config);
         let legacy = Legacy::take().map_err(setup("can't take over the old master's sockets"))?;
         let parent = legacy.as_ref().map(|legacy| legacy.master);
@@ -126,9 +136,14 @@ impl Master {
         let is_given = !given.is_empty();
         let sockets = match is_given {
             true => Sockets::given(given, config.backlog),
-            false => Sockets::open(&config.bind, inherited, config.backlog, config.reuse_port),
+            false => with_umask(config.umask, || {
+                Sockets::open(&config.bind, inherited, config.backlog, config.reuse_port)
+            }),
         };
         let sockets = sockets.map_err(Halt::Bind)?;
+        if !is_given {
+            sockets.give_to(identity.as_ref()).map_err(setup("can't give the sockets to --user"))?;
+        }
         let pid_file = config.pidfile.as_deref().map(|path| match parent {
             Some(_) => PidFile::create(&PidFile::second(path)),
             None => PidFile::create(path),
@@ -142,6 +157,7 @@ impl Master {
             program,
             hooks,
             start,
+            identity,
             children: Vec::new(),
             sockets,
             is_given,
@@ -165,6 +181,7 @@ impl Master {
 
     /// Keeps the workers until it is told to stop.
     pub(crate) fn run(mut self) -> Result<(), Halt> {
+        self.program.name(&self.config, MASTER_ROLE);
         let ended = self.keep();
         if ended.is_ok() {
             self.hooks.on_exit();

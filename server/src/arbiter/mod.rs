@@ -15,6 +15,7 @@ mod hooks;
 mod link;
 mod master;
 mod pidfile;
+mod privileges;
 mod signals;
 mod sockets;
 mod systemd;
@@ -23,4 +24,6 @@ mod worker;
 
 pub use hooks::{Hooks, WorkerInfo};
 pub(crate) use master::{Halt, Master, Program};
+pub(crate) use privileges::{Identity, with_umask};
+pub(crate) use upgrade::Start;
 pub(crate) use worker::{Errands, Line, Worker};

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::privileges::Identity;
 use crate::app::Addr;
 use crate::config::Bind;
 use crate::serve::Listener;
@@ -85,6 +86,17 @@ impl Sockets {
         self.backlog = backlog;
         for socket in self.bound.iter().flat_map(|bound| &bound.sockets) {
             socket.set_backlog(backlog)?;
+        }
+        Ok(())
+    }
+
+    /// Gives Unix sockets to the workers' user.
+    pub(super) fn give_to(&self, identity: Option<&Identity>) -> io::Result<()> {
+        let Some(identity) = identity else { return Ok(()) };
+        for bound in &self.bound {
+            if let Bind::Unix(path) = &bound.bind {
+                identity.own_socket(path)?;
+            }
         }
         Ok(())
     }

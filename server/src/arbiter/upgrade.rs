@@ -23,18 +23,29 @@ const ALL: &str = "all";
 
 /// How this program was started, so that it can be started once more.
 #[derive(Debug, Clone)]
-pub(super) struct Start {
-    program: PathBuf,
-    args: Vec<OsString>,
-    dir: PathBuf,
+pub(crate) struct Start {
+    /// The program's name first.
+    pub(crate) args: Vec<OsString>,
+    pub(crate) vars: Vec<(OsString, OsString)>,
+    pub(crate) dir: PathBuf,
 }
 
 impl Start {
-    /// To be called before anything changes the working folder.
-    pub(super) fn of_this_program() -> io::Result<Start> {
-        let mut args = env::args_os();
-        let program = args.next().map(PathBuf::from).unwrap_or_default();
-        Ok(Start { program, args: args.collect(), dir: here()? })
+    /// To be called before anything changes the working folder or the environment.
+    pub(crate) fn of_this_program() -> io::Result<Start> {
+        Ok(Start { args: env::args_os().collect(), vars: env::vars_os().collect(), dir: here()? })
+    }
+
+    /// A variable of the environment as it was.
+    pub(crate) fn var(&self, name: &str) -> Option<&OsString> {
+        self.vars.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+
+    /// Whether this is a new master that an old one has started, by SIGUSR2.
+    pub(crate) fn is_upgrade(&self) -> bool {
+        let master = self.var(PID).and_then(|pid| pid.to_str()?.parse().ok());
+        // Somebody who was started by hand with an inherited environment is none.
+        master == Some(std::os::unix::process::parent_id())
     }
 
     /// Starts it once more, as it is found on the disk now, with the sockets.
@@ -46,10 +57,13 @@ impl Start {
             let parent_fd = socket.socket.as_fd().try_clone_to_owned()?;
             mappings.push(FdMapping { parent_fd, child_fd: number });
         }
-        let mut command = Command::new(&self.program);
+        let (program, args) = self.args.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+        let mut command = Command::new(program);
         command
-            .args(&self.args)
+            .args(args)
             .current_dir(&self.dir)
+            .env_clear()
+            .envs(self.vars.iter().map(|(name, value)| (name, value)))
             .env(PID, std::process::id().to_string())
             .env(FD, names.join(","))
             .env_remove("LISTEN_FDS")

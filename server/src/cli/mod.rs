@@ -3,6 +3,7 @@
 //! This is where settings, logs, signals, the server and an application meet; each of them lives elsewhere and knows
 //! nothing of the others.
 
+mod daemon;
 mod limits;
 mod signals;
 mod tls;
@@ -10,14 +11,16 @@ mod tls;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use self::daemon::Daemon;
 use self::signals::Stop;
 use self::tls::TlsConfig;
-use crate::arbiter::{Errands, Halt, Hooks, Line, Master, Program, Worker};
+use crate::arbiter::{Errands, Halt, Hooks, Identity, Line, Master, Program, Start, Worker, with_umask};
 use crate::config::{Action, App, CommandLine, Config, LogTarget, UsageError, WorkerClass};
 use crate::demo::Demo;
 use crate::files::StaticFiles;
@@ -47,56 +50,92 @@ pub fn main(app: impl Handler + Send + Sync) -> ExitCode {
 /// [`main()`] with hooks.
 pub fn main_with(app: impl Handler + Send + Sync, hooks: impl Hooks) -> ExitCode {
     match command_line(false) {
-        Ok(line) => run(&line, |_| Ok(app), hooks),
+        Ok((start, line)) => run(start, &line, |_| Ok(app), hooks),
         Err(code) => code,
     }
 }
 
 /// The `greenserve` program: [`main()`] with the application named on the command line, `demo` or `static:DIR`.
 pub fn program() -> ExitCode {
-    let line = match command_line(true) {
-        Ok(line) => line,
+    let (start, line) = match command_line(true) {
+        Ok(both) => both,
         Err(code) => return code,
     };
     match &line.app {
-        App::Demo => run(&line, |config| Ok(Demo::new(config.worker_class)), ()),
-        App::Static(dir) => run(&line, |_| StaticFiles::new(dir), ()),
+        App::Demo => run(start, &line, |config| Ok(Demo::new(config.worker_class)), ()),
+        App::Static(dir) => run(start, &line, |_| StaticFiles::new(dir), ()),
     }
 }
 
-fn command_line(takes_app: bool) -> Result<CommandLine, ExitCode> {
-    read_command_line(takes_app).map_err(|error| {
-        error.print();
-        ExitCode::from(error.exit_code())
-    })
+fn command_line(takes_app: bool) -> Result<(Start, CommandLine), ExitCode> {
+    let start = Start::of_this_program().map_err(|error| {
+        eprintln!("Error: can't tell how the program was started: {error}");
+        ExitCode::FAILURE
+    })?;
+    match read_command_line(&start, takes_app) {
+        Ok(line) => Ok((start, line)),
+        Err(error) => {
+            error.print();
+            Err(ExitCode::from(error.exit_code()))
+        }
+    }
 }
 
-fn read_command_line(takes_app: bool) -> Result<CommandLine, UsageError> {
-    let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-    CommandLine::parse(std::env::args_os(), env, |path| std::fs::read_to_string(path), takes_app)
+/// The settings file is looked for where the program was started, and variables are those of then, whatever has been changed since.
+fn read_command_line(start: &Start, takes_app: bool) -> Result<CommandLine, UsageError> {
+    let env = |name: &str| start.var(name).map(|value| value.to_string_lossy().into_owned());
+    let read = |path: &Path| std::fs::read_to_string(start.dir.join(path));
+    CommandLine::parse(start.args.iter().cloned(), env, read, takes_app)
 }
 
 /// Does what the command line asks for.
 fn run<A: Handler + Send + Sync>(
+    start: Start,
     line: &CommandLine,
     app: impl FnOnce(&Config) -> io::Result<A>,
     hooks: impl Hooks,
 ) -> ExitCode {
+    let mut daemon = Daemon::none();
     let done = match line.action {
-        Action::PrintConfig => return print(&line.print_config()),
+        Action::PrintConfig => return print(line.print_config().as_bytes()),
+        Action::Man => return print(&line.man()),
+        Action::Completions(shell) => return print(&line.completions(shell)),
         Action::CheckConfig => check(&line.config, app),
-        Action::Serve => start(line, app, Arc::new(hooks)),
+        // A new master beside an old one is where it should be.
+        Action::Serve if line.config.daemon && !start.is_upgrade() => match Daemon::leave() {
+            Ok(left) => {
+                daemon = left;
+                serve_all(start, line, app, Arc::new(hooks), &daemon)
+            }
+            Err(error) => Err(Failure::Process("can't go into the background", error)),
+        },
+        Action::Serve => serve_all(start, line, app, Arc::new(hooks), &daemon),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+    let code = match done {
+        Ok(()) => 0,
         Err(failure) => {
-            eprintln!("Error: {failure}");
+            // Whoever reads this may have gone.
+            let _ = writeln!(io::stderr(), "Error: {failure}");
             match failure {
-                Failure::Master(Halt::Boot(code)) => ExitCode::from(code),
-                _ => ExitCode::FAILURE,
+                Failure::Master(Halt::Boot(code)) => code,
+                _ => 1,
             }
         }
+    };
+    daemon.end(code);
+    ExitCode::from(code)
+}
+
+/// The folder and the environment that the application is to find.
+fn settle(config: &Config) -> Result<(), Failure> {
+    if let Some(dir) = &config.chdir {
+        std::env::set_current_dir(dir).map_err(|error| Failure::Folder(dir.clone(), error))?;
     }
+    for (name, value) in &config.raw_env.0 {
+        greenlet::process::set_env(name, Some(value))
+            .map_err(|error| Failure::Process("can't set a variable of --env", error))?;
+    }
+    Ok(())
 }
 
 /// What can be found out without serving. Warnings go to standard error, whatever the error log is.
@@ -104,31 +143,42 @@ fn check<A>(config: &Config, app: impl FnOnce(&Config) -> io::Result<A>) -> Resu
     if let Ok(sink) = Sink::stderr("error") {
         let _ = ErrorLog::new(sink, config.loglevel).install();
     }
-    let done = app(config).map_err(Failure::App).and_then(|_| tls::load(config).map_err(Failure::Tls));
+    let done = settle(config)
+        .and_then(|()| Identity::of(config).map_err(Failure::Identity))
+        .and_then(|_| app(config).map_err(Failure::App))
+        .and_then(|_| tls::load(config).map_err(Failure::Tls));
     log::logger().flush();
     done.map(drop)
 }
 
 /// To standard output, which may be a pipe that nobody reads any more.
-fn print(text: &str) -> ExitCode {
-    match io::stdout().write_all(text.as_bytes()) {
+fn print(text: &[u8]) -> ExitCode {
+    match io::stdout().write_all(text) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
 }
 
 /// Serves, by itself or as a master, between the opening and the flushing of the logs.
-fn start<A: Handler + Send + Sync>(
+fn serve_all<A: Handler + Send + Sync>(
+    start: Start,
     line: &CommandLine,
     app: impl FnOnce(&Config) -> io::Result<A>,
     hooks: Arc<dyn Hooks>,
+    daemon: &Daemon,
 ) -> Result<(), Failure> {
     let config = &line.config;
+    settle(config)?;
+    let identity = Identity::of(config).map_err(Failure::Identity)?;
     let logs = Logs::open(config)?;
+    logs.give_to(config, identity.as_ref());
+    if config.daemon && config.errorlog == LogTarget::Standard {
+        log::warn!("--daemon without an --error-logfile: nothing is logged once the terminal is left");
+    }
     log::info!("Starting greenserve {}", env!("CARGO_PKG_VERSION"));
     let done = app(config).map_err(Failure::App).and_then(|app| match config.workers {
-        0 => serve(config, app, &logs),
-        _ => keep_workers(line, app, &logs, hooks),
+        0 => serve(line, app, &logs, identity.as_ref(), daemon),
+        _ => keep_workers(start, line, app, &logs, hooks, daemon),
     });
     match &done {
         Ok(()) => log::info!("Shutting down"),
@@ -141,11 +191,34 @@ fn start<A: Handler + Send + Sync>(
 }
 
 /// Serves in this process.
-fn serve(config: &Config, app: impl Handler + Send + Sync, logs: &Logs) -> Result<(), Failure> {
-    logs.start()?;
+fn serve(
+    line: &CommandLine,
+    app: impl Handler + Send + Sync,
+    logs: &Logs,
+    identity: Option<&Identity>,
+    daemon: &Daemon,
+) -> Result<(), Failure> {
+    let config = &line.config;
     limits::raise_open_files(config.worker_connections);
     let tls = tls::load(config).map_err(Failure::Tls)?;
-    let server = set_up(listen(config).map_err(Failure::Bind)?, config, logs);
+    let server = with_umask(config.umask, || listen(config)).map_err(Failure::Bind)?;
+    for addr in server.local_addrs().iter() {
+        if let (Addr::Unix(Some(path)), Some(identity)) = (addr, identity) {
+            identity
+                .own_socket(path)
+                .map_err(|error| Failure::Process("can't give the sockets to --user", error))?;
+        }
+    }
+    if let Some(name) = &config.proc_name {
+        name_process(&format!("greenserve: {name}"), config);
+    }
+    // What is left to be done has to do with threads, and needs nothing of root's.
+    if let Some(identity) = identity {
+        identity.assume().map_err(Failure::Identity)?;
+    }
+    daemon.ready().map_err(|error| Failure::Process("can't leave the terminal", error))?;
+    logs.start()?;
+    let server = set_up(server, config, logs);
     let server = tls::speak(server, tls.as_ref());
     let handle = server.handle();
     let flush = logs.clone();
@@ -182,10 +255,12 @@ fn serve_as(class: WorkerClass, server: Server, app: impl Handler + Send + Sync)
 
 /// Runs a master, whose workers serve.
 fn keep_workers<A: Handler + Send + Sync>(
+    start: Start,
     line: &CommandLine,
     app: A,
     logs: &Logs,
     hooks: Arc<dyn Hooks>,
+    daemon: &Daemon,
 ) -> Result<(), Failure> {
     limits::raise_open_files(line.config.worker_connections);
     let tls = tls::load(&line.config).map_err(Failure::Tls)?;
@@ -194,9 +269,13 @@ fn keep_workers<A: Handler + Send + Sync>(
         app: Cell::new(Some(app)),
         tls: RefCell::new(tls),
         logs: logs.clone(),
+        start: start.clone(),
         takes_app: line.takes_app,
+        app_name: line.app_name(),
     };
-    let master = Master::new(line.config.clone(), Box::new(program), hooks).map_err(Failure::Master)?;
+    let master =
+        Master::new(line.config.clone(), Box::new(program), hooks, start).map_err(Failure::Master)?;
+    daemon.ready().map_err(|error| Failure::Process("can't leave the terminal", error))?;
     tell_addresses(scheme, master.sockets());
     log::info!("Using worker: {}", line.config.worker_class);
     master.run().map_err(Failure::Master)
@@ -209,12 +288,14 @@ struct Workers<A> {
     /// Read in the master, which may read files that a worker may not.
     tls: RefCell<Option<TlsConfig>>,
     logs: Logs,
+    start: Start,
     takes_app: bool,
+    app_name: String,
 }
 
 impl<A: Handler + Send + Sync> Program for Workers<A> {
     fn load(&self) -> Result<Config, String> {
-        match read_command_line(self.takes_app) {
+        match read_command_line(&self.start, self.takes_app) {
             Ok(line) if line.config.workers == 0 => Err("0 workers: a master has one at least".to_owned()),
             Ok(line) => {
                 *self.tls.borrow_mut() = tls::load(&line.config).map_err(|error| error.to_string())?;
@@ -224,8 +305,17 @@ impl<A: Handler + Send + Sync> Program for Workers<A> {
         }
     }
 
-    fn reopen_logs(&self, _: &Config) {
+    fn name(&self, config: &Config, role: &str) {
+        let name = config.proc_name.as_ref().unwrap_or(&self.app_name);
+        name_process(&format!("greenserve: {role} [{name}]"), config);
+    }
+
+    fn reopen_logs(&self, config: &Config) {
         self.logs.reopen();
+        // That --user is known was checked when the settings were loaded.
+        if let Ok(identity) = Identity::of(config) {
+            self.logs.give_to(config, identity.as_ref());
+        }
     }
 
     fn serve(&self, worker: Worker) -> Result<(), String> {
@@ -244,6 +334,19 @@ impl<A: Handler + Send + Sync> Program for Workers<A> {
             serve_as(worker.config.worker_class, server, hooked).map_err(Failure::Serve)
         };
         serve().map_err(|failure| failure.to_string())
+    }
+}
+
+/// What `ps` shows. With a --name it is also that of the first thread, which `top` shows and `killall` goes by.
+fn name_process(title: &str, config: &Config) {
+    if let Err(error) = greenlet::process::set_title(title) {
+        log::debug!("can't name this process {title:?}: {error}");
+    }
+    if let Some(name) = &config.proc_name
+        && let Ok(name) = std::ffi::CString::new(name.as_str())
+        && let Err(error) = rustix::thread::set_name(&name)
+    {
+        log::debug!("can't name this thread {name:?}: {error}");
     }
 }
 
@@ -341,6 +444,8 @@ struct Logs {
 impl Logs {
     fn open(config: &Config) -> Result<Self, Failure> {
         let sink = match &config.errorlog {
+            // As it will be when the terminal is left.
+            LogTarget::Standard if config.daemon => Ok(Sink::new("error", io::stderr())),
             LogTarget::Standard => Sink::stderr("error"),
             LogTarget::File(path) => Sink::file("error", path),
         };
@@ -350,6 +455,7 @@ impl Logs {
         let _ = ErrorLog::new(Arc::clone(&error), config.loglevel).install();
         let Some(target) = &config.accesslog else { return Ok(Self { error, access: None }) };
         let sink = match target {
+            LogTarget::Standard if config.daemon => Ok(Sink::new("access", io::stdout())),
             LogTarget::Standard => Sink::stdout("access"),
             LogTarget::File(path) => Sink::file("access", path),
         };
@@ -368,6 +474,17 @@ impl Logs {
         self.error.reopen();
         if let Some(access) = &self.access {
             access.reopen();
+        }
+    }
+
+    /// Gives the files to the workers' user, who opens them again at SIGUSR1.
+    fn give_to(&self, config: &Config, identity: Option<&Identity>) {
+        let Some(identity) = identity else { return };
+        for target in std::iter::once(&config.errorlog).chain(&config.accesslog) {
+            let LogTarget::File(path) = target else { continue };
+            if let Err(error) = identity.own_file(path) {
+                log::warn!("can't give {} to --user, who can't open it again: {error}", path.display());
+            }
         }
     }
 
@@ -393,6 +510,9 @@ impl Errands for Logs {
 #[derive(Debug)]
 enum Failure {
     App(io::Error),
+    Folder(PathBuf, io::Error),
+    Identity(io::Error),
+    Process(&'static str, io::Error),
     Log(&'static str, LogTarget, io::Error),
     Tls(io::Error),
     Bind(io::Error),
@@ -405,7 +525,9 @@ enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::App(error) | Failure::Tls(error) => error.fmt(f),
+            Failure::App(error) | Failure::Tls(error) | Failure::Identity(error) => error.fmt(f),
+            Failure::Folder(dir, error) => write!(f, "--chdir: can't change to {}: {error}", dir.display()),
+            Failure::Process(what, error) => write!(f, "{what}: {error}"),
             Failure::Log(what, LogTarget::File(path), error) => {
                 write!(f, "cannot write the {what} log to {}: {error}", path.display())
             }

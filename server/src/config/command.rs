@@ -6,7 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
+use clap_complete::Shell;
 
 use super::file;
 use super::settings::{Config, SETTINGS, Setting};
@@ -28,6 +29,8 @@ pub struct CommandLine {
     pub action: Action,
     /// Whether an application may be named.
     pub(crate) takes_app: bool,
+    /// The name under which the program was called.
+    program: String,
     origins: Vec<Origin>,
 }
 
@@ -51,6 +54,10 @@ pub enum Action {
     CheckConfig,
     /// `--print-config`: print them, each with the source of its value.
     PrintConfig,
+    /// `--man`: print the manual page.
+    Man,
+    /// `--completions`: print what makes a shell complete flags.
+    Completions(Shell),
 }
 
 /// Where the value of a setting came from. Later ones win.
@@ -99,13 +106,15 @@ impl CommandLine {
         let mut args = args.into_iter();
         let program = args.next().map(PathBuf::from);
         let program = program.as_deref().and_then(|path| path.file_name()).and_then(|name| name.to_str());
-        let mut command = command(program.unwrap_or("greenserve").to_owned(), takes_app);
+        let program = program.unwrap_or("greenserve").to_owned();
+        let mut command = command(program.clone(), takes_app);
 
         let mut line = CommandLine {
             config: Config::default(),
             app: App::default(),
             action: Action::default(),
             takes_app,
+            program,
             origins: vec![Origin::Default; SETTINGS.len()],
         };
         for (setting, origin) in SETTINGS.iter().zip(&mut line.origins) {
@@ -138,14 +147,41 @@ impl CommandLine {
         Ok(line)
     }
 
-    /// What `--print-config` prints: a line per setting, `name = value`, then where the value came from.
+    /// What `--print-config` prints: a settings file with a line per setting, `name = value`, then where the value came from.
     pub fn print_config(&self) -> String {
         let mut text = String::new();
         for (setting, origin) in SETTINGS.iter().zip(&self.origins) {
             // writing to a String cannot fail
-            let _ = writeln!(text, "{:<25} = {:<20}  # {origin}", setting.name, (setting.show)(&self.config));
+            let value = file::written(setting, &(setting.show)(&self.config));
+            let _ = writeln!(text, "{:<25} = {value:<20}  # {origin}", setting.name);
         }
         text
+    }
+
+    /// The manual page, in roff: what `--help` says, with all of the same definitions.
+    pub fn man(&self) -> Vec<u8> {
+        let command = command(self.program.clone(), self.takes_app);
+        let mut page = Vec::new();
+        // writing to a Vec cannot fail
+        let _ = clap_mangen::Man::new(command).title(&self.program).render(&mut page);
+        page
+    }
+
+    /// What makes a shell complete this program's flags.
+    pub fn completions(&self, shell: Shell) -> Vec<u8> {
+        let mut script = Vec::new();
+        let mut command = command(self.program.clone(), self.takes_app);
+        clap_complete::generate(shell, &mut command, &self.program, &mut script);
+        script
+    }
+
+    /// What the application is called: as on the command line, or as its program.
+    pub(crate) fn app_name(&self) -> String {
+        match &self.app {
+            _ if !self.takes_app => self.program.clone(),
+            App::Demo => "demo".to_owned(),
+            App::Static(dir) => format!("static:{}", dir.display()),
+        }
     }
 
     /// Takes what the settings file says: the one that is named, else the usual one if it is there.
@@ -172,7 +208,7 @@ impl CommandLine {
     fn apply(&mut self, matches: &ArgMatches, origin: &Origin, takes_app: bool) {
         for (setting, slot) in SETTINGS.iter().zip(&mut self.origins) {
             let Some(values) = matches.get_many::<String>(setting.name) else { continue };
-            let joined = values.map(String::as_str).collect::<Vec<_>>().join(",");
+            let joined = values.map(String::as_str).collect::<Vec<_>>().join(setting.list.unwrap_or(","));
             // each value has passed the setting's own check when clap parsed it
             if (setting.set)(&mut self.config, &joined).is_ok() {
                 *slot = origin.clone();
@@ -181,7 +217,11 @@ impl CommandLine {
         if takes_app && let Some(app) = matches.get_one::<App>("app") {
             self.app = app.clone();
         }
-        if matches.get_flag("print-config") {
+        if matches.get_flag("man") {
+            self.action = Action::Man;
+        } else if let Some(shell) = matches.get_one::<Shell>("completions") {
+            self.action = Action::Completions(*shell);
+        } else if matches.get_flag("print-config") {
             self.action = Action::PrintConfig;
         } else if matches.get_flag("check-config") {
             self.action = Action::CheckConfig;
@@ -256,7 +296,17 @@ fn command(program: String, takes_app: bool) -> Command {
                 .help_heading("Configuration"),
         )
         .arg(flag("print-config").help("Print every setting and where its value came from, then leave."))
-        .arg(flag("check-config").help("Check the settings, then leave: code 0 if they are right, 2 if not."))
+        .arg(flag("check-config").help("Check the settings, then leave: code 0 if they are right, 1 or 2 if not."))
+        .arg(flag("man").help("Print the manual page, then leave: try --man | man -l -"))
+        .arg(
+            Arg::new("completions")
+                .long("completions")
+                .value_name("SHELL")
+                .value_parser(clap::value_parser!(Shell))
+                .help("Print what makes a shell complete the flags, then leave: bash, elvish, fish, powershell or zsh.")
+                .hide_possible_values(true)
+                .help_heading("Configuration"),
+        )
 }
 
 fn flag(name: &'static str) -> Arg {
@@ -274,6 +324,10 @@ fn argument(setting: &'static Setting) -> Arg {
         notes.push_str(&format!("\n[environment: {name}{meaning}]"));
     }
     let long = setting.paragraphs().collect::<Vec<_>>().join("\n\n");
+    let long = match setting.restart {
+        true => long + "\n\nA new value waits for a restart or SIGUSR2: SIGHUP does not change it.",
+        false => long,
+    };
     let check = setting.check;
     let arg = Arg::new(setting.name)
         .long(setting.flag)
@@ -289,6 +343,13 @@ fn argument(setting: &'static Setting) -> Arg {
         true => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
         false => arg,
     };
+    // What the shells complete.
+    let arg = arg.value_hint(match setting.value {
+        "FILE" => ValueHint::FilePath,
+        "FOLDER" => ValueHint::DirPath,
+        "USER" => ValueHint::Username,
+        _ => ValueHint::Unknown,
+    });
     match setting.short {
         Some(short) => arg.short(short),
         None => arg,
@@ -475,6 +536,69 @@ mod tests {
         assert!(of("backlog").contains("= 7") && of("backlog").contains("# command line"), "{text}");
         assert!(of("bind").contains("0.0.0.0:1") && of("bind").contains("PORT"), "{text}");
         assert!(of("keepalive").contains("# default"), "{text}");
+    }
+
+    #[test]
+    fn what_print_config_prints_is_a_settings_file_that_gives_the_same() {
+        let args = [
+            "-e",
+            "A=1,2",
+            "-e",
+            "B=\"x\" y",
+            "-u",
+            "nobody",
+            "-m",
+            "007",
+            "-b",
+            ":1",
+            "-b",
+            "unix:/s",
+            "-D",
+            "-n",
+            "7",
+            "--keep-alive",
+            "0.25",
+            "--tls-min-version",
+            "1.3",
+            "--limit-request-body",
+            "1G",
+            "--chdir",
+            "/",
+        ];
+        let line = parse(&args, &[]).unwrap();
+        assert_eq!(line.config.raw_env.0[0], ("A".to_owned(), "1,2".to_owned()));
+        let again = parse_with_file(&[], &[], &line.print_config()).unwrap();
+        assert_eq!(again.config, line.config, "{}", line.print_config());
+    }
+
+    #[test]
+    fn a_switch_can_be_switched_off_again() {
+        let env = [(CMD_ARGS, "--daemon --reuse-port")];
+        let line = parse(&["--daemon=false", "-w", "auto"], &env).unwrap();
+        assert_eq!((line.config.daemon, line.config.reuse_port), (false, true));
+        assert!(line.config.workers >= 1);
+        let line = parse(&["-D", "demo"], &[]).unwrap();
+        assert!(line.config.daemon && line.app == App::Demo);
+    }
+
+    #[test]
+    fn manual_page_and_completions_have_every_flag() {
+        let line = parse(&["--man"], &[]).unwrap();
+        assert_eq!(line.action, Action::Man);
+        let page = String::from_utf8(line.man()).unwrap();
+        assert!(page.contains(".TH greenserve"), "{page}");
+        let page = page.replace("\\-", "-");
+        for shell in ["bash", "zsh", "fish"] {
+            let line = parse(&["--completions", shell], &[]).unwrap();
+            let Action::Completions(shell) = line.action else { panic!("{:?}", line.action) };
+            let script = String::from_utf8(line.completions(shell)).unwrap();
+            for setting in SETTINGS {
+                assert!(page.contains(&format!("--{}", setting.flag)), "{}", setting.flag);
+                assert!(script.contains(setting.flag), "{shell}: {}", setting.flag);
+            }
+        }
+        let error = parse(&["--completions", "dos"], &[]).unwrap_err();
+        assert!(error.to_string().contains("bash"), "{error}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::settings::{SETTINGS, Setting};
@@ -31,7 +32,7 @@ impl fmt::Display for Fault {
 }
 
 /// Reads the settings in `text`, in the order of the table. Values are strings, numbers or booleans, and for a setting that can
-/// be given several times a list of them.
+/// have several a list of them, or a table of those that are NAME=VALUE.
 pub(super) fn read(text: &str) -> Result<Vec<Entry>, Fault> {
     let line = |at: usize| text.as_bytes()[..at.min(text.len())].iter().filter(|b| **b == b'\n').count() + 1;
     let table = DeTable::parse(text).map_err(|error| Fault {
@@ -44,7 +45,7 @@ pub(super) fn read(text: &str) -> Result<Vec<Entry>, Fault> {
         let name = key.get_ref().replace('-', "_");
         let (index, setting) = find(&name).ok_or_else(|| fault(unknown(key.get_ref())))?;
         let wrong = |what: String| fault(format!("{}: {what}", setting.name));
-        let text = typed(value.get_ref(), setting.repeatable).map_err(wrong)?;
+        let text = typed(value.get_ref(), setting.list).map_err(wrong)?;
         (setting.check)(&text).map_err(|expected| wrong(format!("invalid value '{text}': {expected}")))?;
         entries.push(Entry { index, text, line: line(key.span().start) });
     }
@@ -56,22 +57,48 @@ fn find(name: &str) -> Option<(usize, &'static Setting)> {
     SETTINGS.iter().enumerate().find(|(_, setting)| setting.name == name)
 }
 
-/// As it would be typed.
-fn typed(value: &DeValue<'_>, repeatable: bool) -> Result<String, String> {
-    match value {
-        DeValue::String(text) => Ok(text.to_string()),
-        DeValue::Integer(number) => Ok(number.to_string()),
-        DeValue::Float(number) => Ok(number.to_string()),
-        DeValue::Boolean(on) => Ok(on.to_string()),
-        DeValue::Array(list) if repeatable => {
-            let parts: Result<Vec<String>, String> =
-                list.iter().map(|part| typed(part.get_ref(), false)).collect();
-            Ok(parts?.join(","))
+/// As it would be typed; `list` stands between the values of one that has several.
+fn typed(value: &DeValue<'_>, list: Option<&str>) -> Result<String, String> {
+    match (value, list) {
+        (DeValue::String(text), _) => Ok(text.to_string()),
+        (DeValue::Integer(number), _) => Ok(number.to_string()),
+        (DeValue::Float(number), _) => Ok(number.to_string()),
+        (DeValue::Boolean(on), _) => Ok(on.to_string()),
+        (DeValue::Array(values), Some(between)) => {
+            let parts = values.iter().map(|part| typed(part.get_ref(), None));
+            Ok(parts.collect::<Result<Vec<String>, String>>()?.join(between))
         }
-        DeValue::Array(_) => Err("a list is not expected here".to_owned()),
-        DeValue::Table(_) => Err("a table is not expected here".to_owned()),
-        DeValue::Datetime(_) => Err("a date is not expected here".to_owned()),
+        (DeValue::Table(pairs), Some(between)) => {
+            let pair = |(name, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {
+                Ok(format!("{}={}", name.get_ref(), typed(value.get_ref(), None)?))
+            };
+            Ok(pairs.iter().map(pair).collect::<Result<Vec<String>, String>>()?.join(between))
+        }
+        (DeValue::Array(_), None) => Err("a list is not expected here".to_owned()),
+        (DeValue::Table(_), None) => Err("a table is not expected here".to_owned()),
+        (DeValue::Datetime(_), _) => Err("a date is not expected here".to_owned()),
     }
+}
+
+/// The value as it would stand in a file.
+pub(super) fn written(setting: &Setting, text: &str) -> String {
+    match setting.list {
+        Some(between) if !text.is_empty() => {
+            let parts: Vec<String> = text.split(between).map(one).collect();
+            format!("[{}]", parts.join(", "))
+        }
+        Some(_) => "[]".to_owned(),
+        None => one(text),
+    }
+}
+
+fn one(text: &str) -> String {
+    let is_number = text.parse::<i64>().is_ok_and(|number| number.to_string() == text)
+        || text.parse::<f64>().is_ok_and(|number| number.is_finite() && format!("{number:?}") == text);
+    if is_number || ["true", "false"].contains(&text) {
+        return text.to_owned();
+    }
+    toml::Value::from(text).to_string()
 }
 
 /// What to say of a key that is no setting.
@@ -119,6 +146,34 @@ mod tests {
             [("graceful_timeout", "5".to_owned())],
             "as the flag has it"
         );
+    }
+
+    #[test]
+    fn a_setting_of_several_values_may_be_a_list_or_a_table() {
+        for (file, text) in [
+            ("forwarded_allow_ips = ['10.0.0.0/8', '::1']", "10.0.0.0/8,::1"),
+            ("raw_env = ['A=1,2', 'B=x']", "A=1,2\nB=x"),
+            ("umask = 0o27", "0o27"),
+            ("certfile = []", ""),
+        ] {
+            assert_eq!(texts(file)[0].1, text, "{file}");
+        }
+        assert_eq!(texts("secure_scheme_headers = { X-SSL = 'on' }")[0].1, "X-SSL=on");
+        assert_eq!(texts("[raw_env]\nA = 1\nB = 'c=d'")[0].1, "A=1\nB=c=d");
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_it_was() {
+        for text in ["", "7", "007", "1.5", "1.2", "1e9", "true", "inf", "a \"b\" \\ c", "x\ny", "0o22", "-1"]
+        {
+            for name in ["proc_name", "raw_env"] {
+                let setting = find(name).unwrap().1;
+                let line = format!("k = {}", written(setting, text));
+                let table = DeTable::parse(&line).unwrap();
+                let value = table.get_ref().values().next().unwrap();
+                assert_eq!(typed(value.get_ref(), setting.list).as_deref(), Ok(text), "{line}");
+            }
+        }
     }
 
     #[test]

@@ -10,13 +10,17 @@
 
 mod command;
 mod file;
+mod process;
 mod settings;
 mod value;
 mod words;
 
 #[cfg(test)]
+mod gunicorn;
+#[cfg(test)]
 mod readme;
 
 pub use command::{Action, App, CommandLine, Origin, UsageError};
+pub use process::{Account, Environment, Umask};
 pub use settings::{Config, Group, SETTINGS, Setting};
 pub use value::{Bind, CertReqs, LogTarget, WorkerClass};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ::http::HeaderName;
 use log::LevelFilter;
 
+use super::process::{Account, Environment, Umask, account, environment, optional_text, umask, workers};
 use super::value::{Bind, CertReqs, LogTarget, Value, WorkerClass};
 use super::value::{
     bind_list, cert_reqs, count, files, header_map, header_names, leaving, level, log_target, networks,
@@ -77,6 +78,10 @@ pub struct Setting {
     pub repeatable: bool,
     /// Is the flag given without a value?
     pub switch: bool,
+    /// What stands between the values, if it can have several: in the file they may be a list, or a table of NAME = "VALUE".
+    pub list: Option<&'static str>,
+    /// Does a new value wait for a restart or SIGUSR2? All others take effect at SIGHUP, too.
+    pub restart: bool,
     help: &'static [&'static str],
     pub(super) check: fn(&str) -> Result<(), String>,
     pub(super) set: fn(&mut Config, &str) -> Result<(), String>,
@@ -105,7 +110,7 @@ macro_rules! settings {
             $(#[doc = $help:literal])+
             $name:ident: $ty:ty {
                 flag: $flag:literal $(| $alias:literal)* $(, short: $short:literal)? $(, repeatable: $repeatable:literal)?
-                $(, switch: $switch:literal)?,
+                $(, switch: $switch:literal)? $(, list: $list:literal)? $(, restart: $restart:literal)?,
                 value: $value:literal, default: $default:literal $(, env: $env:literal => $template:literal)?,
                 parse: $parse:expr $(,)?
             }
@@ -129,6 +134,20 @@ macro_rules! settings {
             }
         }
 
+        impl Config {
+            /// Takes from `old` what only a restart changes. Returns the names of settings that were to be changed so.
+            pub(crate) fn keep_until_restart(&mut self, old: &Config) -> Vec<&'static str> {
+                let mut kept = Vec::new();
+                $($(
+                    if [$($restart,)? false][0] && self.$name != old.$name {
+                        self.$name = old.$name.clone();
+                        kept.push(stringify!($name));
+                    }
+                )+)+
+                kept
+            }
+        }
+
         /// Every setting, in the order of `--help`.
         pub const SETTINGS: &[Setting] = &[$($(
             Setting {
@@ -142,6 +161,8 @@ macro_rules! settings {
                 env: [$(Some(($env, $template)),)? None][0],
                 repeatable: [$($repeatable,)? false][0],
                 switch: [$($switch,)? false][0],
+                list: [$(Some($list),)? None][0],
+                restart: [$($restart,)? false][0],
                 help: &[$($help),+],
                 check: |text| $parse(text).map(|_| ()),
                 set: |config, text| { config.$name = $parse(text)?; Ok(()) },
@@ -158,7 +179,7 @@ settings! {
         /// Can be given several times, or several addresses with commas between them. Port 0 takes a free port;
         /// the log says which one.
         bind: Vec<Bind> {
-            flag: "bind", short: 'b', repeatable: true,
+            flag: "bind", short: 'b', repeatable: true, list: ",",
             value: "ADDRESS", default: "127.0.0.1:8000", env: "PORT" => "0.0.0.0:{}",
             parse: bind_list,
         }
@@ -175,7 +196,7 @@ settings! {
         /// connection waits for the worker that the kernel has chosen, even while others have nothing to do. The master
         /// keeps all these sockets open while workers are replaced, so that nothing that waits in one of them is lost.
         reuse_port: bool {
-            flag: "reuse-port", switch: true, value: "BOOL", default: "false",
+            flag: "reuse-port", switch: true, restart: true, value: "BOOL", default: "false",
             parse: switch,
         }
         /// What connections speak: http, or uwsgi (nginx's uwsgi_pass) from a front server.
@@ -190,12 +211,14 @@ settings! {
         /// From which addresses uwsgi is taken, with commas between them; networks as 10.0.0.0/8, * for all. Others are
         /// answered 403. Over a Unix socket everybody may who can open it.
         uwsgi_allow_ips: Networks {
-            flag: "uwsgi-allow-from", value: "ADDRESSES", default: "127.0.0.1,::1",
+            flag: "uwsgi-allow-from", list: ",", value: "ADDRESSES", default: "127.0.0.1,::1",
             parse: networks,
         }
     }
     Workers {
-        /// How many worker processes a master keeps running. 0: no master, this process serves by itself.
+        /// How many worker processes a master keeps running. 0: no master, this process serves by itself. auto: one for each CPU.
+        ///
+        /// With auto as many as there are CPUs that this process may use: its affinity and the quota of its cgroup count.
         ///
         /// The master listens, starts the workers, replaces those that die or hang and those that are to be renewed, and
         /// answers signals as gunicorn's does: HUP loads the settings again and replaces the workers one after the other,
@@ -204,7 +227,7 @@ settings! {
         workers: usize {
             flag: "workers", short: 'w',
             value: "N", default: "1", env: "WEB_CONCURRENCY" => "{}",
-            parse: |text| count(text, 0..=4096),
+            parse: workers,
         }
         /// What serves a connection: green (a green thread) or threads (an OS thread).
         worker_class: WorkerClass {
@@ -304,6 +327,62 @@ settings! {
             flag: "pid", short: 'p', value: "FILE", default: "",
             parse: optional_path,
         }
+        /// As which user the workers serve: a name or a number. Empty: as who started the server.
+        ///
+        /// The master stays who it was (root, most likely), so that it can listen, load certificates and open logs again. It
+        /// gives Unix sockets and log files to that user. Without a master the process changes once it listens.
+        user: Option<Account> {
+            flag: "user", short: 'u', value: "USER", default: "",
+            parse: account,
+        }
+        /// As which group the workers serve: a name or a number. Empty: the --user's own group.
+        ///
+        /// No other groups of the master's are kept: see --initgroups.
+        group: Option<Account> {
+            flag: "group", short: 'g', value: "GROUP", default: "",
+            parse: account,
+        }
+        /// Whether the workers are also in all other groups in which --user is a member.
+        initgroups: bool {
+            flag: "initgroups", switch: true, value: "BOOL", default: "false",
+            parse: switch,
+        }
+        /// Which permissions the files of Unix sockets don't have: octal if it begins with 0, such as 007.
+        ///
+        /// With 0 everybody on this machine may connect. What the application writes goes by the umask that the server was
+        /// started with.
+        umask: Umask {
+            flag: "umask", short: 'm', value: "MASK", default: "0",
+            parse: umask,
+        }
+        /// The folder to change to before anything but the settings file is opened. Empty: where the server was started.
+        chdir: Option<PathBuf> {
+            flag: "chdir", restart: true, value: "FOLDER", default: "",
+            parse: optional_path,
+        }
+        /// A variable for the environment of the application, as NAME=VALUE. Can be given several times.
+        ///
+        /// It is there before the application is made. It is no source of settings.
+        raw_env: Environment {
+            flag: "env", short: 'e', repeatable: true, list: "\n", restart: true, value: "NAME=VALUE", default: "",
+            parse: environment,
+        }
+        /// Whether to serve in the background, detached from the terminal.
+        ///
+        /// The program that was started ends once the server listens, or with an error's code and message if it can't. From
+        /// then on standard input, output and error lead nowhere: name an --error-logfile.
+        daemon: bool {
+            flag: "daemon", short: 'D', switch: true, restart: true, value: "BOOL", default: "false",
+            parse: switch,
+        }
+        /// What to call the server in the list of processes. Empty: the application's name, and only for a master and its workers.
+        ///
+        /// ps shows `greenserve: master [NAME]` and `greenserve: worker [NAME]`; a process that serves without a master is
+        /// `greenserve: NAME`. Where the kernel does not allow it the names stay as they were.
+        proc_name: Option<String> {
+            flag: "name", short: 'n', value: "NAME", default: "",
+            parse: optional_text,
+        }
     }
     Limits {
         /// Longest request line, in bytes; a longer one is answered 414. 0 means the most there is, 65535.
@@ -349,7 +428,7 @@ settings! {
         /// every client can choose its address, host and scheme, unless nobody but your proxy can connect. Peers on Unix
         /// sockets are always believed. With --proxy-protocol it is the address in the PROXY header that must be listed.
         forwarded_allow_ips: Networks {
-            flag: "forwarded-allow-ips", value: "ADDRESSES", default: "127.0.0.1,::1",
+            flag: "forwarded-allow-ips", list: ",", value: "ADDRESSES", default: "127.0.0.1,::1",
             env: "FORWARDED_ALLOW_IPS" => "{}",
             parse: networks,
         }
@@ -358,7 +437,7 @@ settings! {
         /// Another value of such a header means plain http; several that disagree are answered 400 when the application
         /// asks for the scheme. Values are compared exactly, names without regard to case.
         secure_scheme_headers: Vec<(String, String)> {
-            flag: "secure-scheme-headers", value: "LIST",
+            flag: "secure-scheme-headers", list: ",", value: "LIST",
             default: "X-FORWARDED-PROTOCOL=ssl,X-FORWARDED-PROTO=https,X-FORWARDED-SSL=on",
             parse: scheme_headers,
         }
@@ -367,7 +446,7 @@ settings! {
         /// SCRIPT_NAME says where the application is mounted: the path must begin with it. Others become HTTP_... as
         /// they are named. * stands for all names. Have the proxy remove them from what clients send.
         forwarder_headers: Vec<String> {
-            flag: "forwarder-headers", value: "NAMES", default: "SCRIPT_NAME,PATH_INFO",
+            flag: "forwarder-headers", list: ",", value: "NAMES", default: "SCRIPT_NAME,PATH_INFO",
             parse: header_names,
         }
         /// What becomes of other headers with underscores, whose CGI variables could be those of other headers: drop
@@ -391,7 +470,7 @@ settings! {
         ///
         /// Peers on Unix sockets always may.
         proxy_allow_ips: Networks {
-            flag: "proxy-allow-from" | "proxy-allow-ips", value: "ADDRESSES", default: "127.0.0.1,::1",
+            flag: "proxy-allow-from" | "proxy-allow-ips", list: ",", value: "ADDRESSES", default: "127.0.0.1,::1",
             parse: networks,
         }
     }
@@ -402,12 +481,12 @@ settings! {
         /// first certificate that holds for the name it asks for (SNI), and for any other name the first of all.
         /// SIGHUP has certificates and keys read again; connections that exist are not touched.
         certfile: Vec<PathBuf> {
-            flag: "certfile", repeatable: true, value: "FILE", default: "",
+            flag: "certfile", repeatable: true, list: ",", value: "FILE", default: "",
             parse: files,
         }
         /// The certificate's private key, in PEM and not encrypted. Without it the key lies in the --certfile.
         keyfile: Vec<PathBuf> {
-            flag: "keyfile", repeatable: true, value: "FILE", default: "",
+            flag: "keyfile", repeatable: true, list: ",", value: "FILE", default: "",
             parse: files,
         }
         /// The roots that clients' certificates must lead to, in PEM.
@@ -431,7 +510,7 @@ settings! {
     Logging {
         /// Where to write the access log: a file, or - for standard output. Without it there is none.
         accesslog: Option<LogTarget> {
-            flag: "access-logfile", value: "FILE", default: "",
+            flag: "access-logfile", restart: true, value: "FILE", default: "",
             parse: optional_log,
         }
         /// What a line of the access log looks like.
@@ -443,13 +522,13 @@ settings! {
         /// sign. What the request brought is escaped, so that it cannot forge a line.
         /// A header is written as it came, whatever it holds: think before you log {authorization}i or {cookie}i.
         access_log_format: AccessFormat {
-            flag: "access-logformat", value: "FORMAT",
+            flag: "access-logformat", restart: true, value: "FORMAT",
             default: r#"%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s""#,
             parse: AccessFormat::compile,
         }
         /// Where to write the error log: a file, or - for standard error.
         errorlog: LogTarget {
-            flag: "error-logfile" | "log-file", value: "FILE", default: "-",
+            flag: "error-logfile" | "log-file", restart: true, value: "FILE", default: "-",
             parse: log_target,
         }
         /// The request header whose value is the request's id in the error log, such as X-Request-Id. Without it an id is made
@@ -465,7 +544,7 @@ settings! {
         ///
         /// critical is the same as error: the levels are those of Rust's log facade.
         loglevel: LevelFilter {
-            flag: "log-level", value: "LEVEL", default: "info",
+            flag: "log-level", restart: true, value: "LEVEL", default: "info",
             parse: level,
         }
     }
@@ -498,6 +577,9 @@ mod tests {
             ca_certs: Some("roots.pem".into()),
             cert_reqs: CertReqs::Optional,
             tls_min_version: TlsVersion::V1_3,
+            user: account("nobody").unwrap(),
+            umask: umask("027").unwrap(),
+            raw_env: environment("A=1,2\nB=x=y").unwrap(),
             ..Config::default()
         };
         let mut copy = Config::default();
@@ -505,6 +587,14 @@ mod tests {
             (setting.set)(&mut copy, &(setting.show)(&config)).unwrap();
         }
         assert_eq!(copy, config);
+    }
+
+    #[test]
+    fn what_waits_for_a_restart_stays_as_it_was_and_is_named() {
+        let old = Config::default();
+        let mut new = Config { daemon: true, backlog: 7, reuse_port: true, ..Config::default() };
+        assert_eq!(new.keep_until_restart(&old), ["reuse_port", "daemon"]);
+        assert_eq!(new, Config { backlog: 7, ..old });
     }
 
     #[test]
