@@ -54,6 +54,7 @@ fn new_came(bytes: &[u8], head: Head) -> Rc<Came> {
 }
 
 /// Takes a head back, if nobody else has it any more.
+#[inline(always)]
 pub(crate) fn keep_came(mut spare: Rc<Came>) {
     if let Some(came) = Rc::get_mut(&mut spare)
         && came.capacity() <= LARGEST_HEAD
