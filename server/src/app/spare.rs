@@ -27,6 +27,7 @@ thread_local! {
     static BYTES: Kept<BytesMut> = const { RefCell::new(Vec::new()) };
 }
 
+#[inline(always)]
 fn keep<P>(kept: &'static LocalKey<Kept<P>>, piece: P) {
     kept.with_borrow_mut(|kept| {
         if kept.len() < KEPT {

@@ -177,8 +177,10 @@ fn exchange<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler, came: Rc<Came>)
         (None, None) => Ok(run()),
         _ => bounded(conn, &mut run),
     };
-    if let Some(Ok(Answered { rest: Some(rest), .. })) = &mut outcome {
-        hand_over(conn, &asked, rest);
+    if let Some(Ok(Answered { rest: Some(rest), .. })) = &mut outcome
+        && let Some(take_over) = rest.take_over.take()
+    {
+        hand_over(conn, &asked, take_over);
     }
     conn.end_request();
     let after = match (caught, outcome) {

@@ -535,7 +535,7 @@ impl Transport for GreenSocket {
         self.0.idle.get()
     }
 
-    #[inline]
+    #[inline(always)]
     fn write(&self, buf: &[u8]) -> io::Result<usize> {
         either!(self, stream => patiently(stream, || (&mut &*stream).write(buf)))
     }
@@ -580,7 +580,8 @@ impl Transport for GreenSocket {
         greenlet::yield_now();
     }
 
-    #[inline]
+    // Its frame would lie under the handler.
+    #[inline(always)]
     fn catch<R>(f: impl FnOnce() -> R) -> Result<R, String> {
         greenlet::catch_panic(f).map_err(in_words)
     }

@@ -84,8 +84,7 @@ fn switched<T: Transport>(
 /// Sends what lies in the output, the 101 last, and runs what takes the connection over.
 #[cold]
 #[inline(never)]
-pub(super) fn hand_over<T: Transport>(conn: &Rc<Conn<T>>, asked: &Asked, rest: &mut Rest) {
-    let Some(take_over) = rest.take_over.take() else { return };
+pub(super) fn hand_over<T: Transport>(conn: &Rc<Conn<T>>, asked: &Asked, take_over: Box<TakeOver>) {
     let ready = conn.flush().and_then(|()| conn.io().set_upgraded());
     let tunnel = Rc::new(Tunnel { conn: Rc::clone(conn), sent: Cell::new(0), is_over: Cell::new(false) });
     let over = Over(&tunnel);
