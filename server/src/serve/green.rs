@@ -580,8 +580,7 @@ impl Transport for GreenSocket {
         greenlet::yield_now();
     }
 
-    // Its frame would lie under the handler.
-    #[inline(always)]
+    #[inline]
     fn catch<R>(f: impl FnOnce() -> R) -> Result<R, String> {
         greenlet::catch_panic(f).map_err(in_words)
     }
