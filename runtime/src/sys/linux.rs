@@ -174,8 +174,19 @@ impl Poll {
             // Rounded up: a timer must not fire early, nor its last part be spent in zero-length waits.
             Some(timeout) => i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX),
         };
+        // Not by libc's function for it, which costs more with several threads, so that a thread could be cancelled in it.
         // SAFETY: as above.
-        let count = unsafe { libc::epoll_wait(fd, self.events.as_mut_ptr(), BATCH as libc::c_int, millis) };
+        let count = unsafe {
+            libc::syscall(
+                libc::SYS_epoll_pwait,
+                fd,
+                self.events.as_mut_ptr(),
+                BATCH as libc::c_int,
+                millis,
+                ptr::null::<libc::sigset_t>(),
+                0usize,
+            )
+        };
         if count < 0 {
             return Err(io::Error::last_os_error());
         }

@@ -416,7 +416,16 @@ impl Came {
     }
 
     /// Gives back what was made on demand.
+    #[inline]
     pub(super) fn forget(&mut self) {
+        // Both others are made of it.
+        if self.shared.get().is_some() {
+            self.forget_all();
+        }
+    }
+
+    #[inline(never)]
+    fn forget_all(&mut self) {
         self.uri.take();
         if let Some(map) = self.headers.take() {
             spare::keep_header_map(map);

@@ -27,6 +27,7 @@ thread_local! {
     static BYTES: Kept<BytesMut> = const { RefCell::new(Vec::new()) };
 }
 
+#[inline(always)]
 fn keep<P>(kept: &'static LocalKey<Kept<P>>, piece: P) {
     kept.with_borrow_mut(|kept| {
         if kept.len() < KEPT {
@@ -54,6 +55,7 @@ fn new_came(bytes: &[u8], head: Head) -> Rc<Came> {
 }
 
 /// Takes a head back, if nobody else has it any more.
+#[inline(always)]
 pub(crate) fn keep_came(mut spare: Rc<Came>) {
     if let Some(came) = Rc::get_mut(&mut spare)
         && came.capacity() <= LARGEST_HEAD

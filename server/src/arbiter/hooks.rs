@@ -1,5 +1,6 @@
 //! Where a program may put in its own at each step of a server's life.
 
+use std::any::Any;
 use std::fmt;
 
 use crate::app::{Request, Response};
@@ -44,7 +45,7 @@ impl WorkerInfo {
 ///     }
 /// }
 /// ```
-pub trait Hooks: Send + Sync + 'static {
+pub trait Hooks: Any + Send + Sync {
     /// In the master, before it listens.
     fn on_starting(&self, config: &Config) {
         let _ = config;

@@ -1,5 +1,6 @@
 //! A worker's side: what it knows of its master, and the thread that listens to orders and signals while the hub serves.
 
+use std::any::Any;
 use std::io;
 use std::os::fd::AsFd;
 use std::process;
@@ -68,6 +69,11 @@ impl Line {
 
     pub(crate) fn hooks(&self) -> &dyn Hooks {
         &*self.hooks
+    }
+
+    /// Whether the program has brought any.
+    pub(crate) fn has_hooks(&self) -> bool {
+        !(self.hooks() as &dyn Any).is::<()>()
     }
 
     pub(super) fn say(&self, report: &Report) {

@@ -330,8 +330,13 @@ impl<A: Handler + Send + Sync> Program for Workers<A> {
                 .attend(&worker.config, server.handle(), self.logs.clone())
                 .map_err(Failure::Signals)?;
             worker.line.hooks().post_worker_init(worker.line.info());
-            let hooked = Hooked { app, line: worker.line };
-            serve_as(worker.config.worker_class, server, hooked).map_err(Failure::Serve)
+            let class = worker.config.worker_class;
+            // Without hooks a request takes in a worker what it takes without a master.
+            let served = match worker.line.has_hooks() {
+                true => serve_as(class, server, Hooked { app, line: worker.line }),
+                false => serve_as(class, server, app),
+            };
+            served.map_err(Failure::Serve)
         };
         serve().map_err(|failure| failure.to_string())
     }

@@ -117,9 +117,14 @@ impl<T: Transport> Drop for UnderWay<'_, T> {
 /// An answer that was handed to the output whole.
 pub(super) struct Answered {
     pub(super) status: StatusCode,
-    /// Kept only if somebody will look.
-    pub(super) headers: Option<Box<HeaderMap>>,
     pub(super) alive: bool,
+    pub(super) rest: Option<Box<Rest>>,
+}
+
+/// What else becomes of an answer, if somebody will look or the connection leaves HTTP.
+pub(super) struct Rest {
+    /// For the access log.
+    pub(super) headers: HeaderMap,
     /// What takes the connection over now.
     pub(super) take_over: Option<Box<TakeOver>>,
 }
@@ -172,15 +177,17 @@ fn exchange<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler, came: Rc<Came>)
         (None, None) => Ok(run()),
         _ => bounded(conn, &mut run),
     };
-    if let Some(Ok(Answered { take_over: take_over @ Some(_), .. })) = &mut outcome {
-        hand_over(conn, &asked, take_over.take());
+    if let Some(Ok(Answered { rest: Some(rest), .. })) = &mut outcome
+        && let Some(take_over) = rest.take_over.take()
+    {
+        hand_over(conn, &asked, take_over);
     }
     conn.end_request();
     let after = match (caught, outcome) {
         (Ok(Ok(())), Some(Ok(answered))) => {
             let after = settle(conn, &asked, answered.alive);
-            if let Some(headers) = answered.headers {
-                log_access(conn, &asked, answered.status, &headers);
+            if let Some(rest) = answered.rest {
+                log_access(conn, &asked, answered.status, &rest.headers);
             }
             after
         }

@@ -535,6 +535,7 @@ impl Transport for GreenSocket {
         self.0.idle.get()
     }
 
+    #[inline(always)]
     fn write(&self, buf: &[u8]) -> io::Result<usize> {
         either!(self, stream => patiently(stream, || (&mut &*stream).write(buf)))
     }
@@ -579,6 +580,7 @@ impl Transport for GreenSocket {
         greenlet::yield_now();
     }
 
+    #[inline]
     fn catch<R>(f: impl FnOnce() -> R) -> Result<R, String> {
         greenlet::catch_panic(f).map_err(in_words)
     }

@@ -122,9 +122,13 @@ impl Input {
         }
         let (came, end) = match find(&mut self.reader, bytes, limits) {
             Ok(Some(found)) => found,
-            other => {
+            Ok(None) => {
                 self.came(bytes);
-                return other.map(|_| None);
+                return Ok(None);
+            }
+            Err(refused) => {
+                self.came(bytes);
+                return Err(refused);
             }
         };
         if end < bytes.len() {

@@ -39,6 +39,7 @@ pub(crate) struct Output {
 
 impl Output {
     /// A response begins: gives where its head goes.
+    #[inline]
     pub(crate) fn begin(&mut self) -> &mut Vec<u8> {
         if self.buffer.capacity() == 0 {
             self.buffer = spare::output();
@@ -50,6 +51,7 @@ impl Output {
     }
 
     /// Gives the buffer back while nothing is to be sent.
+    #[inline]
     pub(crate) fn rest(&mut self) {
         if self.buffer.is_empty() && self.buffer.capacity() > 0 {
             spare::keep_output(std::mem::take(&mut self.buffer));

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::conn::Conn;
-use super::exchange::{Answered, Asked, Broken};
+use super::exchange::{Answered, Asked, Broken, Rest};
 use super::failures::described;
 use super::output::{BodyOut, LARGE, Output};
 use super::transport::Transport;
@@ -80,8 +80,8 @@ pub(super) fn respond<T: Transport>(
             put_body(conn, asked, framing, std::mem::take(kind), announced)?
         }
     };
-    let headers = match asked.started {
-        Some(_) => Some(Box::new(std::mem::take(response.headers_mut()))),
+    let rest = match asked.started {
+        Some(_) => Some(Box::new(Rest { headers: std::mem::take(response.headers_mut()), take_over: None })),
         None => {
             if let Some(headers) = response.take_map() {
                 keep_header_map(headers);
@@ -89,7 +89,7 @@ pub(super) fn respond<T: Transport>(
             None
         }
     };
-    Ok(Answered { status, headers, alive: alive && !overlong, take_over: None })
+    Ok(Answered { status, rest, alive: alive && !overlong })
 }
 
 /// What the application's own fields say of the length, whether they ask for the end of the connection, and which trailers
@@ -132,9 +132,24 @@ fn only_announced(mut trailers: Box<HeaderMap>, announced: &HeaderValue) -> Box<
     trailers
 }
 
+#[inline]
 pub(super) fn put_head<T: Transport>(
     conn: &Conn<T>,
     output: &mut Output,
+    status: StatusCode,
+    headers: Headers<'_>,
+    body: ResponseBody,
+    connection: Connection,
+) {
+    conn.answering.set(Some(status));
+    encode_head(output.begin(), conn.settings.server_name.as_ref(), status, headers, body, connection);
+}
+
+// One for all transports.
+#[inline(never)]
+fn encode_head(
+    out: &mut Vec<u8>,
+    server: Option<&HeaderValue>,
     status: StatusCode,
     headers: Headers<'_>,
     body: ResponseBody,
@@ -144,11 +159,8 @@ pub(super) fn put_head<T: Transport>(
         Headers::Only(content_type) => (None, content_type.map_or(&b""[..], ContentType::line)),
         Headers::Map(headers) => (Some(headers), &b""[..]),
     };
-    conn.answering.set(Some(status));
-    let out = output.begin();
     HEADS.with_borrow_mut(|heads| {
         heads.it_is_now();
-        let server = conn.settings.server_name.as_ref();
         let head = ResponseHead { status, headers, line, body, connection, date: &heads.date, server };
         heads.openings.encode_head(out, &head);
     });

@@ -17,6 +17,7 @@ pub(super) fn output() -> Vec<u8> {
 }
 
 /// Takes an empty buffer back.
+#[inline]
 pub(super) fn keep_output(output: Vec<u8>) {
     if (1..=LARGEST_OUTPUT).contains(&output.capacity()) {
         OUTPUTS.with_borrow_mut(|kept| {

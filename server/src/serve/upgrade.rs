@@ -9,7 +9,7 @@ use std::time::Duration;
 use ::http::{Method, StatusCode, header};
 
 use super::conn::Conn;
-use super::exchange::{Answered, Asked, Broken};
+use super::exchange::{Answered, Asked, Broken, Rest};
 use super::failures::described;
 use super::respond::{put_head, respond};
 use super::transport::Transport;
@@ -76,15 +76,15 @@ fn switched<T: Transport>(
     // What comes from now on is no request.
     input.leave_http();
     put_head(conn, &mut output, status, headers, ResponseBody::Absent, Connection::Implied);
-    let headers = asked.started.map(|_| Box::new(std::mem::take(response.headers_mut())));
-    Ok(Answered { status, headers, alive: false, take_over: Some(take_over) })
+    let headers = asked.started.map(|_| std::mem::take(response.headers_mut())).unwrap_or_default();
+    let rest = Some(Box::new(Rest { headers, take_over: Some(take_over) }));
+    Ok(Answered { status, rest, alive: false })
 }
 
 /// Sends what lies in the output, the 101 last, and runs what takes the connection over.
 #[cold]
 #[inline(never)]
-pub(super) fn hand_over<T: Transport>(conn: &Rc<Conn<T>>, asked: &Asked, take_over: Option<Box<TakeOver>>) {
-    let Some(take_over) = take_over else { return };
+pub(super) fn hand_over<T: Transport>(conn: &Rc<Conn<T>>, asked: &Asked, take_over: Box<TakeOver>) {
     let ready = conn.flush().and_then(|()| conn.io().set_upgraded());
     let tunnel = Rc::new(Tunnel { conn: Rc::clone(conn), sent: Cell::new(0), is_over: Cell::new(false) });
     let over = Over(&tunnel);
