@@ -22,13 +22,11 @@ impl Master {
         match signal {
             SIGTERM => self.stop(Leave::Graceful),
             SIGINT | SIGQUIT => self.stop(Leave::Quick),
-            SIGHUP => self.reload(),
+            // Why it failed stands in the log.
+            SIGHUP => drop(self.reload()),
             SIGTTIN => self.resize(self.fleet.seats() + 1),
             SIGTTOU if self.fleet.seats() > 1 => self.resize(self.fleet.seats() - 1),
-            SIGUSR1 => {
-                self.program.reopen_logs(&self.config);
-                self.tell_all(&Order::Reopen);
-            }
+            SIGUSR1 => self.reopen(),
             SIGUSR2 => self.upgrade(),
             // A terminal sends it whenever its size changes.
             SIGWINCH if std::io::IsTerminal::is_terminal(&io::stderr()) => {
@@ -52,7 +50,12 @@ impl Master {
         self.fleet.stop(how);
     }
 
-    fn resize(&mut self, seats: usize) {
+    pub(super) fn reopen(&mut self) {
+        self.program.reopen_logs(&self.config);
+        self.tell_all(&Order::Reopen);
+    }
+
+    pub(super) fn resize(&mut self, seats: usize) {
         let old = self.fleet.seats();
         if seats != old {
             self.fleet.set_seats(seats);
@@ -60,20 +63,21 @@ impl Master {
         }
     }
 
-    fn reload(&mut self) {
-        let config = match self.program.load() {
-            Ok(config) => config,
-            Err(error) => {
-                log::error!("The settings are not loaded again, the old ones stay: {error}");
-                return;
-            }
-        };
+    /// # Errors
+    /// The old settings stay, for this reason, which is in the log as well.
+    pub(super) fn reload(&mut self) -> Result<(), String> {
+        let reloaded = self.try_reload();
+        if let Err(error) = &reloaded {
+            log::error!("The settings are not loaded again, the old ones stay: {error}");
+        }
+        reloaded
+    }
+
+    fn try_reload(&mut self) -> Result<(), String> {
+        let config = self.program.load()?;
         let moved = config.bind != self.config.bind || config.backlog != self.config.backlog;
         if moved && !self.is_given {
-            if let Err(error) = self.sockets.change(&config.bind, config.backlog) {
-                log::error!("The settings are not loaded again, the old ones stay: {error}");
-                return;
-            }
+            self.sockets.change(&config.bind, config.backlog).map_err(|error| error.to_string())?;
             let addresses: Vec<String> = self.sockets.addrs().map(ToString::to_string).collect();
             log::info!("Listening at: {}", addresses.join(","));
         }
@@ -81,7 +85,8 @@ impl Master {
         if config.pidfile != self.config.pidfile {
             self.move_pid_file(config.pidfile.as_deref());
         }
-        self.config = config;
+        let old = std::mem::replace(&mut self.config, config);
+        self.renew_control(&old);
         self.hooks.on_reload(&self.config);
         self.fleet.set_times(times(&self.config));
         self.resize(self.config.workers);
@@ -89,6 +94,7 @@ impl Master {
         self.reloading = true;
         self.notify.reloading();
         log::info!("Hang up: the workers are replaced one after the other");
+        Ok(())
     }
 
     fn move_pid_file(&mut self, path: Option<&Path>) {
@@ -139,6 +145,7 @@ impl Master {
         }
         self.parent = None;
         log::info!("The old master is gone: this one takes its place");
+        self.inherit_control();
         if let (Some(file), Some(path)) = (&mut self.pid_file, &self.config.pidfile)
             && let Err(error) = file.rename(path)
         {

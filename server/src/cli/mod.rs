@@ -3,6 +3,7 @@
 //! This is where settings, logs, signals, the server and an application meet; each of them lives elsewhere and knows
 //! nothing of the others.
 
+mod ctl;
 mod limits;
 mod signals;
 mod tls;
@@ -27,7 +28,8 @@ use crate::{Addr, Handler, Protocol, Request, Response, Server};
 
 /// The whole command line of a server program, for an application of one's own.
 ///
-/// Reads the flags, `GREENSERVE_CMD_ARGS`, `PORT` and `WEB_CONCURRENCY` as the `greenserve` program does, starts the
+/// With `ctl` as its first argument it tells a running server of this kind what to do, as `greenserve ctl` does. Else it
+/// reads the flags, `GREENSERVE_CMD_ARGS`, `PORT` and `WEB_CONCURRENCY` as the `greenserve` program does, starts the
 /// logs, listens, serves until SIGTERM (gracefully) or SIGINT and SIGQUIT (at once), and says how it went. If the
 /// program has set up a logger of the `log` facade before, that one is used and `--error-logfile` is not.
 ///
@@ -46,6 +48,9 @@ pub fn main(app: impl Handler + Send + Sync) -> ExitCode {
 
 /// [`main()`] with hooks.
 pub fn main_with(app: impl Handler + Send + Sync, hooks: impl Hooks) -> ExitCode {
+    if let Some(code) = control(false) {
+        return code;
+    }
     match command_line(false) {
         Ok(line) => run(&line, |_| Ok(app), hooks),
         Err(code) => code,
@@ -54,6 +59,9 @@ pub fn main_with(app: impl Handler + Send + Sync, hooks: impl Hooks) -> ExitCode
 
 /// The `greenserve` program: [`main()`] with the application named on the command line, `demo` or `static:DIR`.
 pub fn program() -> ExitCode {
+    if let Some(code) = control(true) {
+        return code;
+    }
     let line = match command_line(true) {
         Ok(line) => line,
         Err(code) => return code,
@@ -64,6 +72,22 @@ pub fn program() -> ExitCode {
     }
 }
 
+/// `PROGRAM ctl ...`: nothing is served then.
+fn control(takes_app: bool) -> Option<ExitCode> {
+    let mut args = std::env::args_os();
+    let program = args.next().map(std::path::PathBuf::from).unwrap_or_default();
+    if args.next()? != ctl::NAME {
+        return None;
+    }
+    let name = program.file_name().map_or("greenserve".into(), |name| name.to_string_lossy().into_owned());
+    // Settings that are wrong are told of by who serves; perhaps that is what an operator is here for.
+    let settings = || {
+        let line = parse_command_line([program.clone().into_os_string()], takes_app).ok()?;
+        line.config.control_socket
+    };
+    Some(ctl::run(&name, args, settings))
+}
+
 fn command_line(takes_app: bool) -> Result<CommandLine, ExitCode> {
     read_command_line(takes_app).map_err(|error| {
         error.print();
@@ -72,8 +96,15 @@ fn command_line(takes_app: bool) -> Result<CommandLine, ExitCode> {
 }
 
 fn read_command_line(takes_app: bool) -> Result<CommandLine, UsageError> {
+    parse_command_line(std::env::args_os(), takes_app)
+}
+
+fn parse_command_line(
+    args: impl IntoIterator<Item = std::ffi::OsString>,
+    takes_app: bool,
+) -> Result<CommandLine, UsageError> {
     let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-    CommandLine::parse(std::env::args_os(), env, |path| std::fs::read_to_string(path), takes_app)
+    CommandLine::parse(args, env, |path| std::fs::read_to_string(path), takes_app)
 }
 
 /// Does what the command line asks for.
