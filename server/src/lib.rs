@@ -25,6 +25,7 @@ pub mod app;
 mod arbiter;
 mod cli;
 pub mod config;
+mod control;
 pub mod demo;
 pub mod files;
 pub mod gunicorn;

@@ -360,7 +360,8 @@ fn command_for(program: &Path) -> Command {
     raise_open_files_limit();
     let mut command = Command::new(program);
     command.stdin(Stdio::null());
-    for name in ["PORT", "WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS"] {
+    // Without the last two there is no control socket unless a test says where.
+    for name in ["PORT", "WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS", "XDG_RUNTIME_DIR", "HOME"] {
         command.env_remove(name);
     }
     for (name, _) in env::vars_os() {

@@ -23,13 +23,11 @@ impl Master {
         match signal {
             SIGTERM => self.stop(Leave::Graceful),
             SIGINT | SIGQUIT => self.stop(Leave::Quick),
-            SIGHUP => self.reload(),
+            // Why it failed stands in the log.
+            SIGHUP => drop(self.reload()),
             SIGTTIN => self.resize(self.fleet.seats() + 1),
             SIGTTOU if self.fleet.seats() > 1 => self.resize(self.fleet.seats() - 1),
-            SIGUSR1 => {
-                self.program.reopen_logs(&self.config);
-                self.tell_all(&Order::Reopen);
-            }
+            SIGUSR1 => self.reopen(),
             SIGUSR2 => self.upgrade(),
             // A terminal sends it whenever its size changes.
             SIGWINCH if std::io::IsTerminal::is_terminal(&io::stderr()) => {
@@ -53,7 +51,12 @@ impl Master {
         self.fleet.stop(how);
     }
 
-    fn resize(&mut self, seats: usize) {
+    pub(super) fn reopen(&mut self) {
+        self.program.reopen_logs(&self.config);
+        self.tell_all(&Order::Reopen);
+    }
+
+    pub(super) fn resize(&mut self, seats: usize) {
         let old = self.fleet.seats();
         if seats != old {
             self.fleet.set_seats(seats);
@@ -61,28 +64,26 @@ impl Master {
         }
     }
 
-    fn reload(&mut self) {
-        let loaded = self.program.load().and_then(|config| {
-            let identity = Identity::of(&config).map_err(|error| error.to_string())?;
-            Ok((config, identity))
-        });
-        let (mut config, identity) = match loaded {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                log::error!("The settings are not loaded again, the old ones stay: {error}");
-                return;
-            }
-        };
+    /// # Errors
+    /// The old settings stay, for this reason, which is in the log as well.
+    pub(super) fn reload(&mut self) -> Result<(), String> {
+        let reloaded = self.try_reload();
+        if let Err(error) = &reloaded {
+            log::error!("The settings are not loaded again, the old ones stay: {error}");
+        }
+        reloaded
+    }
+
+    fn try_reload(&mut self) -> Result<(), String> {
+        let mut config = self.program.load()?;
+        let identity = Identity::of(&config).map_err(|error| error.to_string())?;
         for name in config.keep_until_restart(&self.config) {
             log::warn!("The new value of {name} waits for a restart or SIGUSR2; SIGHUP does not change it");
         }
         let moved = config.bind != self.config.bind || config.backlog != self.config.backlog;
         if moved && !self.is_given {
-            let changed = with_umask(config.umask, || self.sockets.change(&config.bind, config.backlog));
-            if let Err(error) = changed {
-                log::error!("The settings are not loaded again, the old ones stay: {error}");
-                return;
-            }
+            with_umask(config.umask, || self.sockets.change(&config.bind, config.backlog))
+                .map_err(|error| error.to_string())?;
             let addresses: Vec<String> = self.sockets.addrs().map(ToString::to_string).collect();
             log::info!("Listening at: {}", addresses.join(","));
         }
@@ -96,8 +97,9 @@ impl Master {
         if config.pidfile != self.config.pidfile {
             self.move_pid_file(config.pidfile.as_deref());
         }
-        self.config = config;
+        let old = std::mem::replace(&mut self.config, config);
         self.program.name(&self.config, MASTER_ROLE);
+        self.renew_control(&old);
         self.hooks.on_reload(&self.config);
         self.fleet.set_times(times(&self.config));
         self.resize(self.config.workers);
@@ -105,6 +107,7 @@ impl Master {
         self.reloading = true;
         self.notify.reloading();
         log::info!("Hang up: the workers are replaced one after the other");
+        Ok(())
     }
 
     fn move_pid_file(&mut self, path: Option<&Path>) {
@@ -155,6 +158,7 @@ impl Master {
         }
         self.parent = None;
         log::info!("The old master is gone: this one takes its place");
+        self.inherit_control();
         if let (Some(file), Some(path)) = (&mut self.pid_file, &self.config.pidfile)
             && let Err(error) = file.rename(path)
         {

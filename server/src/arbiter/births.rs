@@ -12,11 +12,12 @@ use signal_hook::consts::signal::{SIGINT, SIGQUIT, SIGTERM};
 
 use super::fleet::Age;
 use super::hooks::WorkerInfo;
-use super::link::{self, Link, Order, Report};
+use super::link::{self, Link, Order, Report, Teller};
 use super::master::{BOOT_ERROR, Child, Master, WORKER_ROLE};
 use super::signals::Signals;
 use super::sockets::Sockets;
 use super::worker::{Line, Worker};
+use crate::control::Control;
 
 impl Master {
     pub(super) fn start_worker(&mut self, seat: usize, now: Instant) {
@@ -29,6 +30,7 @@ impl Master {
     fn try_start(&mut self, seat: usize, now: Instant) -> io::Result<()> {
         self.sockets.provide(seat)?;
         let (ours, theirs) = link::pair()?;
+        let (answers, teller) = Teller::pair()?;
         let place = (0..).find(|place| self.children.iter().all(|child| child.place != *place)).unwrap_or(0);
         let age = self.fleet.started(seat, now);
         self.hooks.pre_fork(&WorkerInfo::new(0, age));
@@ -36,13 +38,14 @@ impl Master {
         self.beats.beat(place);
         let Some(pid) = fork_alone().inspect_err(|_| self.forget(age, now))? else {
             // Or it would not see the master's end.
-            drop(ours);
-            self.be_worker(age, seat, theirs, place);
+            drop((ours, answers));
+            self.be_worker(age, seat, theirs, teller, place);
         };
         let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let Some(number) = number else { return Err(io::ErrorKind::InvalidData.into()) };
         log::info!("Booting worker with pid: {pid}");
-        self.children.push(Child { info: WorkerInfo::new(pid, age), pid: number, link: ours, place });
+        let info = WorkerInfo::new(pid, age);
+        self.children.push(Child { info, pid: number, link: ours, answers, place });
         Ok(())
     }
 
@@ -52,9 +55,17 @@ impl Master {
     }
 
     /// In the child: what the master had is left behind, and its loop never returned to.
-    fn be_worker(&mut self, age: Age, seat: usize, link: Link<Report, Order>, place: usize) -> ! {
+    fn be_worker(
+        &mut self,
+        age: Age,
+        seat: usize,
+        link: Link<Report, Order>,
+        teller: Teller,
+        place: usize,
+    ) -> ! {
         self.children.clear();
         self.pid_file = None;
+        self.control = Control::none();
         let asked = self.signals.take();
         // Signals do nothing from here until the worker has handlers of its own; the master's orders wait in the link.
         if let Ok(none) = Signals::new(&[]) {
@@ -70,7 +81,7 @@ impl Master {
         };
         self.program.name(&self.config, WORKER_ROLE);
         let info = WorkerInfo::new(process::id(), age);
-        let line = Line::new(info, Arc::clone(&self.hooks), link, self.beats.clone(), place);
+        let line = Line::new(info, Arc::clone(&self.hooks), link, teller, self.beats.clone(), place);
         let worker =
             Worker { config: self.config.clone(), listeners: sockets.into_seat(seat), line: line.clone() };
         let served = catch_unwind(AssertUnwindSafe(|| {

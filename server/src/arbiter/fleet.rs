@@ -75,8 +75,20 @@ struct Worker {
     seat: usize,
     generation: u64,
     state: State,
+    started: Instant,
     /// Why another is to take its seat, though it still serves.
     outdated: bool,
+}
+
+/// A worker as others get to see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Member {
+    pub(super) age: Age,
+    pub(super) seat: usize,
+    pub(super) state: &'static str,
+    pub(super) uptime: Duration,
+    /// Another is to take its seat.
+    pub(super) outdated: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -167,6 +179,13 @@ impl Fleet {
         }
     }
 
+    /// It was killed, on purpose.
+    pub(super) fn killed(&mut self, age: Age) {
+        if let Some(worker) = self.find(age) {
+            worker.state = State::Killed;
+        }
+    }
+
     /// All are to leave, and nobody comes after them. A quicker way replaces a graceful one, but not the other way round.
     pub(super) fn stop(&mut self, how: Leave) {
         self.stopping = self.stopping.max(Some(how));
@@ -179,6 +198,28 @@ impl Fleet {
     /// Whether there is nobody any more.
     pub(super) fn is_empty(&self) -> bool {
         self.workers.is_empty()
+    }
+
+    /// How many were started.
+    pub(super) fn spawned(&self) -> u64 {
+        self.next_age - 1
+    }
+
+    /// Who there is.
+    pub(super) fn members(&self, now: Instant) -> impl Iterator<Item = Member> {
+        self.workers.iter().map(move |worker| Member {
+            age: worker.age,
+            seat: worker.seat,
+            state: match worker.state {
+                State::Booting { .. } => "booting",
+                State::Ready { .. } => "ready",
+                State::Leaving { .. } => "leaving",
+                State::Aborting { .. } => "aborting",
+                State::Killed => "killed",
+            },
+            uptime: now.saturating_duration_since(worker.started),
+            outdated: worker.outdated || !self.is_current(worker),
+        })
     }
 
     /// The seat of a worker.
@@ -201,7 +242,8 @@ impl Fleet {
         let age = self.next_age;
         self.next_age += 1;
         let state = State::Booting { since: now };
-        self.workers.push(Worker { age, seat, generation: self.generation, state, outdated: false });
+        let (generation, outdated) = (self.generation, false);
+        self.workers.push(Worker { age, seat, generation, state, started: now, outdated });
         age
     }
 
@@ -506,6 +548,18 @@ mod tests {
         assert_eq!(world.step(), []);
         assert_eq!(world.ends(2), Loss::Expected);
         assert_eq!(world.step(), []);
+    }
+
+    #[test]
+    fn one_that_an_operator_kills_is_replaced_at_once() {
+        let mut world = World::up(2);
+        world.fleet.killed(1);
+        assert_eq!(world.step(), [Action::Start { seat: 0 }]);
+        assert_eq!(world.ends(1), Loss::Expected);
+        let states: Vec<_> =
+            world.fleet.members(world.now).map(|member| (member.age, member.state)).collect();
+        assert_eq!(states, [(2, "ready"), (3, "booting")]);
+        assert_eq!(world.fleet.spawned(), 3);
     }
 
     #[test]

@@ -8,9 +8,11 @@ use std::io::{self, Read, Write};
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::fleet::Leave;
 
@@ -21,6 +23,18 @@ pub(super) enum Order {
     Leave { how: Leave, alone: bool },
     /// Open the log files again.
     Reopen,
+    /// Log so much from now on.
+    LogLevel(String),
+    /// Answer an operator's question, under this number.
+    Tell { question: u64, what: What },
+}
+
+/// What an operator may want to know of a worker, about so many things at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum What {
+    Greenlets(usize),
+    Connections(usize),
+    Stacks(usize),
 }
 
 /// From a worker.
@@ -32,6 +46,37 @@ pub(super) enum Report {
     Failed(String),
     /// It wants to be replaced, for this reason, and serves on until then.
     Outdated(String),
+}
+
+/// What a worker says to an operator's question. It may be long, so it has a way of its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Told {
+    pub(super) question: u64,
+    /// `None`: it is found out, and will follow.
+    pub(super) answer: Option<Result<Map<String, Value>, String>>,
+}
+
+/// The worker's end of that way.
+#[derive(Clone)]
+pub(super) struct Teller(Arc<Mutex<UnixStream>>);
+
+impl Teller {
+    /// The master's end, and the worker's.
+    pub(super) fn pair() -> io::Result<(Link<(), Told>, Teller)> {
+        let (ours, theirs) = UnixStream::pair()?;
+        Ok((Link::new(ours)?, Teller(Arc::new(Mutex::new(theirs)))))
+    }
+
+    /// Says it. Waits until the master has taken so much of it that the rest finds room, which it always does as long as it
+    /// lives.
+    ///
+    /// # Errors
+    /// There is no master any more.
+    pub(super) fn tell(&self, what: &Told) -> io::Result<()> {
+        let mut line = serde_json::to_vec(what)?;
+        line.push(b'\n');
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write_all(&line)
+    }
 }
 
 /// One end of the socket pair: sends `S` and hears `H`.

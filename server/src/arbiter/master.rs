@@ -12,7 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::beats::Beats;
 use super::fleet::{Action, Age, Fleet, Times};
 use super::hooks::{Hooks, WorkerInfo};
-use super::link::{Link, Order, Report};
+use super::link::{Link, Order, Report, Told};
+use super::operator::Operator;
 use super::pidfile::PidFile;
 use super::privileges::{Identity, with_umask};
 use super::signals::{MASTER, Signals};
@@ -21,6 +22,7 @@ use super::systemd::{self, Notify};
 use super::upgrade::{Legacy, Start};
 use super::worker::Worker;
 use crate::config::Config;
+use crate::control::Control;
 
 /// How often the master looks after its workers, if nothing happens before.
 const LOOK: Duration = Duration::from_secs(1);
@@ -94,6 +96,8 @@ pub(crate) struct Master {
     pub(super) signals: Signals,
     pub(super) beats: Beats,
     pub(super) pid_file: Option<PidFile>,
+    pub(super) control: Control,
+    pub(super) operator: Operator,
     /// The master that has started this one, as long as it lives.
     pub(super) parent: Option<u32>,
     /// The master that this one has started.
@@ -109,6 +113,8 @@ pub(super) struct Child {
     pub(super) info: WorkerInfo,
     pub(super) pid: Pid,
     pub(super) link: Link<Order, Report>,
+    /// What it has to say to operators.
+    pub(super) answers: Link<(), Told>,
     /// Its place among the beats.
     pub(super) place: usize,
 }
@@ -151,7 +157,7 @@ impl Master {
         let pid_file = pid_file.transpose().map_err(setup("can't write the pid file"))?;
         let signals = Signals::new(MASTER).map_err(setup("can't handle signals"))?;
         let beats = Beats::new().map_err(setup("no shared memory for signs of life"))?;
-        Ok(Master {
+        let mut master = Master {
             fleet: Fleet::new(config.workers, times(&config)),
             config,
             program,
@@ -167,11 +173,15 @@ impl Master {
             signals,
             beats,
             pid_file,
+            control: Control::none(),
+            operator: Operator::new(),
             parent,
             successor: None,
             was_ready: false,
             leniency: None,
-        })
+        };
+        master.open_control();
+        Ok(master)
     }
 
     /// The sockets it listens on.
@@ -206,6 +216,7 @@ impl Master {
             self.hear(now);
             self.reap(now)?;
             self.look_at_parent();
+            self.operate(now);
             self.act(now);
             if self.fleet.is_stopping() && self.fleet.is_empty() {
                 return Ok(());
@@ -235,13 +246,19 @@ impl Master {
 
     /// Until something happens, or it is time to look after the workers.
     fn wait(&self) {
-        let until_next = self.fleet.next_look().map(|next| next.saturating_duration_since(Instant::now()));
+        let next = self.fleet.next_look().into_iter().chain(self.operator.next_look()).min();
+        let next = if self.control.has_more() { Some(Instant::now()) } else { next };
+        let until_next = next.map(|next| next.saturating_duration_since(Instant::now()));
         // Not quite too early.
         let look = self.notify.watchdog.map_or(LOOK, |every| every.min(LOOK));
         let wait = until_next.map_or(look, |next| next.min(look)) + Duration::from_millis(1);
         let timeout = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) };
         let mut sources = vec![PollFd::new(&self.signals, PollFlags::IN)];
-        sources.extend(self.children.iter().map(|child| PollFd::new(&child.link, PollFlags::IN)));
+        for child in &self.children {
+            sources.push(PollFd::new(&child.link, PollFlags::IN));
+            sources.push(PollFd::new(&child.answers, PollFlags::IN));
+        }
+        self.control.sources(&mut sources);
         if let Err(error) = poll(&mut sources, Some(&timeout))
             && error != rustix::io::Errno::INTR
         {
@@ -304,10 +321,13 @@ impl Master {
                     log::error!("WORKER TIMEOUT (pid:{})", child.info.pid);
                     let _ = kill_process(child.pid, Signal::ABORT);
                 }),
-                Action::Kill(age) => self.with(age, |child| {
-                    log::error!("Worker (pid:{}) is killed: it does not end by itself", child.info.pid);
-                    let _ = kill_process(child.pid, Signal::KILL);
-                }),
+                Action::Kill(age) => {
+                    self.with(age, |child| {
+                        log::error!("Worker (pid:{}) is killed: it does not end by itself", child.info.pid);
+                        let _ = kill_process(child.pid, Signal::KILL);
+                    });
+                    self.operator.killed += 1;
+                }
             }
         }
     }

@@ -14,6 +14,7 @@ mod fleet;
 mod hooks;
 mod link;
 mod master;
+mod operator;
 mod pidfile;
 mod privileges;
 mod signals;

@@ -4,23 +4,30 @@ use std::any::Any;
 use std::io;
 use std::os::fd::AsFd;
 use std::process;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use greenlet::inspect::Info;
 use rustix::event::{PollFd, PollFlags, poll};
+use serde_json::{Map, Value, json};
 use signal_hook::consts::signal::{SIGABRT, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 
 use super::beats::Beats;
 use super::fleet::Leave;
 use super::hooks::{Hooks, WorkerInfo};
-use super::link::{Link, Order, Report};
+use super::link::{Link, Order, Report, Teller, Told, What};
 use super::signals::{Signals, WORKER, name};
 use crate::config::Config;
-use crate::serve::{Listener, ServerHandle, Watch};
+use crate::serve::{Blind, Insight, Listener, ServerHandle, Watch};
 
 /// How long a quick stop lets requests under way finish.
 const QUICK: Duration = Duration::from_millis(200);
+
+/// How long a hub may take to have its turn before a question is answered without it.
+const TURN: Duration = Duration::from_secs(1);
+/// How long it may take to find out what was asked; the first stacks have functions' names looked up.
+const LOOK: Duration = Duration::from_secs(25);
 
 /// A worker's process, as what serves in it gets to see it.
 pub(crate) struct Worker {
@@ -41,6 +48,9 @@ pub(crate) struct Line {
     beats: Beats,
     /// Its place among the beats.
     place: usize,
+    teller: Teller,
+    /// How to look into what serves, once that does.
+    insight: Arc<OnceLock<Arc<dyn Insight>>>,
 }
 
 /// What a worker's process needs besides its server.
@@ -57,10 +67,11 @@ impl Line {
         info: WorkerInfo,
         hooks: Arc<dyn Hooks>,
         link: Link<Report, Order>,
+        teller: Teller,
         beats: Beats,
         place: usize,
     ) -> Line {
-        Line { info, hooks, link: Arc::new(Mutex::new(link)), beats, place }
+        Line { info, hooks, link: Arc::new(Mutex::new(link)), beats, place, teller, insight: Arc::default() }
     }
 
     pub(crate) fn info(&self) -> &WorkerInfo {
@@ -111,6 +122,11 @@ impl Line {
 }
 
 impl Watch for Line {
+    fn shows(&self, insight: Arc<dyn Insight>) {
+        // A worker serves once.
+        let _ = self.insight.set(insight);
+    }
+
     fn accepts(&self) {
         self.say(&Report::Ready);
     }
@@ -168,6 +184,34 @@ impl<E: Errands> Attendant<E> {
         match order {
             Order::Leave { how, alone } => self.leave(how, alone),
             Order::Reopen => self.errands.reopen_logs(),
+            Order::LogLevel(level) => {
+                if let Ok(level) = level.parse() {
+                    log::set_max_level(level);
+                }
+            }
+            Order::Tell { question, what } => self.tell(question, what),
+        }
+    }
+
+    /// Has a thread of its own answer a question: finding out may take a while, in which orders are to be heard.
+    fn tell(&self, question: u64, what: What) {
+        let teller = self.line.teller.clone();
+        let insight = self.line.insight.get().cloned();
+        let answer = move || {
+            let say = |answer| drop(teller.tell(&Told { question, answer }));
+            let Some(insight) = insight else {
+                return say(Some(Err("it does not serve yet".to_owned())));
+            };
+            if let Err(blind) = insight.answers(TURN) {
+                return say(Some(Err(blind.to_string())));
+            }
+            say(None);
+            say(Some(look(&*insight, what).map_err(|blind| blind.to_string())));
+        };
+        if let Err(error) = thread::Builder::new().name("teller".to_owned()).spawn(answer) {
+            let answer = Some(Err(format!("it has no thread for the answer: {error}")));
+            // So short a line finds room.
+            let _ = self.line.teller.tell(&Told { question, answer });
         }
     }
 
@@ -217,4 +261,35 @@ impl<E: Errands> Attendant<E> {
             log::error!("nobody will end this worker if it does not stop by itself: {error}");
         }
     }
+}
+
+/// What an operator wants to know, in the form in which it gets it.
+fn look(insight: &dyn Insight, what: What) -> Result<Map<String, Value>, Blind> {
+    let (name, list, count) = match what {
+        What::Stacks(most) => {
+            return Ok(Map::from_iter([("text".to_owned(), insight.stacks(most, LOOK)?.into())]));
+        }
+        What::Connections(most) => {
+            let seen = insight.connections(LOOK)?;
+            ("connections", seen.iter().take(most).map(|seen| json!(seen)).collect(), seen.len())
+        }
+        What::Greenlets(most) => {
+            let infos = insight.greenlets(LOOK)?;
+            ("greenlets", infos.iter().take(most).map(greenlet).collect::<Vec<_>>(), infos.len())
+        }
+    };
+    Ok(Map::from_iter([(name.to_owned(), Value::Array(list)), ("count".to_owned(), count.into())]))
+}
+
+fn greenlet(info: &Info) -> Value {
+    json!({
+        "id": info.id,
+        "name": info.name,
+        "parent": info.parent,
+        "what": info.what,
+        "since": info.since.map(|since| since.as_secs_f64()),
+        "spawned_at": info.spawned_at.map(ToString::to_string),
+        "stack_used": info.stack_used,
+        "stack_size": info.stack_size,
+    })
 }

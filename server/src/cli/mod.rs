@@ -3,6 +3,7 @@
 //! This is where settings, logs, signals, the server and an application meet; each of them lives elsewhere and knows
 //! nothing of the others.
 
+mod ctl;
 mod daemon;
 mod limits;
 mod signals;
@@ -30,7 +31,8 @@ use crate::{Addr, Handler, Protocol, Request, Response, Server};
 
 /// The whole command line of a server program, for an application of one's own.
 ///
-/// Reads the flags, `GREENSERVE_CMD_ARGS`, `PORT` and `WEB_CONCURRENCY` as the `greenserve` program does, starts the
+/// With `ctl` as its first argument it tells a running server of this kind what to do, as `greenserve ctl` does. Else it
+/// reads the flags, `GREENSERVE_CMD_ARGS`, `PORT` and `WEB_CONCURRENCY` as the `greenserve` program does, starts the
 /// logs, listens, serves until SIGTERM (gracefully) or SIGINT and SIGQUIT (at once), and says how it went. If the
 /// program has set up a logger of the `log` facade before, that one is used and `--error-logfile` is not.
 ///
@@ -49,6 +51,9 @@ pub fn main(app: impl Handler + Send + Sync) -> ExitCode {
 
 /// [`main()`] with hooks.
 pub fn main_with(app: impl Handler + Send + Sync, hooks: impl Hooks) -> ExitCode {
+    if let Some(code) = control(false) {
+        return code;
+    }
     match command_line(false) {
         Ok((start, line)) => run(start, &line, |_| Ok(app), hooks),
         Err(code) => code,
@@ -57,6 +62,9 @@ pub fn main_with(app: impl Handler + Send + Sync, hooks: impl Hooks) -> ExitCode
 
 /// The `greenserve` program: [`main()`] with the application named on the command line, `demo` or `static:DIR`.
 pub fn program() -> ExitCode {
+    if let Some(code) = control(true) {
+        return code;
+    }
     let (start, line) = match command_line(true) {
         Ok(both) => both,
         Err(code) => return code,
@@ -65,6 +73,23 @@ pub fn program() -> ExitCode {
         App::Demo => run(start, &line, |config| Ok(Demo::new(config.worker_class)), ()),
         App::Static(dir) => run(start, &line, |_| StaticFiles::new(dir), ()),
     }
+}
+
+/// `PROGRAM ctl ...`: nothing is served then.
+fn control(takes_app: bool) -> Option<ExitCode> {
+    let mut args = std::env::args_os();
+    let program = args.next().map(std::path::PathBuf::from).unwrap_or_default();
+    if args.next()? != ctl::NAME {
+        return None;
+    }
+    let name = program.file_name().map_or("greenserve".into(), |name| name.to_string_lossy().into_owned());
+    // Settings that are wrong are told of by who serves; perhaps that is what an operator is here for.
+    let settings = || {
+        let mut start = Start::of_this_program().ok()?;
+        start.args.truncate(1);
+        read_command_line(&start, takes_app).ok()?.config.control_socket
+    };
+    Some(ctl::run(&name, args, settings))
 }
 
 fn command_line(takes_app: bool) -> Result<(Start, CommandLine), ExitCode> {

@@ -372,6 +372,8 @@ fn after_help(program: &str, takes_app: bool) -> String {
 Examples:
   {program}
       serves on http://127.0.0.1:8000
+  {program} ctl show workers
+      asks a running server how its workers are; {program} ctl --help tells what else can be asked and done
   {program}{app} -b :8080 -b unix:/run/greenserve.sock --access-logfile -
       serves on every IPv4 address and on a Unix socket, with an access log on standard output
   GREENSERVE_CMD_ARGS='--keep-alive 5' {program} --print-config

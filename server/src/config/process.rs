@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::settings::MOST_WORKERS;
 use super::value::{Value, count};
 
 /// A user or a group, as it was named.
@@ -102,8 +103,6 @@ pub(super) fn workers(text: &str) -> Result<usize, String> {
         number => count(number, 0..=MOST_WORKERS).map_err(|expected| format!("{expected}, or auto")),
     }
 }
-
-const MOST_WORKERS: usize = 4096;
 
 impl Value for Option<Account> {
     fn show(&self) -> String {

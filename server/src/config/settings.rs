@@ -7,11 +7,11 @@ use ::http::HeaderName;
 use log::LevelFilter;
 
 use super::process::{Account, Environment, Umask, account, environment, optional_text, umask, workers};
-use super::value::{Bind, CertReqs, LogTarget, Value, WorkerClass};
+use super::value::{Bind, CertReqs, FileMode, LogTarget, Value, WorkerClass};
 use super::value::{
-    bind_list, cert_reqs, count, files, header_map, header_names, leaving, level, log_target, networks,
-    optional_log, optional_name, optional_path, optional_size, protocol, proxy_protocol, scheme_headers,
-    seconds, seconds_or_none, switch, tls_version, worker_class,
+    bind_list, cert_reqs, count, file_mode, files, header_map, header_names, leaving, level, log_target,
+    networks, optional_log, optional_name, optional_path, optional_size, protocol, proxy_protocol,
+    scheme_headers, seconds, seconds_or_none, switch, tls_version, worker_class,
 };
 use crate::Protocol;
 use crate::app::{HeaderMapping, Leaving, Networks, TlsVersion};
@@ -29,6 +29,8 @@ pub enum Group {
     Timeouts,
     /// What the process looks like from outside.
     Process,
+    /// How operators reach the master.
+    Control,
     /// How large things may be.
     Limits,
     /// Whom to believe that is between the clients and the server.
@@ -47,6 +49,7 @@ impl Group {
             Group::Workers => "Workers",
             Group::Timeouts => "Timeouts, in seconds; fractions are fine",
             Group::Process => "Process",
+            Group::Control => "Control socket",
             Group::Limits => "Limits",
             Group::Proxies => "Behind proxies",
             Group::Tls => "TLS: all addresses speak it once there is a certificate",
@@ -54,6 +57,9 @@ impl Group {
         }
     }
 }
+
+/// More worker processes nobody may ask for.
+pub(crate) const MOST_WORKERS: usize = 4096;
 
 /// What is known about one setting apart from its value.
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +95,11 @@ pub struct Setting {
 }
 
 impl Setting {
+    /// Its value in a configuration, as it would be typed.
+    pub fn value(&self, config: &Config) -> String {
+        (self.show)(config)
+    }
+
     /// What the setting does, in one line.
     pub fn summary(&self) -> String {
         self.paragraphs().next().unwrap_or_default()
@@ -382,6 +393,27 @@ settings! {
         proc_name: Option<String> {
             flag: "name", short: 'n', value: "NAME", default: "",
             parse: optional_text,
+        }
+    }
+    Control {
+        /// The Unix socket at which the master takes the operator's commands, see `greenserve ctl --help`.
+        ///
+        /// Without it `$XDG_RUNTIME_DIR/greenserve.ctl`, or `~/.greenserve/greenserve.ctl` if there is no such folder. If another
+        /// master listens there already, `.` and the process id are added to the name; while a new master runs beside an
+        /// old one (SIGUSR2), `.2`. A server whose socket can't be made says so in the log and serves without.
+        control_socket: Option<PathBuf> {
+            flag: "control-socket", value: "PATH", default: "",
+            parse: optional_path,
+        }
+        /// Who may use the control socket: the mode of its file, in octal. 0660 is for the group as well.
+        control_socket_mode: FileMode {
+            flag: "control-socket-mode", value: "MODE", default: "0600",
+            parse: file_mode,
+        }
+        /// Whether there is to be no control socket.
+        control_socket_disable: bool {
+            flag: "no-control-socket", switch: true, value: "BOOL", default: "false",
+            parse: switch,
         }
     }
     Limits {

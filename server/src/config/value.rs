@@ -67,6 +67,17 @@ impl fmt::Display for WorkerClass {
     }
 }
 
+/// Who may do what with a file: the nine bits of chmod(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileMode(pub u32);
+
+impl fmt::Display for FileMode {
+    /// In octal, with a leading zero.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04o}", self.0)
+    }
+}
+
 /// Where a log goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogTarget {
@@ -252,6 +263,15 @@ pub(super) fn optional_path(text: &str) -> Result<Option<PathBuf>, String> {
     Ok((!text.is_empty()).then(|| text.into()))
 }
 
+/// In octal, as chmod(1) takes it; Python's `0o` may stand before it.
+pub(super) fn file_mode(text: &str) -> Result<FileMode, String> {
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    match u32::from_str_radix(digits, 8) {
+        Ok(mode @ 0..=0o777) if !digits.starts_with('+') => Ok(FileMode(mode)),
+        _ => Err("expected a mode in octal, such as 0600".to_owned()),
+    }
+}
+
 /// On or off.
 pub(super) fn switch(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
@@ -285,7 +305,7 @@ pub(super) fn tls_version(text: &str) -> Result<TlsVersion, String> {
 }
 
 /// gunicorn's names of levels, and `trace`.
-pub(super) fn level(text: &str) -> Result<LevelFilter, String> {
+pub(crate) fn level(text: &str) -> Result<LevelFilter, String> {
     match text.to_ascii_lowercase().as_str() {
         "critical" | "error" => Ok(LevelFilter::Error),
         "warning" | "warn" => Ok(LevelFilter::Warn),
@@ -413,6 +433,12 @@ impl Value for bool {
 impl Value for Option<PathBuf> {
     fn show(&self) -> String {
         self.as_ref().map(|path| path.display().to_string()).unwrap_or_default()
+    }
+}
+
+impl Value for FileMode {
+    fn show(&self) -> String {
+        self.to_string()
     }
 }
 

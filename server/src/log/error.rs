@@ -20,23 +20,25 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct ErrorLog {
     sink: Arc<Sink>,
-    level: LevelFilter,
+    /// `None`: the one of the `log` facade, which can be set while the program runs.
+    level: Option<LevelFilter>,
 }
 
 impl ErrorLog {
     /// An error log to `sink` of what is at least as severe as `level`.
     pub fn new(sink: impl Into<Arc<Sink>>, level: LevelFilter) -> Self {
-        Self { sink: sink.into(), level }
+        Self { sink: sink.into(), level: Some(level) }
     }
 
-    /// Makes it the logger of this program. `log::logger().flush()` before the end writes what is queued.
+    /// Makes it the logger of this program. `log::logger().flush()` before the end writes what is queued, and
+    /// [`log::set_max_level`] changes the level.
     ///
     /// # Errors
     /// The program has a logger already: it stays, and this one is dropped.
-    pub fn install(self) -> Result<(), log::SetLoggerError> {
-        let level = self.level;
+    pub fn install(mut self) -> Result<(), log::SetLoggerError> {
+        let level = self.level.take();
         log::set_boxed_logger(Box::new(self))?;
-        log::set_max_level(level);
+        log::set_max_level(level.unwrap_or_else(log::max_level));
         Ok(())
     }
 }
@@ -47,7 +49,7 @@ thread_local! {
 
 impl Log for ErrorLog {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= self.level
+        metadata.level() <= self.level.unwrap_or_else(log::max_level)
     }
 
     fn log(&self, record: &Record<'_>) {

@@ -48,6 +48,8 @@ pub(crate) struct Conn<T: Transport> {
     output: RefCell<Output>,
     /// The number of the request under way; bodies of other numbers are stale.
     request: Cell<u64>,
+    /// The request that a handler has, for who looks in from outside.
+    pub(super) current: Cell<Option<Rc<Came>>>,
     /// The status of the final response to the request under way, once that has begun: an interim one would come too late.
     pub(crate) answering: Cell<Option<StatusCode>>,
     pub(crate) served_any: Cell<bool>,
@@ -79,6 +81,7 @@ impl<T: Transport> Conn<T> {
             server,
             output: RefCell::default(),
             request: Cell::new(0),
+            current: Cell::new(None),
             answering: Cell::new(None),
             served_any: Cell::new(false),
             flush_is_due: Cell::new(false),
@@ -192,6 +195,15 @@ impl<T: Transport> Conn<T> {
     /// From here on the request's body is stale.
     pub(crate) fn end_request(&self) {
         self.request.set(self.request.get() + 1);
+    }
+
+    /// How many requests there were, and that this is not the connection's first [`Conn`] if `earlier` is more than 0.
+    pub(super) fn served(&self) -> u64 {
+        self.request.get()
+    }
+
+    pub(super) fn set_served(&self, earlier: u64) {
+        self.request.set(earlier);
     }
 
     /// Whether the connection could live on with what the client has yet to send of this request's body.

@@ -170,6 +170,7 @@ fn exchange<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler, came: Rc<Came>)
     if let Some(header) = &conn.settings.request_id_header {
         name_request(&asked, header);
     }
+    conn.current.set(Some(Rc::clone(&asked.came)));
     let under_way = UnderWay(conn, &asked);
     let mut outcome = None;
     let mut run = || T::catch(|| outcome = Some(answer(conn, app, &asked)));
@@ -183,6 +184,7 @@ fn exchange<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler, came: Rc<Came>)
         hand_over(conn, &asked, take_over);
     }
     conn.end_request();
+    conn.current.set(None);
     let after = match (caught, outcome) {
         (Ok(Ok(())), Some(Ok(answered))) => {
             let after = settle(conn, &asked, answered.alive);

@@ -1,5 +1,7 @@
 //! One green thread per connection, all of them on the calling OS thread.
 
+mod look;
+
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
@@ -16,6 +18,7 @@ use greenlet::server::{AcceptFailure, Backoff};
 use greenlet::{Greenlet, Pool, Slot, Timeout};
 use socket2::{SockRef, Socket};
 
+use self::look::Notes;
 use super::arrive::{Arrival, Ends, arrive};
 use super::conn::Conn;
 use super::exchange::live;
@@ -53,6 +56,9 @@ pub(crate) fn serve(
         let name = format!("accept on {}", listener.addr);
         let server = Rc::clone(&server);
         running.acceptors.push(greenlet::Builder::new().name(name).spawn(move || server.accept(&listener))?);
+    }
+    if let Some(watch) = &server.settings.watch {
+        watch.shows(Arc::new(look::insight(&server)));
     }
     let _pulse = server.settings.watch.clone().map(pulse).transpose()?;
     while !server.handle.is_stopping() && server.failure.borrow().is_none() {
@@ -262,6 +268,7 @@ impl<T: Parked> Caller<T> {
         let ends = std::mem::replace(ends, Ends::Socket(Addr::Unix(None)));
         let conn = Conn::new(socket.clone(), ends, Arc::clone(&server.settings), server.handle.clone());
         conn.served_any.set(*served_any);
+        socket.green().0.notes.enter(&conn);
         conn
     }
 
@@ -269,7 +276,9 @@ impl<T: Parked> Caller<T> {
     #[inline(never)]
     fn left(&mut self, conn: Rc<Conn<T>>) -> bool {
         // Nobody else has it, or `live` had gone on waiting.
-        let Some(Conn { ends, served_any, .. }) = Rc::into_inner(conn) else { return false };
+        let Some(conn) = Rc::into_inner(conn) else { return false };
+        self.socket.green().0.notes.leave(conn.served());
+        let Conn { ends, served_any, .. } = conn;
         self.ends = ends;
         self.served_any = served_any.get();
         true
@@ -424,6 +433,7 @@ struct Watched {
     stream: Stream,
     idle: Cell<bool>,
     upgraded: Cell<bool>,
+    notes: Notes,
 }
 
 enum Stream {
@@ -443,7 +453,12 @@ macro_rules! either {
 
 impl GreenSocket {
     fn new(stream: Stream) -> GreenSocket {
-        GreenSocket(Rc::new(Watched { stream, idle: Cell::new(false), upgraded: Cell::new(false) }))
+        GreenSocket(Rc::new(Watched {
+            stream,
+            idle: Cell::new(false),
+            upgraded: Cell::new(false),
+            notes: Notes::default(),
+        }))
     }
 
     /// Parks until the client leaves.
@@ -610,11 +625,18 @@ impl Transport for GreenSocket {
 trait Parked: Transport {
     /// Has `f` run in a new green thread: with true as soon as something comes, with false when `wait` is over.
     fn spawn_when_readable(&self, wait: Duration, f: impl FnOnce(bool) + 'static) -> io::Result<()>;
+
+    /// The socket itself, beneath whatever is spoken over it.
+    fn green(&self) -> &GreenSocket;
 }
 
 impl Parked for GreenSocket {
     fn spawn_when_readable(&self, wait: Duration, f: impl FnOnce(bool) + 'static) -> io::Result<()> {
         either!(self, stream => stream.spawn_when_readable(wait, f))
+    }
+
+    fn green(&self) -> &GreenSocket {
+        self
     }
 }
 
@@ -623,6 +645,10 @@ impl Parked for super::tls::Tls<GreenSocket> {
     fn spawn_when_readable(&self, wait: Duration, f: impl FnOnce(bool) + 'static) -> io::Result<()> {
         // All that has come was decrypted and read before, so what is next shows on the socket.
         self.socket().spawn_when_readable(wait, f)
+    }
+
+    fn green(&self) -> &GreenSocket {
+        self.socket()
     }
 }
 

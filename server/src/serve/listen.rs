@@ -121,7 +121,7 @@ impl Listener {
         remove_stale(path, &name)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.bind(&name)?;
-        let file = Some(SocketFile { path: path.to_path_buf(), owner: std::process::id() });
+        let file = Some(SocketFile::new(path.to_path_buf()));
         Listener::new(socket, Addr::Unix(Some(path.to_path_buf())), file).listening(backlog)
     }
 
@@ -190,7 +190,7 @@ fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
 }
 
 /// Removes a socket that a dead server has left behind; one that answers is in use.
-fn remove_stale(path: &Path, name: &SockAddr) -> io::Result<()> {
+pub(crate) fn remove_stale(path: &Path, name: &SockAddr) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => {
             match Socket::new(Domain::UNIX, Type::STREAM, None)?.connect(name) {
@@ -210,6 +210,24 @@ pub(crate) struct SocketFile {
     path: PathBuf,
     /// Forked processes have it as well, and must leave it alone.
     owner: u32,
+}
+
+impl SocketFile {
+    /// Of this process.
+    pub(crate) fn new(path: PathBuf) -> SocketFile {
+        SocketFile { path, owner: std::process::id() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives it another name, by which the socket is reached from now on. Who had that name before has it no longer.
+    pub(crate) fn rename(&mut self, path: &Path) -> io::Result<()> {
+        fs::rename(&self.path, path)?;
+        self.path = path.to_path_buf();
+        Ok(())
+    }
 }
 
 impl Drop for SocketFile {

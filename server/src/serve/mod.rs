@@ -11,6 +11,7 @@ mod exchange;
 mod failures;
 mod green;
 mod input;
+mod insight;
 mod listen;
 mod output;
 mod respond;
@@ -31,5 +32,6 @@ pub use server::Server;
 pub use stop::ServerHandle;
 pub use uwsgi::Protocol;
 
-pub(crate) use listen::Listener;
+pub(crate) use insight::{Blind, Insight};
+pub(crate) use listen::{Listener, SocketFile, remove_stale};
 pub(crate) use watch::Watch;

@@ -146,6 +146,12 @@ impl<T: Transport> Registry<T> {
         }
     }
 
+    /// What `f` makes of each.
+    pub(super) fn map<R>(&self, f: impl Fn(&T) -> R) -> Vec<R> {
+        // Not under the lock, for it may be anything.
+        self.sockets(|_| true).iter().map(f).collect()
+    }
+
     fn sockets(&self, wanted: impl Fn(&T) -> bool) -> Vec<T> {
         let live = self.lock();
         live.iter().map(|(_, socket)| socket).filter(|socket| wanted(socket)).cloned().collect()

@@ -21,6 +21,7 @@ use socket2::{SockAddr, Socket};
 use super::arrive::{Arrival, Ends, arrive};
 use super::conn::Conn;
 use super::exchange::live;
+use super::insight::{Blind, Insight, Seen, State};
 use super::listen::{HANDSHAKE, Listener};
 use super::settings::Settings;
 use super::stop::{Registered, Registry, ServerHandle};
@@ -42,6 +43,7 @@ pub(crate) fn serve(
         Threads { settings, handle, app, live: Registry::new(), waiting: Arc::new(AtomicBool::new(false)) };
     let mut backoff = Backoff::new();
     if let Some(watch) = &server.settings.watch {
+        watch.shows(Arc::new(Look(server.live.clone())));
         watch.accepts();
     }
     while !server.handle.is_stopping() {
@@ -68,6 +70,38 @@ pub(crate) fn serve(
         }
     }
     server.stop(listeners, &woken)
+}
+
+/// The connections can be looked at from any thread, but for what only their own threads know.
+struct Look(Registry<ThreadSocket>);
+
+impl Insight for Look {
+    fn answers(&self, _: Duration) -> Result<(), Blind> {
+        Ok(())
+    }
+
+    fn connections(&self, _: Duration) -> Result<Vec<Seen>, Blind> {
+        Ok(self.0.map(|socket| Seen {
+            peer: socket.0.socket.peer_addr().ok().map(|peer| addr(&peer).to_string()),
+            state: match (socket.0.woken.get(), socket.is_idle()) {
+                (Some(_), _) => State::Upgraded,
+                (None, true) => State::Idle,
+                (None, false) => State::Busy,
+            },
+            since: None,
+            waits: None,
+            requests: None,
+            request: None,
+        }))
+    }
+
+    fn greenlets(&self, _: Duration) -> Result<Vec<greenlet::inspect::Info>, Blind> {
+        Err(Blind::NotGreen)
+    }
+
+    fn stacks(&self, _: usize, _: Duration) -> Result<String, Blind> {
+        Err(Blind::NotGreen)
+    }
 }
 
 struct Threads {

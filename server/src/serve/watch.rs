@@ -1,9 +1,17 @@
 //! Who is told how a server fares.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use super::insight::Insight;
 
 /// Is told of it by the threads that serve.
 pub(crate) trait Watch: Send + Sync + 'static {
+    /// This is how to look into it, from now on.
+    fn shows(&self, insight: Arc<dyn Insight>) {
+        let _ = insight;
+    }
+
     /// It accepts from now on.
     fn accepts(&self);
 

@@ -1,5 +1,6 @@
 //! The master and its workers: the real binary, its processes, and gunicorn's promises about them.
 
+mod control;
 mod deaths;
 mod identity;
 mod process;
