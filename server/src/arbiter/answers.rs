@@ -1,6 +1,7 @@
 //! What a master does when it gets a signal.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use signal_hook::consts::signal::{
@@ -26,8 +27,9 @@ impl Master {
             SIGTTIN => self.resize(self.fleet.seats() + 1),
             SIGTTOU if self.fleet.seats() > 1 => self.resize(self.fleet.seats() - 1),
             SIGUSR1 => {
-                self.program.reopen_logs(&self.config);
-                self.tell_all(&Order::Reopen);
+                let (files, opened): (Vec<_>, Vec<_>) = self.program.reopen_logs().into_iter().unzip();
+                let opened: Vec<_> = opened.iter().map(AsFd::as_fd).collect();
+                self.tell_all(&Order::Reopen { files }, &opened);
             }
             SIGUSR2 => self.upgrade(),
             // A terminal sends it whenever its size changes.
@@ -77,7 +79,7 @@ impl Master {
             let addresses: Vec<String> = self.sockets.addrs().map(ToString::to_string).collect();
             log::info!("Listening at: {}", addresses.join(","));
         }
-        self.program.reopen_logs(&config);
+        self.program.adopt();
         if config.pidfile != self.config.pidfile {
             self.move_pid_file(config.pidfile.as_deref());
         }

@@ -4,25 +4,28 @@
 //! nothing of the others.
 
 mod limits;
+mod logs;
 mod signals;
 mod tls;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
 use std::process::{self, ExitCode};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use self::logs::Logs;
 use self::signals::Stop;
 use self::tls::TlsConfig;
-use crate::arbiter::{Errands, Halt, Hooks, Line, Master, Program, Worker};
+use crate::arbiter::{Halt, Hooks, Line, Master, Program, Worker};
 use crate::config::{Action, App, CommandLine, Config, LogTarget, UsageError, WorkerClass};
 use crate::demo::Demo;
 use crate::files::StaticFiles;
 use crate::http::Limits;
-use crate::log::{ErrorLog, FormattedLog, Sink};
+use crate::log::{ErrorLog, Sink, SyslogAddress};
 use crate::{Addr, Handler, Protocol, Request, Response, Server};
 
 /// The whole command line of a server program, for an application of one's own.
@@ -102,7 +105,7 @@ fn run<A: Handler + Send + Sync>(
 /// What can be found out without serving. Warnings go to standard error, whatever the error log is.
 fn check<A>(config: &Config, app: impl FnOnce(&Config) -> io::Result<A>) -> Result<(), Failure> {
     if let Ok(sink) = Sink::stderr("error") {
-        let _ = ErrorLog::new(sink, config.loglevel).install();
+        let _ = Arc::new(ErrorLog::new(sink, config.loglevel)).install();
     }
     let done = app(config).map_err(Failure::App).and_then(|_| tls::load(config).map_err(Failure::Tls));
     log::logger().flush();
@@ -124,7 +127,9 @@ fn start<A: Handler + Send + Sync>(
     hooks: Arc<dyn Hooks>,
 ) -> Result<(), Failure> {
     let config = &line.config;
-    let logs = Logs::open(config)?;
+    let mut logs = Logs::open(config)?;
+    logs.install();
+    crate::log::log_panics();
     log::info!("Starting greenserve {}", env!("CARGO_PKG_VERSION"));
     let done = app(config).map_err(Failure::App).and_then(|app| match config.workers {
         0 => serve(config, app, &logs),
@@ -192,8 +197,8 @@ fn keep_workers<A: Handler + Send + Sync>(
     let scheme = scheme(&line.config, tls.as_ref());
     let program = Workers {
         app: Cell::new(Some(app)),
-        tls: RefCell::new(tls),
-        logs: logs.clone(),
+        now: RefCell::new((tls, logs.clone())),
+        loaded: RefCell::default(),
         takes_app: line.takes_app,
     };
     let master = Master::new(line.config.clone(), Box::new(program), hooks).map_err(Failure::Master)?;
@@ -206,39 +211,53 @@ fn keep_workers<A: Handler + Send + Sync>(
 struct Workers<A> {
     /// Each worker takes it, out of its own copy of the master.
     app: Cell<Option<A>>,
-    /// Read in the master, which may read files that a worker may not.
-    tls: RefCell<Option<TlsConfig>>,
-    logs: Logs,
+    /// Read and opened in the master, which may read and write files that a worker may not.
+    now: RefCell<Opened>,
+    /// What settings that were loaded again need.
+    loaded: RefCell<Option<Opened>>,
     takes_app: bool,
 }
+
+/// Certificates and logs.
+type Opened = (Option<TlsConfig>, Logs);
 
 impl<A: Handler + Send + Sync> Program for Workers<A> {
     fn load(&self) -> Result<Config, String> {
         match read_command_line(self.takes_app) {
             Ok(line) if line.config.workers == 0 => Err("0 workers: a master has one at least".to_owned()),
             Ok(line) => {
-                *self.tls.borrow_mut() = tls::load(&line.config).map_err(|error| error.to_string())?;
+                let tls = tls::load(&line.config).map_err(|error| error.to_string())?;
+                let logs = Logs::open(&line.config).map_err(|failure| failure.to_string())?;
+                self.loaded.replace(Some((tls, logs)));
                 Ok(line.config)
             }
             Err(error) => Err(error.to_string()),
         }
     }
 
-    fn reopen_logs(&self, _: &Config) {
-        self.logs.reopen();
+    fn adopt(&self) {
+        if let Some((tls, mut logs)) = self.loaded.take() {
+            let mut now = self.now.borrow_mut();
+            logs.replace(&now.1);
+            *now = (tls, logs);
+        }
+    }
+
+    fn reopen_logs(&self) -> Vec<(String, OwnedFd)> {
+        let logs = &self.now.borrow().1;
+        logs.reopen(Vec::new());
+        logs.files()
     }
 
     fn serve(&self, worker: Worker) -> Result<(), String> {
         let app = self.app.take().ok_or("a worker serves once")?;
+        let (tls, logs) = &*self.now.borrow();
         let serve = || -> Result<(), Failure> {
-            self.logs.start()?;
+            logs.start()?;
             let server = Server::on(worker.listeners).map_err(Failure::Serve)?;
-            let server = tls::speak(server, self.tls.borrow().as_ref());
-            let server = set_up(server, &worker.config, &self.logs).watch(Arc::new(worker.line.clone()));
-            worker
-                .line
-                .attend(&worker.config, server.handle(), self.logs.clone())
-                .map_err(Failure::Signals)?;
+            let server = tls::speak(server, tls.as_ref());
+            let server = set_up(server, &worker.config, logs).watch(Arc::new(worker.line.clone()));
+            worker.line.attend(&worker.config, server.handle(), logs.clone()).map_err(Failure::Signals)?;
             worker.line.hooks().post_worker_init(worker.line.info());
             let hooked = Hooked { app, line: worker.line };
             serve_as(worker.config.worker_class, server, hooked).map_err(Failure::Serve)
@@ -263,7 +282,7 @@ fn listen(config: &Config) -> io::Result<Server> {
 }
 
 fn set_up(server: Server, config: &Config, logs: &Logs) -> Server {
-    let server = match &logs.access {
+    let server = match logs.access() {
         Some(access) => server.access_log(Arc::clone(access)),
         None => server,
     };
@@ -331,69 +350,12 @@ impl<A: Handler> Handler for Hooked<A> {
     }
 }
 
-/// The logs of the program, as far as they are ours.
-#[derive(Clone)]
-struct Logs {
-    error: Arc<Sink>,
-    access: Option<Arc<FormattedLog>>,
-}
-
-impl Logs {
-    fn open(config: &Config) -> Result<Self, Failure> {
-        let sink = match &config.errorlog {
-            LogTarget::Standard => Sink::stderr("error"),
-            LogTarget::File(path) => Sink::file("error", path),
-        };
-        let sink = sink.map_err(|error| Failure::Log("error", config.errorlog.clone(), error))?;
-        let error = Arc::new(sink);
-        // a program that has a logger of its own keeps it
-        let _ = ErrorLog::new(Arc::clone(&error), config.loglevel).install();
-        let Some(target) = &config.accesslog else { return Ok(Self { error, access: None }) };
-        let sink = match target {
-            LogTarget::Standard => Sink::stdout("access"),
-            LogTarget::File(path) => Sink::file("access", path),
-        };
-        let sink = sink.map_err(|error| Failure::Log("access", target.clone(), error))?;
-        let log = FormattedLog::new(sink, config.access_log_format.clone());
-        Ok(Self { error, access: Some(Arc::new(log)) })
-    }
-
-    /// Has threads of their own write them from now on: a process that serves must not wait for a file.
-    fn start(&self) -> Result<(), Failure> {
-        let access = self.access.as_ref().map_or(Ok(()), |access| access.start());
-        self.error.start().and(access).map_err(Failure::LogThread)
-    }
-
-    fn reopen(&self) {
-        self.error.reopen();
-        if let Some(access) = &self.access {
-            access.reopen();
-        }
-    }
-
-    fn flush(&self) {
-        if let Some(access) = &self.access {
-            access.flush(Duration::from_secs(2));
-        }
-        log::logger().flush();
-    }
-}
-
-impl Errands for Logs {
-    fn reopen_logs(&self) {
-        self.reopen();
-    }
-
-    fn flush(&self) {
-        Logs::flush(self);
-    }
-}
-
 /// Why there is no server.
 #[derive(Debug)]
 enum Failure {
     App(io::Error),
     Log(&'static str, LogTarget, io::Error),
+    Syslog(SyslogAddress, io::Error),
     Tls(io::Error),
     Bind(io::Error),
     LogThread(io::Error),
@@ -412,6 +374,7 @@ impl fmt::Display for Failure {
             Failure::Log(what, LogTarget::Standard, error) => {
                 write!(f, "cannot start the {what} log: {error}")
             }
+            Failure::Syslog(address, error) => write!(f, "cannot send messages to {address}: {error}"),
             Failure::Bind(error) | Failure::Master(Halt::Bind(error)) => {
                 error.fmt(f)?;
                 f.write_str(remedy(error.kind()))
