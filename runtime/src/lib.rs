@@ -81,14 +81,14 @@ mod wait;
 pub use error::{JoinError, LoopExit, Panic, WaitError};
 pub use greenlet::{
     Builder, Greenlet, GreenletRef, LinkId, Locals, Scope, ScopedGreenlet, current, get_all, join_all,
-    kill_all, scope, spawn, spawn_later,
+    kill_all, running, scope, spawn, spawn_later,
 };
 pub use monitor::{assert_yields, may_block};
 pub use pool::{Group, Imap, ImapUnordered, Pool, Resource, ResourceError, ResourcePool, Slot};
 pub use remote::HubHandle;
 pub use threadpool::{ThreadJob, ThreadPool, ThreadPoolBuilder, unblock};
 pub use timeout::{Elapsed, Timeout, TimeoutEnder, now, sleep, timeout, yield_now};
-pub use unwind::{catch_panic, shield};
+pub use unwind::{catch_panic, name_panics_on_stderr, shield};
 pub use wait::{IterReady, Waitable, iwait, wait, wait_for_quiet};
 
 /// What one thread's hub holds at the moment; see [`stats`].

@@ -6,6 +6,7 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{JoinError, Panic};
 use crate::hub::Hub;
@@ -135,6 +136,14 @@ fn describe(payload: Box<dyn Any + Send>) -> Panic {
     Panic::new(payload, location, greenlet)
 }
 
+static NAMED: AtomicBool = AtomicBool::new(true);
+
+/// Whether the name of a greenlet that panics is written to standard error, before what the program's panic hook says
+/// (yes). For programs whose own hook says it elsewhere: with [`running`](crate::running).
+pub fn name_panics_on_stderr(yes: bool) {
+    NAMED.store(yes, Ordering::Relaxed);
+}
+
 /// Puts a hook before the present one: it notes the location of each panic and names the greenlet, which std's
 /// own report, made per OS thread, does not.
 pub(crate) fn install_hook() {
@@ -146,7 +155,9 @@ pub(crate) fn install_hook() {
     panic::set_hook(Box::new(move |info| {
         let location = info.location().map(ToString::to_string);
         let _ = LOCATION.try_with(|cell| cell.replace(location));
-        if let Some(core) = Hub::running_greenlet() {
+        if NAMED.load(Ordering::Relaxed)
+            && let Some(core) = Hub::running_greenlet()
+        {
             eprintln!("\nin greenlet '{}':", core.name());
         }
         previous(info);

@@ -176,6 +176,11 @@ pub fn current() -> GreenletRef {
     GreenletRef(Hub::get().current_or_main())
 }
 
+/// The greenlet that runs, and `None` on a thread's own stack. Unlike [`current`] it makes no hub where there is none.
+pub fn running() -> Option<GreenletRef> {
+    Hub::running_greenlet().map(GreenletRef)
+}
+
 impl GreenletRef {
     /// A number that no other greenlet of this thread has or had. Main is 0.
     pub fn id(&self) -> u64 {

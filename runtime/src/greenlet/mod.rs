@@ -13,7 +13,7 @@ mod scope;
 pub(crate) use self::core::{Core, End, Idle, State, WaitsFor, Wake};
 pub(crate) use self::job::Job;
 pub use builder::{Builder, Locals, spawn, spawn_later};
-pub use handle::{Greenlet, GreenletRef, current};
+pub use handle::{Greenlet, GreenletRef, current, running};
 pub use links::LinkId;
 pub use many::{get_all, join_all, kill_all};
 pub use scope::{Scope, ScopedGreenlet, scope};

@@ -1,6 +1,7 @@
 //! What a master does when it gets a signal.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use signal_hook::consts::signal::{
@@ -52,8 +53,9 @@ impl Master {
     }
 
     pub(super) fn reopen(&mut self) {
-        self.program.reopen_logs(&self.config);
-        self.tell_all(&Order::Reopen);
+        let (files, opened): (Vec<_>, Vec<_>) = self.program.reopen_logs().into_iter().unzip();
+        let opened: Vec<_> = opened.iter().map(AsFd::as_fd).collect();
+        self.tell_all(&Order::Reopen { files }, &opened);
     }
 
     pub(super) fn resize(&mut self, seats: usize) {
@@ -93,7 +95,7 @@ impl Master {
         {
             log::error!("can't give the sockets to --user: {error}");
         }
-        self.program.reopen_logs(&config);
+        self.program.adopt();
         if config.pidfile != self.config.pidfile {
             self.move_pid_file(config.pidfile.as_deref());
         }

@@ -101,7 +101,7 @@ impl Master {
                 line.say(&Report::Failed(why));
                 BOOT_ERROR
             }
-            // The panic's own message is on standard error.
+            // The panic's own message is in the log, or where the program's own hook has put it.
             Err(_) => BOOT_ERROR,
         };
         log::logger().flush();

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::process;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,7 +37,7 @@ const LATE: Duration = Duration::from_secs(3);
 
 /// What a master is given to run.
 pub(crate) trait Program {
-    /// Loads the settings again, from wherever they came.
+    /// Loads the settings again, from wherever they came, and makes ready what they need. Nothing changes by that.
     ///
     /// # Errors
     /// They are wrong: in words. The old ones stay in force.
@@ -45,8 +46,11 @@ pub(crate) trait Program {
     /// Names this process, which has one thread, in the list of processes; `role` is what it is in the server.
     fn name(&self, config: &Config, role: &str);
 
-    /// Opens the master's own log files again, or others if the settings say so.
-    fn reopen_logs(&self, config: &Config);
+    /// The settings loaded last are in force from now on, for this process and for workers that are yet to be.
+    fn adopt(&self);
+
+    /// Opens the master's own log files again, and returns them by their paths: some few, for workers that may not open them.
+    fn reopen_logs(&self) -> Vec<(String, OwnedFd)>;
 
     /// In a worker: serves until it is told to stop.
     ///
@@ -267,9 +271,9 @@ impl Master {
         }
     }
 
-    pub(super) fn tell_all(&self, order: &Order) {
+    pub(super) fn tell_all(&self, order: &Order, files: &[BorrowedFd<'_>]) {
         for child in &self.children {
-            if let Err(error) = child.link.say(order) {
+            if let Err(error) = child.link.say_with(order, files) {
                 log::warn!("worker {} does not listen: {error}", child.info.pid);
             }
         }

@@ -214,7 +214,7 @@ impl Master {
 
     fn log(&self, level: LevelFilter) {
         log::set_max_level(level);
-        self.tell_all(&Order::LogLevel(level.to_string()));
+        self.tell_all(&Order::LogLevel(level.to_string()), &[]);
     }
 
     fn add(&mut self, count: usize) -> Result<Value, String> {

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
@@ -55,8 +55,8 @@ pub(crate) struct Line {
 
 /// What a worker's process needs besides its server.
 pub(crate) trait Errands: Send + 'static {
-    /// Opens the log files again.
-    fn reopen_logs(&self);
+    /// Opens the log files again. These, by their paths, the master has opened.
+    fn reopen_logs(&self, opened: Vec<(String, OwnedFd)>);
 
     /// Writes what is left to be written. The process is about to end.
     fn flush(&self);
@@ -183,7 +183,10 @@ impl<E: Errands> Attendant<E> {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Leave { how, alone } => self.leave(how, alone),
-            Order::Reopen => self.errands.reopen_logs(),
+            Order::Reopen { files } => {
+                let opened = self.line.link().take_files(files.len());
+                self.errands.reopen_logs(files.into_iter().zip(opened).collect());
+            }
             Order::LogLevel(level) => {
                 if let Ok(level) = level.parse() {
                     log::set_max_level(level);
@@ -226,7 +229,7 @@ impl<E: Errands> Attendant<E> {
                 self.line.hooks().worker_int(self.line.info());
                 self.leave(Leave::Quick, false);
             }
-            SIGUSR1 => self.errands.reopen_logs(),
+            SIGUSR1 => self.errands.reopen_logs(Vec::new()),
             SIGABRT => {
                 log::error!("Worker aborted (pid:{})", process::id());
                 self.line.hooks().worker_abort(self.line.info());

@@ -6,12 +6,14 @@
 mod ctl;
 mod daemon;
 mod limits;
+mod logs;
 mod signals;
 mod tls;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
 use std::sync::Arc;
@@ -19,14 +21,15 @@ use std::thread;
 use std::time::Duration;
 
 use self::daemon::Daemon;
+use self::logs::Logs;
 use self::signals::Stop;
 use self::tls::TlsConfig;
-use crate::arbiter::{Errands, Halt, Hooks, Identity, Line, Master, Program, Start, Worker, with_umask};
+use crate::arbiter::{Halt, Hooks, Identity, Line, Master, Program, Start, Worker, with_umask};
 use crate::config::{Action, App, CommandLine, Config, LogTarget, UsageError, WorkerClass};
 use crate::demo::Demo;
 use crate::files::StaticFiles;
 use crate::http::Limits;
-use crate::log::{ErrorLog, FormattedLog, Sink};
+use crate::log::{ErrorLog, Sink, SyslogAddress};
 use crate::{Addr, Handler, Protocol, Request, Response, Server};
 
 /// The whole command line of a server program, for an application of one's own.
@@ -166,7 +169,7 @@ fn settle(config: &Config) -> Result<(), Failure> {
 /// What can be found out without serving. Warnings go to standard error, whatever the error log is.
 fn check<A>(config: &Config, app: impl FnOnce(&Config) -> io::Result<A>) -> Result<(), Failure> {
     if let Ok(sink) = Sink::stderr("error") {
-        let _ = ErrorLog::new(sink, config.loglevel).install();
+        let _ = Arc::new(ErrorLog::new(sink, config.loglevel)).install();
     }
     let done = settle(config)
         .and_then(|()| Identity::of(config).map_err(Failure::Identity))
@@ -195,8 +198,10 @@ fn serve_all<A: Handler + Send + Sync>(
     let config = &line.config;
     settle(config)?;
     let identity = Identity::of(config).map_err(Failure::Identity)?;
-    let logs = Logs::open(config)?;
-    logs.give_to(config, identity.as_ref());
+    let mut logs = Logs::open(config)?;
+    logs.install();
+    crate::log::log_panics();
+    logs.give_to(identity.as_ref());
     if config.daemon && config.errorlog == LogTarget::Standard {
         log::warn!("--daemon without an --error-logfile: nothing is logged once the terminal is left");
     }
@@ -292,8 +297,9 @@ fn keep_workers<A: Handler + Send + Sync>(
     let scheme = scheme(&line.config, tls.as_ref());
     let program = Workers {
         app: Cell::new(Some(app)),
-        tls: RefCell::new(tls),
-        logs: logs.clone(),
+        now: RefCell::new((tls, logs.clone())),
+        loaded: RefCell::default(),
+        identity: RefCell::new(Identity::of(&line.config).map_err(Failure::Identity)?),
         start: start.clone(),
         takes_app: line.takes_app,
         app_name: line.app_name(),
@@ -310,20 +316,30 @@ fn keep_workers<A: Handler + Send + Sync>(
 struct Workers<A> {
     /// Each worker takes it, out of its own copy of the master.
     app: Cell<Option<A>>,
-    /// Read in the master, which may read files that a worker may not.
-    tls: RefCell<Option<TlsConfig>>,
-    logs: Logs,
+    /// Read and opened in the master, which may read and write files that a worker may not.
+    now: RefCell<Opened>,
+    /// What settings that were loaded again need.
+    loaded: RefCell<Option<Opened>>,
+    /// Who the workers are to be, by the settings loaded last.
+    identity: RefCell<Option<Identity>>,
     start: Start,
     takes_app: bool,
     app_name: String,
 }
+
+/// Certificates and logs.
+type Opened = (Option<TlsConfig>, Logs);
 
 impl<A: Handler + Send + Sync> Program for Workers<A> {
     fn load(&self) -> Result<Config, String> {
         match read_command_line(&self.start, self.takes_app) {
             Ok(line) if line.config.workers == 0 => Err("0 workers: a master has one at least".to_owned()),
             Ok(line) => {
-                *self.tls.borrow_mut() = tls::load(&line.config).map_err(|error| error.to_string())?;
+                let tls = tls::load(&line.config).map_err(|error| error.to_string())?;
+                let logs = Logs::open(&line.config).map_err(|failure| failure.to_string())?;
+                let identity = Identity::of(&line.config).map_err(|error| error.to_string())?;
+                self.identity.replace(identity);
+                self.loaded.replace(Some((tls, logs)));
                 Ok(line.config)
             }
             Err(error) => Err(error.to_string()),
@@ -335,25 +351,31 @@ impl<A: Handler + Send + Sync> Program for Workers<A> {
         name_process(&format!("greenserve: {role} [{name}]"), config);
     }
 
-    fn reopen_logs(&self, config: &Config) {
-        self.logs.reopen();
-        // That --user is known was checked when the settings were loaded.
-        if let Ok(identity) = Identity::of(config) {
-            self.logs.give_to(config, identity.as_ref());
+    fn adopt(&self) {
+        if let Some((tls, mut logs)) = self.loaded.take() {
+            let mut now = self.now.borrow_mut();
+            logs.replace(&now.1);
+            logs.give_to(self.identity.borrow().as_ref());
+            *now = (tls, logs);
         }
+    }
+
+    fn reopen_logs(&self) -> Vec<(String, OwnedFd)> {
+        let logs = &self.now.borrow().1;
+        logs.reopen(Vec::new());
+        logs.give_to(self.identity.borrow().as_ref());
+        logs.files()
     }
 
     fn serve(&self, worker: Worker) -> Result<(), String> {
         let app = self.app.take().ok_or("a worker serves once")?;
+        let (tls, logs) = &*self.now.borrow();
         let serve = || -> Result<(), Failure> {
-            self.logs.start()?;
+            logs.start()?;
             let server = Server::on(worker.listeners).map_err(Failure::Serve)?;
-            let server = tls::speak(server, self.tls.borrow().as_ref());
-            let server = set_up(server, &worker.config, &self.logs).watch(Arc::new(worker.line.clone()));
-            worker
-                .line
-                .attend(&worker.config, server.handle(), self.logs.clone())
-                .map_err(Failure::Signals)?;
+            let server = tls::speak(server, tls.as_ref());
+            let server = set_up(server, &worker.config, logs).watch(Arc::new(worker.line.clone()));
+            worker.line.attend(&worker.config, server.handle(), logs.clone()).map_err(Failure::Signals)?;
             worker.line.hooks().post_worker_init(worker.line.info());
             let class = worker.config.worker_class;
             // Without hooks a request takes in a worker what it takes without a master.
@@ -396,7 +418,7 @@ fn listen(config: &Config) -> io::Result<Server> {
 }
 
 fn set_up(server: Server, config: &Config, logs: &Logs) -> Server {
-    let server = match &logs.access {
+    let server = match logs.access() {
         Some(access) => server.access_log(Arc::clone(access)),
         None => server,
     };
@@ -464,78 +486,6 @@ impl<A: Handler> Handler for Hooked<A> {
     }
 }
 
-/// The logs of the program, as far as they are ours.
-#[derive(Clone)]
-struct Logs {
-    error: Arc<Sink>,
-    access: Option<Arc<FormattedLog>>,
-}
-
-impl Logs {
-    fn open(config: &Config) -> Result<Self, Failure> {
-        let sink = match &config.errorlog {
-            // As it will be when the terminal is left.
-            LogTarget::Standard if config.daemon => Ok(Sink::new("error", io::stderr())),
-            LogTarget::Standard => Sink::stderr("error"),
-            LogTarget::File(path) => Sink::file("error", path),
-        };
-        let sink = sink.map_err(|error| Failure::Log("error", config.errorlog.clone(), error))?;
-        let error = Arc::new(sink);
-        // a program that has a logger of its own keeps it
-        let _ = ErrorLog::new(Arc::clone(&error), config.loglevel).install();
-        let Some(target) = &config.accesslog else { return Ok(Self { error, access: None }) };
-        let sink = match target {
-            LogTarget::Standard if config.daemon => Ok(Sink::new("access", io::stdout())),
-            LogTarget::Standard => Sink::stdout("access"),
-            LogTarget::File(path) => Sink::file("access", path),
-        };
-        let sink = sink.map_err(|error| Failure::Log("access", target.clone(), error))?;
-        let log = FormattedLog::new(sink, config.access_log_format.clone());
-        Ok(Self { error, access: Some(Arc::new(log)) })
-    }
-
-    /// Has threads of their own write them from now on: a process that serves must not wait for a file.
-    fn start(&self) -> Result<(), Failure> {
-        let access = self.access.as_ref().map_or(Ok(()), |access| access.start());
-        self.error.start().and(access).map_err(Failure::LogThread)
-    }
-
-    fn reopen(&self) {
-        self.error.reopen();
-        if let Some(access) = &self.access {
-            access.reopen();
-        }
-    }
-
-    /// Gives the files to the workers' user, who opens them again at SIGUSR1.
-    fn give_to(&self, config: &Config, identity: Option<&Identity>) {
-        let Some(identity) = identity else { return };
-        for target in std::iter::once(&config.errorlog).chain(&config.accesslog) {
-            let LogTarget::File(path) = target else { continue };
-            if let Err(error) = identity.own_file(path) {
-                log::warn!("can't give {} to --user, who can't open it again: {error}", path.display());
-            }
-        }
-    }
-
-    fn flush(&self) {
-        if let Some(access) = &self.access {
-            access.flush(Duration::from_secs(2));
-        }
-        log::logger().flush();
-    }
-}
-
-impl Errands for Logs {
-    fn reopen_logs(&self) {
-        self.reopen();
-    }
-
-    fn flush(&self) {
-        Logs::flush(self);
-    }
-}
-
 /// Why there is no server.
 #[derive(Debug)]
 enum Failure {
@@ -544,6 +494,7 @@ enum Failure {
     Identity(io::Error),
     Process(&'static str, io::Error),
     Log(&'static str, LogTarget, io::Error),
+    Syslog(SyslogAddress, io::Error),
     Tls(io::Error),
     Bind(io::Error),
     LogThread(io::Error),
@@ -564,6 +515,7 @@ impl fmt::Display for Failure {
             Failure::Log(what, LogTarget::Standard, error) => {
                 write!(f, "cannot start the {what} log: {error}")
             }
+            Failure::Syslog(address, error) => write!(f, "cannot send messages to {address}: {error}"),
             Failure::Bind(error) | Failure::Master(Halt::Bind(error)) => {
                 error.fmt(f)?;
                 f.write_str(remedy(error.kind()))

@@ -9,14 +9,14 @@ use log::LevelFilter;
 use super::process::{Account, Environment, Umask, account, environment, optional_text, umask, workers};
 use super::value::{Bind, CertReqs, FileMode, LogTarget, Value, WorkerClass};
 use super::value::{
-    bind_list, cert_reqs, count, file_mode, files, header_map, header_names, leaving, level, log_target,
-    networks, optional_log, optional_name, optional_path, optional_size, protocol, proxy_protocol,
-    scheme_headers, seconds, seconds_or_none, switch, tls_version, worker_class,
+    bind_list, cert_reqs, count, file_mode, files, header_map, header_names, leaving, level, log_format,
+    log_target, networks, optional_log, optional_name, optional_path, optional_size, protocol,
+    proxy_protocol, scheme_headers, seconds, seconds_or_none, switch, tls_version, worker_class,
 };
 use crate::Protocol;
 use crate::app::{HeaderMapping, Leaving, Networks, TlsVersion};
 use crate::http::ProxyProtocol;
-use crate::log::AccessFormat;
+use crate::log::{AccessFormat, Facility, LogFormat, SyslogAddress};
 
 /// Under which heading of `--help` a setting stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -550,8 +550,9 @@ settings! {
         /// %(h)s remote address, %(l)s -, %(u)s user name, %(t)s time, %(r)s request line, %(m)s method, %(U)s path,
         /// %(q)s query, %(H)s protocol, %(s)s status, %(B)s bytes of the body, %(b)s the same or -, %(f)s referrer,
         /// %(a)s user agent, %(T)s seconds taken, %(M)s milliseconds, %(D)s microseconds, %(L)s seconds with
-        /// decimals, %(p)s process id, %({name}i)s a request header, %({name}o)s a response header, %% a percent
-        /// sign. What the request brought is escaped, so that it cannot forge a line.
+        /// decimals, %(p)s process id, %({name}i)s a request header, %({name}o)s a response header, %({NAME}e)s a variable
+        /// of WSGI (REMOTE_PORT, HTTP_HOST), %% a percent sign. What there is not is -. What the request brought is
+        /// escaped, so that it cannot forge a line. The word json stands for an object of JSON per line.
         /// A header is written as it came, whatever it holds: think before you log {authorization}i or {cookie}i.
         access_log_format: AccessFormat {
             flag: "access-logformat", restart: true, value: "FORMAT",
@@ -562,6 +563,44 @@ settings! {
         errorlog: LogTarget {
             flag: "error-logfile" | "log-file", restart: true, value: "FILE", default: "-",
             parse: log_target,
+        }
+        /// What a line of the error log looks like: text, as gunicorn has it, or json, an object per line.
+        log_format: LogFormat {
+            flag: "log-format", value: "FORMAT", default: "text",
+            parse: log_format,
+        }
+        /// Whether standard output and standard error of what serves go to the file of the error log.
+        capture_output: bool {
+            flag: "capture-output", switch: true, value: "BOOL", default: "false",
+            parse: switch,
+        }
+        /// Whether both logs go to a syslog daemon, too; the access log even if there is no file for it.
+        syslog: bool {
+            flag: "log-syslog", switch: true, value: "BOOL", default: "false",
+            parse: switch,
+        }
+        /// Where the syslog daemon listens: udp://HOST:PORT, tcp://HOST:PORT or unix://PATH, with #dgram or #stream at the end.
+        ///
+        /// Messages have the form of syslog(3) in a unix socket, and that of RFC 5424 over the network. Those that a daemon
+        /// doesn't take are dropped and counted.
+        syslog_addr: SyslogAddress {
+            flag: "log-syslog-to", value: "ADDRESS", default: "unix:///dev/log",
+            parse: str::parse::<SyslogAddress>,
+        }
+        /// What stands in the middle of the name of a message's program: greenserve.PREFIX.error and greenserve.PREFIX.access.
+        syslog_prefix: String {
+            flag: "log-syslog-prefix", value: "PREFIX", default: "",
+            parse: |text: &str| Ok::<_, String>(text.to_owned()),
+        }
+        /// The facility of messages to the syslog daemon, by name (user, daemon, local0) or number.
+        syslog_facility: Facility {
+            flag: "log-syslog-facility", value: "NAME", default: "user",
+            parse: str::parse::<Facility>,
+        }
+        /// Whether the access log is left out of what goes to the syslog daemon.
+        disable_redirect_access_to_syslog: bool {
+            flag: "disable-redirect-access-to-syslog", switch: true, value: "BOOL", default: "false",
+            parse: switch,
         }
         /// The request header whose value is the request's id in the error log, such as X-Request-Id. Without it an id is made
         /// when an application asks for it.

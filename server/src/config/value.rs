@@ -12,7 +12,7 @@ use log::LevelFilter;
 use crate::Protocol;
 use crate::app::{HeaderMapping, Leaving, Networks, TlsVersion};
 use crate::http::ProxyProtocol;
-use crate::log::AccessFormat;
+use crate::log::{AccessFormat, Facility, LogFormat, SyslogAddress};
 
 /// An address to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -258,6 +258,15 @@ pub(super) fn optional_log(text: &str) -> Result<Option<LogTarget>, String> {
     if text.is_empty() { Ok(None) } else { log_target(text).map(Some) }
 }
 
+/// Text or JSON.
+pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("expected text or json".to_owned()),
+    }
+}
+
 /// A file or folder, and nothing for an empty value.
 pub(super) fn optional_path(text: &str) -> Result<Option<PathBuf>, String> {
     Ok((!text.is_empty()).then(|| text.into()))
@@ -368,6 +377,12 @@ pub(super) fn proxy_protocol(text: &str) -> Result<ProxyProtocol, String> {
 impl Value for Networks {
     fn show(&self) -> String {
         self.to_string()
+    }
+}
+
+impl Value for String {
+    fn show(&self) -> String {
+        self.clone()
     }
 }
 
@@ -530,6 +545,27 @@ impl Value for LevelFilter {
             LevelFilter::Warn => "warning".to_owned(),
             other => other.as_str().to_ascii_lowercase(),
         }
+    }
+}
+
+impl Value for LogFormat {
+    fn show(&self) -> String {
+        match self {
+            LogFormat::Text => "text".to_owned(),
+            LogFormat::Json => "json".to_owned(),
+        }
+    }
+}
+
+impl Value for SyslogAddress {
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for Facility {
+    fn show(&self) -> String {
+        self.to_string()
     }
 }
 

@@ -9,13 +9,16 @@ use std::time::Duration;
 use ::http::HeaderName;
 use base64::Engine as _;
 
+use super::json::Object;
+use super::syslog::Envelope;
 use super::{Sink, clock};
 use crate::serve::{AccessLog, Exchange};
 
 /// An access log that writes a line for each request.
 #[derive(Debug)]
 pub struct FormattedLog {
-    sink: Arc<Sink>,
+    sink: Option<Arc<Sink>>,
+    syslog: Option<(Arc<Sink>, Envelope)>,
     format: AccessFormat,
 }
 
@@ -26,7 +29,16 @@ thread_local! {
 impl FormattedLog {
     /// An access log of that format to `sink`.
     pub fn new(sink: impl Into<Arc<Sink>>, format: AccessFormat) -> Self {
-        Self { sink: sink.into(), format }
+        Self { sink: Some(sink.into()), syslog: None, format }
+    }
+
+    /// One that has lines sent to a [syslog daemon](Sink::syslog), too, or only there.
+    pub fn of(sink: Option<Arc<Sink>>, syslog: Option<(Arc<Sink>, Envelope)>, format: AccessFormat) -> Self {
+        Self { sink, syslog, format }
+    }
+
+    fn sinks(&self) -> impl Iterator<Item = &Arc<Sink>> {
+        self.sink.iter().chain(self.syslog.as_ref().map(|(sink, _)| sink))
     }
 
     /// See [`Sink::start`].
@@ -34,17 +46,17 @@ impl FormattedLog {
     /// # Errors
     /// As there.
     pub fn start(&self) -> io::Result<()> {
-        self.sink.start()
+        self.sinks().try_for_each(|sink| sink.start())
     }
 
     /// See [`Sink::reopen`].
     pub fn reopen(&self) {
-        self.sink.reopen();
+        self.sinks().for_each(|sink| sink.reopen());
     }
 
-    /// Waits until all lines are written, but no longer than `patience`. Blocks the OS thread. Says whether all are.
+    /// Waits until all lines are written, but for each sink no longer than `patience`. Blocks the OS thread. Says whether all are.
     pub fn flush(&self, patience: Duration) -> bool {
-        self.sink.flush(patience)
+        self.sinks().filter(|sink| !sink.flush(patience)).count() == 0
     }
 }
 
@@ -60,14 +72,28 @@ impl AccessLog for FormattedLog {
     fn log(&self, exchange: &Exchange<'_>) {
         let mut line = LINE.take();
         line.clear();
-        self.format.write(&mut line, exchange);
-        line.push(b'\n');
-        self.sink.push(&line);
+        if let Some(sink) = &self.sink {
+            self.format.write(&mut line, exchange);
+            line.push(b'\n');
+            sink.push(&line);
+        }
+        if let Some((syslog, envelope)) = &self.syslog {
+            line.clear();
+            envelope.open(&mut line, log::Level::Info);
+            self.format.write(&mut line, exchange);
+            Envelope::close(&mut line);
+            syslog.push(&line);
+        }
         LINE.set(line);
     }
 }
 
 /// A compiled `--access-logformat`; it shows as the text it was made of.
+///
+/// The text `json` stands for a line that is an object, with these members as far as there are such values: `time` (RFC 3339,
+/// UTC, of the answer's end), `pid`, `remote_addr`, `remote_user`, `method`, `path`, `query`, `protocol`, `status`, `body_bytes`,
+/// `duration` (seconds), `referrer`, `user_agent`, `request_id`, and `fields`, an object of the
+/// [fields](super::field) of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessFormat {
     text: String,
@@ -80,6 +106,19 @@ enum Part {
     Atom(Atom),
     RequestHeader(HeaderName),
     ResponseHeader(HeaderName),
+    Variable(Variable),
+    Json,
+}
+
+/// Of the WSGI environment those that gunicorn makes of the request itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Variable {
+    Atom(Atom),
+    Target,
+    Port,
+    Header(HeaderName),
+    /// None of ours, so it has no value.
+    Unknown,
 }
 
 /// gunicorn's one-letter atoms.
@@ -107,11 +146,15 @@ enum Atom {
 }
 
 impl AccessFormat {
-    /// Compiles a format: text with atoms such as `%(h)s` or `%({x-request-id}i)s`; `%%` is a percent sign.
+    /// Compiles a format: text with atoms such as `%(h)s` or `%({x-request-id}i)s`, whose names in braces may be in any case;
+    /// `%%` is a percent sign. Or `json`.
     ///
     /// # Errors
     /// An atom nobody knows, or one that is not finished: the text says which, and what there is.
     pub fn compile(text: &str) -> Result<Self, String> {
+        if text == "json" {
+            return Ok(Self { text: text.to_owned(), parts: vec![Part::Json] });
+        }
         let mut parts = Vec::new();
         let mut literal = String::new();
         let mut rest = text;
@@ -153,6 +196,8 @@ impl AccessFormat {
                 Part::ResponseHeader(name) => {
                     escape_or_dash(line, exchange.response_headers.get(name).map(|value| value.as_bytes()));
                 }
+                Part::Variable(variable) => variable.write(line, exchange),
+                Part::Json => write_json(line, exchange),
             }
         }
     }
@@ -194,12 +239,74 @@ fn part(name: &str) -> Result<Part, String> {
     let known = known.map(Part::Atom);
     let known = known.or_else(|| header(name.strip_suffix('i')?).map(Part::RequestHeader));
     let known = known.or_else(|| header(name.strip_suffix('o')?).map(Part::ResponseHeader));
+    let known = known.or_else(|| variable(name.strip_suffix('e')?).map(Part::Variable));
     known.ok_or_else(|| {
         format!(
             "there is no atom %({name})s; there are h l u t r m U q H s B b f a T M D L p, \
-             {{name}}i for a request header and {{name}}o for a response header"
+             {{name}}i for a request header, {{name}}o for a response header and {{NAME}}e for a variable of WSGI"
         )
     })
+}
+
+fn variable(name: &str) -> Option<Variable> {
+    let name = name.strip_prefix('{')?.strip_suffix('}')?.to_ascii_uppercase();
+    let header = |name: &str| HeaderName::from_bytes(name.replace('_', "-").as_bytes()).ok();
+    Some(match name.as_str() {
+        "" => return None,
+        "REQUEST_METHOD" => Variable::Atom(Atom::Method),
+        "RAW_URI" | "REQUEST_URI" => Variable::Target,
+        "PATH_INFO" => Variable::Atom(Atom::Path),
+        "QUERY_STRING" => Variable::Atom(Atom::Query),
+        "SERVER_PROTOCOL" => Variable::Atom(Atom::Protocol),
+        "REMOTE_ADDR" => Variable::Atom(Atom::RemoteAddress),
+        "REMOTE_PORT" => Variable::Port,
+        "REMOTE_USER" => Variable::Atom(Atom::User),
+        "CONTENT_TYPE" | "CONTENT_LENGTH" => header(&name).map_or(Variable::Unknown, Variable::Header),
+        _ => name.strip_prefix("HTTP_").and_then(header).map_or(Variable::Unknown, Variable::Header),
+    })
+}
+
+impl Variable {
+    fn write(&self, line: &mut Vec<u8>, exchange: &Exchange<'_>) {
+        match self {
+            Variable::Atom(atom) => atom.write(line, exchange),
+            Variable::Target => escape_or_dash(line, exchange.target().map(str::as_bytes)),
+            Variable::Port => match exchange.peer.as_inet() {
+                Some(addr) => write_number(line, addr.port().into()),
+                None => line.push(b'-'),
+            },
+            Variable::Header(name) => escape_or_dash(line, exchange.request_header(name.as_str())),
+            Variable::Unknown => line.push(b'-'),
+        }
+    }
+}
+
+fn write_json(line: &mut Vec<u8>, exchange: &Exchange<'_>) {
+    let mut object = Object::begin(line);
+    let time = object.member("time");
+    time.push(b'"');
+    clock::now().write_rfc3339(time);
+    time.push(b'"');
+    object.number("pid", std::process::id().into());
+    if let Some(addr) = exchange.peer.as_inet() {
+        object.display("remote_addr", addr.ip());
+    }
+    object.bytes("remote_user", user(exchange.request_header("authorization")).as_deref());
+    if let (Some(method), Some(target)) = (exchange.method(), exchange.target()) {
+        object.text("method", method);
+        let (path, query) =
+            target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+        object.text("path", path);
+        object.bytes("query", query.map(str::as_bytes));
+    }
+    object.bytes("protocol", exchange.version().map(str::as_bytes));
+    object.number("status", exchange.status.as_u16().into());
+    object.number("body_bytes", exchange.body_sent);
+    Atom::DecimalSeconds.write(object.member("duration"), exchange);
+    object.bytes("referrer", exchange.request_header("referer"));
+    object.bytes("user_agent", exchange.request_header("user-agent"));
+    object.context();
+    object.end();
 }
 
 impl Atom {
@@ -212,7 +319,7 @@ impl Atom {
                 None => line.push(b'-'),
             },
             Atom::Dash => line.push(b'-'),
-            Atom::User => write_user(line, exchange.request_header("authorization")),
+            Atom::User => escape_or_dash(line, user(exchange.request_header("authorization")).as_deref()),
             Atom::Time => {
                 line.push(b'[');
                 line.extend_from_slice(&clock::now().access);
@@ -250,8 +357,8 @@ fn write_display(line: &mut Vec<u8>, value: impl fmt::Display) {
 }
 
 /// The user name of Basic credentials (RFC 7617); never the password.
-fn write_user(line: &mut Vec<u8>, credentials: Option<&[u8]>) {
-    let user = credentials.and_then(|value| {
+fn user(credentials: Option<&[u8]>) -> Option<Vec<u8>> {
+    credentials.and_then(|value| {
         let (scheme, token) = value.split_at_checked(6)?;
         if !scheme.eq_ignore_ascii_case(b"basic ") {
             return None;
@@ -260,8 +367,7 @@ fn write_user(line: &mut Vec<u8>, credentials: Option<&[u8]>) {
         let colon = decoded.iter().position(|&byte| byte == b':')?;
         decoded.truncate(colon);
         Some(decoded)
-    });
-    escape_or_dash(line, user.as_deref());
+    })
 }
 
 fn escape_or_dash(line: &mut Vec<u8>, bytes: Option<&[u8]>) {
@@ -342,6 +448,11 @@ mod tests {
             ("%({x-A}i)s", "1"),
             ("%({x-b}i)s", "-"),
             ("%({Content-Type}o)s", "text/plain"),
+            ("%({Request_Method}e)s %({RAW_URI}e)s", "GET /a/b?c=d"),
+            ("%({PATH_INFO}e)s %({QUERY_STRING}e)s", "/a/b c=d"),
+            ("%({remote_addr}e)s %({REMOTE_PORT}e)s %({REMOTE_USER}e)s", "192.0.2.7 9 alice"),
+            ("%({HTTP_X_A}e)s %({HTTP_NONE}e)s %({CONTENT_TYPE}e)s", "1 - -"),
+            ("%({SERVER_PROTOCOL}e)s %({HOME}e)s", "HTTP/1.1 -"),
             ("100%% %(s)s!", "100% 200!"),
         ] {
             assert_eq!(render(format, Some(CURL)), expected, "{format}");
@@ -367,9 +478,7 @@ mod tests {
         for value in
             [&b"Bearer abc"[..], b"Basic", b"Basic !!!", b"Basic YWxpY2U=", b"\xff\xff\xff\xff\xff\xff\xff"]
         {
-            let mut line = Vec::new();
-            write_user(&mut line, Some(value));
-            assert_eq!(line, b"-");
+            assert_eq!(user(Some(value)), None);
         }
     }
 
@@ -382,12 +491,34 @@ mod tests {
             ("100%", "%%"),
             ("%(x)s", "h l u t"),
             ("%({a b}i)s", "{name}i"),
-            ("%({x}e)s", "{name}o"),
+            ("%({}e)s", "{NAME}e"),
+            ("%({x}p)s", "{name}o"),
             ("a\nb", "one line"),
         ] {
             let error = AccessFormat::compile(format).unwrap_err();
             assert!(error.contains(hint), "{format}: {error}");
         }
+    }
+
+    #[test]
+    fn json_has_what_there_is_and_leaves_out_what_there_is_not() {
+        let object: serde_json::Value = serde_json::from_str(&render("json", Some(CURL))).unwrap();
+        let expected = serde_json::json!({
+            "time": object["time"], "pid": std::process::id(), "remote_addr": "192.0.2.7", "remote_user": "alice",
+            "method": "GET", "path": "/a/b", "query": "c=d", "protocol": "HTTP/1.1", "status": 200,
+            "body_bytes": 1234, "duration": 1.002003, "referrer": "http://r/", "user_agent": "curl",
+        });
+        assert_eq!(object, expected);
+        let object: serde_json::Value = serde_json::from_str(&render("json", None)).unwrap();
+        assert!(object.get("method").is_none() && object["status"] == 200, "{object}");
+    }
+
+    #[test]
+    fn a_client_forges_no_member_of_json() {
+        let head = b"GET /\" HTTP/1.1\r\nUser-Agent: a\",\"status\":1,\"b\":\"\xff\\\r\n\r\n";
+        let object: serde_json::Value = serde_json::from_str(&render("json", Some(head))).unwrap();
+        assert_eq!((&object["path"], &object["status"]), (&"/\"".into(), &200.into()));
+        assert_eq!(object["user_agent"], "a\",\"status\":1,\"b\":\"\u{fffd}\\");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The dates of log lines: formatted once per second and thread, in UTC.
 
 use std::cell::Cell;
+use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The two spellings of one moment.
@@ -11,26 +12,37 @@ pub(super) struct Stamp {
     pub(super) error: [u8; 25],
     /// `21/Nov/2026:07:13:43 +0000`, as the access log has it.
     pub(super) access: [u8; 26],
+    /// `2026-11-21T07:13:43`, without what is below a second.
+    seconds: [u8; 19],
+    millis: u32,
 }
 
 thread_local! {
-    static LATEST: Cell<Stamp> = const { Cell::new(Stamp { second: u64::MAX, error: [0; 25], access: [0; 26] }) };
+    static LATEST: Cell<Stamp> = const { Cell::new(Stamp { second: u64::MAX, error: [0; 25], access: [0; 26], seconds: [0; 19], millis: 0 }) };
 }
 
 /// The stamp of now.
 pub(super) fn now() -> Stamp {
     // a clock before 1970 is broken; its dates may be too
-    let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (second, millis) = (time.as_secs(), time.subsec_millis());
     let latest = LATEST.get();
     if latest.second == second {
-        return latest;
+        return Stamp { millis, ..latest };
     }
-    let stamp = Stamp::of(second);
+    let stamp = Stamp { millis, ..Stamp::of(second) };
     LATEST.set(stamp);
     stamp
 }
 
 impl Stamp {
+    /// Appends `2026-11-21T07:13:43.123Z` (RFC 3339).
+    pub(super) fn write_rfc3339(&self, line: &mut Vec<u8>) {
+        line.extend_from_slice(&self.seconds);
+        // writing to a Vec does not fail
+        let _ = write!(line, ".{:03}Z", self.millis);
+    }
+
     fn of(second: u64) -> Self {
         const MONTHS: [&str; 12] =
             ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -42,6 +54,8 @@ impl Stamp {
             second,
             error: fixed(&format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{sec:02} +0000")),
             access: fixed(&format!("{day:02}/{name}/{year:04}:{hour:02}:{minute:02}:{sec:02} +0000")),
+            seconds: fixed(&format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{sec:02}")),
+            millis: 0,
         }
     }
 }
@@ -85,6 +99,13 @@ mod tests {
             assert_eq!(std::str::from_utf8(&stamp.error), Ok(error));
             assert_eq!(std::str::from_utf8(&stamp.access), Ok(access));
         }
+    }
+
+    #[test]
+    fn rfc_3339_has_milliseconds() {
+        let mut text = Vec::new();
+        Stamp { millis: 7, ..Stamp::of(951_782_400) }.write_rfc3339(&mut text);
+        assert_eq!(text, b"2000-02-29T00:00:00.007Z");
     }
 
     #[test]

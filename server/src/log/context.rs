@@ -110,13 +110,19 @@ fn new_id() -> String {
     format!("{:016x}", RandomState::new().hash_one(key))
 }
 
+/// Calls `f` with the id, if there is one by now, and the fields; or not at all if a value's `Display` logs.
+pub(super) fn with(f: impl FnOnce(Option<&str>, &[(Cow<'static, str>, Arc<str>)])) {
+    CONTEXT.peek(|context| {
+        if let Ok(context) = context.try_borrow() {
+            f(context.id.get().map(|id| &**id), &context.fields);
+        }
+    });
+}
+
 /// Appends `[id name=value] ` if there is anything to say.
 pub(super) fn write(line: &mut Vec<u8>) {
-    CONTEXT.peek(|context| {
-        // A value's `Display` may log.
-        let Ok(context) = context.try_borrow() else { return };
-        let id = context.id.get();
-        if id.is_none() && context.fields.is_empty() {
+    with(|id, fields| {
+        if id.is_none() && fields.is_empty() {
             return;
         }
         line.push(b'[');
@@ -124,7 +130,7 @@ pub(super) fn write(line: &mut Vec<u8>) {
             line.extend_from_slice(id.as_bytes());
             line.push(b' ');
         }
-        for (name, value) in &context.fields {
+        for (name, value) in fields {
             write_value(line, name);
             line.push(b'=');
             write_value(line, value);

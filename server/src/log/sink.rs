@@ -1,18 +1,35 @@
 //! A bounded queue of lines and the thread that writes them.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::out::Out;
+use super::syslog::{Syslog, SyslogAddress};
+
 /// How much may wait to be written. As much again may be in the writer's hands.
 const CAPACITY: usize = 1 << 20;
 
-/// Takes lines without ever waiting for the file they go to, once it was [started](Self::start); before that it writes them
-/// itself, which suits a master that may have no threads.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// How many lines of all logs this process has dropped since it began: their files, pipes or daemons were too slow, or
+/// could not be written. The logs report it, too, as soon as they get on.
+pub fn dropped() -> u64 {
+    DROPPED.load(Ordering::Relaxed)
+}
+
+/// Takes lines without ever waiting for the file they go to, once it was [started](Self::start). Before that it writes them
+/// itself, which suits a master that may have no threads: a stream or a daemon that can take nothing at present isn't waited
+/// for then, either, only a file on a disk is, and a writer given to [`new`](Self::new).
+///
+/// A file that several processes append to gets whole lines: no line of one is within a line of another. The same goes for
+/// a pipe and lines of up to 4096 bytes.
 ///
 /// Dropping it lets the writer thread write what is left and end; [`flush`](Self::flush) waits for that.
 pub struct Sink {
@@ -21,6 +38,7 @@ pub struct Sink {
 
 struct Shared {
     name: String,
+    path: Option<PathBuf>,
     queue: Mutex<Queue>,
     /// There is something to do, or nothing will come any more.
     work: Condvar,
@@ -30,22 +48,30 @@ struct Shared {
     out: Mutex<Out>,
 }
 
-/// Where the lines go.
-struct Out {
-    writer: Box<dyn Write + Send>,
-    /// Of a file, to open it again.
-    path: Option<PathBuf>,
-}
-
 #[derive(Default)]
 struct Queue {
     pending: Vec<u8>,
+    /// Of which nothing was said yet.
     dropped: u64,
     /// There is a thread that writes.
     started: bool,
     writing: bool,
-    reopen: bool,
+    reporting: bool,
+    reopen: Option<Again>,
     closed: bool,
+}
+
+/// How a file is opened again.
+enum Again {
+    ByPath,
+    As(File),
+}
+
+impl Queue {
+    fn lose(&mut self, lines: u64) {
+        self.dropped += lines;
+        DROPPED.fetch_add(lines, Ordering::Relaxed);
+    }
 }
 
 impl Sink {
@@ -54,13 +80,12 @@ impl Sink {
     /// # Errors
     /// The file cannot be opened.
     pub fn file(name: &str, path: &Path) -> io::Result<Self> {
-        let out = Out { writer: Box::new(open(path)?), path: Some(path.to_path_buf()) };
-        Ok(Self::to(name, out))
+        Ok(Self::to(name, Out::append(path)?))
     }
 
     /// A sink that writes to any writer.
     pub fn new(name: &str, writer: impl Write + Send + 'static) -> Self {
-        Self::to(name, Out { writer: Box::new(writer), path: None })
+        Self::to(name, Out::writer(writer))
     }
 
     /// A sink that writes to standard output.
@@ -68,7 +93,7 @@ impl Sink {
     /// # Errors
     /// There is no descriptor to be had.
     pub fn stdout(name: &str) -> io::Result<Self> {
-        Ok(Self::new(name, descriptor(io::stdout())?))
+        Ok(Self::to(name, Out::stream(descriptor(io::stdout())?)))
     }
 
     /// A sink that writes to standard error.
@@ -76,12 +101,22 @@ impl Sink {
     /// # Errors
     /// As of [`stdout`](Self::stdout).
     pub fn stderr(name: &str) -> io::Result<Self> {
-        Ok(Self::new(name, descriptor(io::stderr())?))
+        Ok(Self::to(name, Out::stream(descriptor(io::stderr())?)))
+    }
+
+    /// A sink of messages to a syslog daemon. One that is not there, or goes away, is tried again; what comes meanwhile is
+    /// dropped and counted.
+    ///
+    /// # Errors
+    /// The daemon's host can't be found. This asks the resolver, and may block.
+    pub fn syslog(address: SyslogAddress) -> io::Result<Self> {
+        Ok(Self::to("syslog", Out::syslog(Syslog::new(address)?)))
     }
 
     fn to(name: &str, out: Out) -> Self {
         let shared = Shared {
             name: name.to_owned(),
+            path: out.path().map(Path::to_path_buf),
             queue: Mutex::default(),
             work: Condvar::new(),
             idle: Condvar::new(),
@@ -98,6 +133,7 @@ impl Sink {
         if std::mem::replace(&mut self.shared.queue().started, true) {
             return Ok(());
         }
+        self.shared.out().leave_connection();
         let theirs = Arc::clone(&self.shared);
         let spawned = thread::Builder::new()
             .name(format!("log {}", self.shared.name))
@@ -106,18 +142,46 @@ impl Sink {
         spawned.map(drop)
     }
 
+    /// Has standard output and standard error of this process go to its file, too, whoever writes there (gunicorn's
+    /// `capture_output`); also after it was opened again. Nothing changes if it has none.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn capture_standard_streams(&self) -> io::Result<()> {
+        self.shared.out().capture()
+    }
+
     /// Opens its file again, which may have been moved away meanwhile (gunicorn's SIGUSR1): what is queued before may still go
     /// to the old one. If that fails the old one stays, and an error is logged. Does nothing for what is not a file.
     pub fn reopen(&self) {
+        self.again(Again::ByPath);
+    }
+
+    /// Goes on with its file as somebody else has opened it. As [`reopen`](Self::reopen) otherwise.
+    pub(crate) fn take(&self, file: File) {
+        self.again(Again::As(file));
+    }
+
+    fn again(&self, how: Again) {
         let mut queue = self.shared.queue();
         if queue.started {
-            queue.reopen = true;
+            queue.reopen = Some(how);
             drop(queue);
             self.shared.work.notify_one();
         } else {
             drop(queue);
-            self.shared.reopen();
+            self.shared.reopen(how);
         }
+    }
+
+    /// The file it goes to, if it was given by its path.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.shared.path.as_deref()
+    }
+
+    /// Another descriptor of that file. Waits for what is being written: for who writes by itself.
+    pub(crate) fn descriptor(&self) -> Option<OwnedFd> {
+        self.shared.out().descriptor()
     }
 
     /// Takes a line, whose end it must bring. If it does not fit into the queue, it is dropped and counted; the count is logged
@@ -126,12 +190,11 @@ impl Sink {
         let mut queue = self.shared.queue();
         if !queue.started {
             drop(queue);
-            // There is nobody to tell: this may be the error log.
-            let _ = write_patiently(&mut self.shared.out().writer, line);
+            self.shared.write_now(line);
             return;
         }
         if queue.pending.len() + line.len() > CAPACITY {
-            queue.dropped += 1;
+            queue.lose(1);
             return;
         }
         let wake = queue.pending.is_empty() && !queue.writing;
@@ -147,7 +210,7 @@ impl Sink {
     pub fn flush(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         let mut queue = self.shared.queue();
-        while queue.writing || queue.reopen || !queue.pending.is_empty() {
+        while queue.writing || queue.reopen.is_some() || !queue.pending.is_empty() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
@@ -186,10 +249,11 @@ impl Shared {
     fn write_all(&self) {
         let name = &self.name;
         let mut batch = Vec::new();
+        let mut failing = false;
         loop {
             let mut queue = self.queue();
             queue.writing = false;
-            while queue.pending.is_empty() && !queue.reopen {
+            while queue.pending.is_empty() && queue.reopen.is_none() {
                 self.idle.notify_all();
                 if queue.closed {
                     return;
@@ -197,57 +261,78 @@ impl Shared {
                 queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
             }
             std::mem::swap(&mut queue.pending, &mut batch);
-            let dropped = std::mem::take(&mut queue.dropped);
-            let reopen = std::mem::take(&mut queue.reopen);
+            let reopen = queue.reopen.take();
             queue.writing = true;
             drop(queue);
 
-            if dropped > 0 {
-                log::warn!("{dropped} lines of the {name} log were dropped: its file is too slow");
-            }
-            let written = write_patiently(&mut self.out().writer, &batch);
-            if let Err(error) = written {
-                log::error!("cannot write the {name} log: {error}");
-                // an error log that cannot be written would report that to itself, for ever
-                thread::sleep(Duration::from_secs(1));
+            let mut left = &batch[..];
+            let written = self.out().write(&mut left, true);
+            match written {
+                Ok(()) => {
+                    failing = false;
+                    let dropped = std::mem::take(&mut self.queue().dropped);
+                    if dropped > 0 {
+                        self.report(dropped);
+                    }
+                }
+                Err(error) => {
+                    let lines = memchr::memchr_iter(b'\n', left).count();
+                    self.queue().lose(lines as u64);
+                    if !std::mem::replace(&mut failing, true) {
+                        log::error!("cannot write the {name} log: {error}");
+                    }
+                    // There is no sense in losing line after line as fast as they come.
+                    thread::sleep(Duration::from_secs(1));
+                }
             }
             batch.clear();
-            if reopen {
-                self.reopen();
+            if let Some(how) = reopen {
+                self.reopen(how);
             }
         }
     }
 
-    fn reopen(&self) {
-        let mut out = self.out();
-        let Some(path) = &out.path else { return };
-        match open(path) {
-            Ok(file) => out.writer = Box::new(file),
-            Err(error) => {
-                let what = format!("{}: {error}", path.display());
-                drop(out);
-                log::error!("cannot open the {} log again, the old file stays: {what}", self.name);
-            }
+    /// Writes a line without a thread.
+    fn write_now(&self, line: &[u8]) {
+        let mut left = line;
+        let written = self.out().write(&mut left, false);
+        let mut queue = self.queue();
+        if written.is_err() {
+            // There is nobody to tell: this may be the error log.
+            queue.lose(1);
+            return;
+        }
+        if queue.dropped == 0 || queue.reporting {
+            return;
+        }
+        let dropped = std::mem::take(&mut queue.dropped);
+        queue.reporting = true;
+        drop(queue);
+        self.report(dropped);
+        let mut queue = self.queue();
+        queue.reporting = false;
+        if queue.dropped > 0 {
+            // The report itself went nowhere.
+            queue.dropped += dropped;
         }
     }
-}
 
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
-}
+    fn report(&self, dropped: u64) {
+        log::warn!(
+            "{dropped} lines of the {} log were dropped: what they go to is too slow, or failed",
+            self.name
+        );
+    }
 
-/// Standard output and error may be shared with a program that made them non-blocking.
-fn write_patiently(writer: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match writer.write(bytes) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(n) => bytes = &bytes[n..],
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(Duration::from_millis(10)),
-            Err(error) => return Err(error),
+    fn reopen(&self, how: Again) {
+        let reopened = match how {
+            Again::ByPath => self.out().reopen(),
+            Again::As(file) => self.out().take(file),
+        };
+        if let Err(error) = reopened {
+            log::error!("cannot open the {} log again, the old file stays: {error}", self.name);
         }
     }
-    writer.flush()
 }
 
 /// A descriptor of its own, past std's line buffer and its lock.
@@ -304,6 +389,24 @@ mod tests {
             assert_eq!(std::fs::read_to_string(&path).unwrap(), "after\n");
             std::fs::remove_file(&path).unwrap();
         }
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_somebody_else_has_opened_again_is_taken() {
+        let dir = std::env::temp_dir().join(format!("greenserve-take-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let (old, new) = (dir.join("log"), dir.join("new"));
+        let sink = Sink::file("test", &old).unwrap();
+        sink.start().unwrap();
+        let other = Sink::file("test", &new).unwrap();
+        assert_eq!(sink.path(), Some(&*old));
+        sink.take(other.descriptor().unwrap().into());
+        assert!(sink.flush(PATIENCE));
+        sink.push(b"line\n");
+        assert!(sink.flush(PATIENCE));
+        assert_eq!(std::fs::read_to_string(&new).unwrap(), "line\n");
+        assert_eq!(std::fs::read_to_string(&old).unwrap(), "");
         std::fs::remove_dir_all(&dir).unwrap();
     }
 

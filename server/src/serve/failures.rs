@@ -19,7 +19,11 @@ use crate::http::framing::ResponseBody;
 #[cold]
 #[inline(never)]
 pub(super) fn after_panic<T: Transport>(conn: &Rc<Conn<T>>, asked: &Asked, panic: &str) -> After {
-    let reason = format!("the handler panicked: {panic}");
+    // Where all panics are logged, with more than is known here, this says only whose it was.
+    let reason = match crate::log::panics_are_logged() {
+        true => "the handler panicked".to_owned(),
+        false => format!("the handler panicked: {panic}"),
+    };
     after_failure(conn, asked, StatusCode::INTERNAL_SERVER_ERROR, &reason)
 }
 

@@ -3,6 +3,7 @@
 mod control;
 mod deaths;
 mod identity;
+mod logs;
 mod process;
 mod signals;
 mod sockets;

@@ -14,7 +14,9 @@ fn a_handler_that_panics_is_a_500_and_a_line_in_the_log() {
     let response = client.response();
     assert_eq!((response.status, response.from_app()), (500, false));
     let line = server.wait_for_log("GET /panic");
-    assert!(line.contains("ERROR") && line.contains("as it was asked to"), "it says what happened: {line}");
+    assert!(line.contains("ERROR") && line.contains("panicked"), "it says whose request that was: {line}");
+    let line = server.wait_for_log("as it was asked to");
+    assert!(line.contains("ERROR") && line.contains("panicked at"), "it says what happened: {line}");
     assert!(
         !String::from_utf8_lossy(&response.body).contains("panic"),
         "nothing of the inside is shown to the client"

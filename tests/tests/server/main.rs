@@ -16,6 +16,7 @@ mod half_closed;
 mod head_and_http10;
 mod keep_alive;
 mod limits;
+mod logs;
 mod pipelining;
 mod pool;
 mod proxies;
