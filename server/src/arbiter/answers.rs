@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Instant;
 
 use signal_hook::consts::signal::{
     SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH,
@@ -9,7 +10,7 @@ use signal_hook::consts::signal::{
 
 use super::fleet::Leave;
 use super::link::Order;
-use super::master::{Master, times};
+use super::master::{Master, limits, times};
 use super::pidfile::PidFile;
 use super::signals::name;
 
@@ -45,14 +46,11 @@ impl Master {
     pub(super) fn stop(&mut self, how: Leave) {
         if !self.fleet.is_stopping() {
             self.notify.stopping();
-            if !self.others_listen() {
-                self.sockets.remove_files();
-            }
         }
-        self.fleet.stop(how);
+        self.fleet.stop(how, Instant::now());
     }
 
-    fn resize(&mut self, seats: usize) {
+    pub(super) fn resize(&mut self, seats: usize) {
         let old = self.fleet.seats();
         if seats != old {
             self.fleet.set_seats(seats);
@@ -84,7 +82,8 @@ impl Master {
         self.config = config;
         self.hooks.on_reload(&self.config);
         self.fleet.set_times(times(&self.config));
-        self.resize(self.config.workers);
+        let limits = limits(&self.config);
+        self.resize(self.fleet.seats().clamp(*limits.start(), *limits.end()));
         self.fleet.renew();
         self.reloading = true;
         self.notify.reloading();

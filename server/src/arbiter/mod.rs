@@ -9,16 +9,19 @@
 mod answers;
 mod beats;
 mod births;
+mod busy;
 mod deaths;
 mod fleet;
 mod hooks;
 mod link;
 mod master;
 mod pidfile;
+mod scale;
 mod signals;
 mod sockets;
 mod systemd;
 mod upgrade;
+mod wear;
 mod worker;
 
 pub use hooks::{Hooks, WorkerInfo};

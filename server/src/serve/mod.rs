@@ -32,4 +32,4 @@ pub use stop::ServerHandle;
 pub use uwsgi::Protocol;
 
 pub(crate) use listen::Listener;
-pub(crate) use watch::Watch;
+pub(crate) use watch::{PULSE, Watch};

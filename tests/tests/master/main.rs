@@ -1,6 +1,8 @@
 //! The master and its workers: the real binary, its processes, and gunicorn's promises about them.
 
 mod deaths;
+mod renewal;
+mod scaling;
 mod signals;
 mod sockets;
 mod stopping;
