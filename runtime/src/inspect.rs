@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use crate::greenlet::{Core, State};
 use crate::hub::{Hub, Moment};
-pub use crate::monitor::{Monitor, watch};
+pub use crate::monitor::{Freezer, FrozenHub, Monitor, freezer, watch};
 
 /// The greenlets of this thread as a tree, each below the one that spawned it, with what it waits for and since when, where
 /// it was spawned, how much of its stack it has used and where it stands (`gevent.util.format_run_info`).
@@ -172,6 +172,27 @@ pub fn greenlets(stacks: bool) -> Vec<Info> {
     let mut all = hub.all();
     all.sort_by_key(|core| core.id);
     infos(hub, &all, stacks)
+}
+
+/// All but the one that runs, in the order in which they were spawned. `None` if the hub's table of them is being changed.
+pub(crate) fn others(hub: &Hub, limit: usize) -> Option<String> {
+    let mut all = hub.try_all()?;
+    let runs = hub.with_running(|core| core.id);
+    all.retain(|core| Some(core.id) != runs && !core.is_main());
+    all.sort_by_key(|core| core.id);
+    let count = all.len();
+    all.truncate(limit);
+    let mut out = String::new();
+    for info in infos(hub, &all, true) {
+        let _ = writeln!(out, "{info}");
+        info.trace.iter().flat_map(|trace| trace.lines()).for_each(|line| {
+            let _ = writeln!(out, "    {line}");
+        });
+    }
+    if count > all.len() {
+        let _ = writeln!(out, "and {} more", count - all.len());
+    }
+    Some(out)
 }
 
 fn infos(hub: &Hub, all: &[Rc<Core>], stacks: bool) -> Vec<Info> {

@@ -264,3 +264,98 @@ fn several_addresses_are_served_at_once() {
         thread.join().unwrap().unwrap();
     });
 }
+
+/// Is counted when it is dropped.
+struct Dropped(Arc<AtomicUsize>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn quit_unwinds_green_threads_where_they_wait_and_ends_the_server() {
+    for gracefully_before in [false, true] {
+        let (entered, dropped) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (entering, dropping) = (Arc::clone(&entered), Arc::clone(&dropped));
+        let server = Running::start(
+            Mode::Green,
+            |s| s.graceful_timeout(PATIENCE * 100).keep_alive(PATIENCE * 100),
+            move |req: Request| {
+                if req.path() == "/for-ever" {
+                    let _dropped = Dropped(Arc::clone(&dropping));
+                    entering.fetch_add(1, Ordering::SeqCst);
+                    pause(Mode::Green, PATIENCE * 100);
+                }
+                "hello"
+            },
+        );
+        let mut idle = server.client();
+        idle.send(GET);
+        idle.until("hello");
+        let mut silent = server.client();
+        let mut waiting = server.client();
+        waiting.send("GET /for-ever HTTP/1.1\r\nHost: a\r\n\r\n");
+        wait_until("the request runs", || entered.load(Ordering::SeqCst) == 1);
+        if gracefully_before {
+            server.handle.stop();
+            assert_eq!(idle.rest(), "");
+        }
+        server.handle.quit();
+        assert!(server.handle.is_stopping() && !server.handle.is_ready());
+        assert!(waiting.rest().starts_with("HTTP/1.1 503 "));
+        assert_eq!(silent.rest(), "");
+        server.stop();
+        assert_eq!(dropped.load(Ordering::SeqCst), 1);
+    }
+}
+
+#[test]
+fn quit_cuts_off_the_connections_of_os_threads_and_does_not_wait_for_them() {
+    let (entered, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (entering, going) = (Arc::clone(&entered), Arc::clone(&go));
+    let server = Running::start(
+        Mode::Threads,
+        |s| s.graceful_timeout(PATIENCE * 100),
+        move |_| {
+            entering.fetch_add(1, Ordering::SeqCst);
+            wait_until("the server has ended", || going.load(Ordering::SeqCst) == 1);
+            "hello"
+        },
+    );
+    let mut waiting = server.client();
+    waiting.send(GET);
+    wait_until("the request runs", || entered.load(Ordering::SeqCst) == 1);
+    server.handle.quit();
+    assert_eq!(waiting.rest(), "");
+    server.stop();
+    go.store(1, Ordering::SeqCst);
+}
+
+#[test]
+fn a_server_that_is_not_ready_serves_all_and_asks_them_to_go() {
+    both(|mode| {
+        let server = Running::start(mode, |s| s.keep_alive(PATIENCE), hello);
+        let mut idle = server.client();
+        idle.send(GET);
+        idle.until("hello");
+        assert!(server.handle.is_ready());
+        server.handle.set_ready(false);
+        assert!(!server.handle.is_ready() && !server.handle.is_stopping());
+        for client in [&mut idle, &mut server.client()] {
+            client.send(GET);
+            let answer = client.rest();
+            assert!(answer.contains("connection: close\r\n") && answer.ends_with("hello"), "{answer}");
+        }
+        server.handle.set_ready(true);
+        let mut client = server.client();
+        for _ in 0..2 {
+            client.send(GET);
+            client.until("hello");
+        }
+        server.handle.stop();
+        server.handle.set_ready(true);
+        assert!(!server.handle.is_ready(), "a stop is for good");
+    });
+}

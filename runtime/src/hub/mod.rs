@@ -307,6 +307,12 @@ impl Hub {
         std::iter::once(&self.main).chain(greenlets.iter().map(|(_, core)| core)).cloned().collect()
     }
 
+    /// As [`Hub::all`]; `None` if the table is being changed.
+    pub(crate) fn try_all(&self) -> Option<Vec<Rc<Core>>> {
+        let greenlets = self.greenlets.try_borrow().ok()?;
+        Some(std::iter::once(&self.main).chain(greenlets.iter().map(|(_, core)| core)).cloned().collect())
+    }
+
     pub(crate) fn stats(&self) -> Stats {
         Stats {
             greenlets: self.greenlets.borrow().len(),

@@ -5,6 +5,7 @@
 //! for it: what the thread looks at, who runs and how many have run, it keeps anyway. What may not enter here: any influence
 //! on who runs. `unsafe` stands in `probe` alone, which interrupts the thread in question to have its stack.
 
+mod freeze;
 mod probe;
 mod report;
 mod watcher;
@@ -15,6 +16,7 @@ use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
 use crate::hub::{Hub, Pulse};
+pub use freeze::{Freezer, FrozenHub, freezer};
 pub(crate) use watcher::BeforeFork;
 use watcher::{Sink, WatchId};
 

@@ -13,11 +13,12 @@
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
 use std::io;
+use std::marker::PhantomData;
 use std::mem::{self, MaybeUninit};
 use std::panic::Location;
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -83,6 +84,46 @@ impl Thread {
     }
 }
 
+/// A hub, named on other threads, where nothing can be done with it.
+#[derive(Clone, Copy)]
+pub(super) struct HubOf(&'static Hub);
+
+// SAFETY: what is reached through it from another thread is the pulse, which is made of atomics, and the hub itself while its
+// own thread is held, as `Held::hub` argues.
+unsafe impl Send for HubOf {}
+// SAFETY: as above.
+unsafe impl Sync for HubOf {}
+
+impl HubOf {
+    pub(super) fn this_thread() -> HubOf {
+        HubOf(Hub::get())
+    }
+
+    pub(super) fn pulse(&self) -> &'static Pulse {
+        self.0.pulse()
+    }
+}
+
+/// A hub whose thread was stopped for good.
+pub(super) struct Held {
+    hub: HubOf,
+    /// Who runs on it; `None` if nobody does.
+    pub(super) answer: Option<Answer>,
+    /// Where the thread stands, then where each call returns to.
+    pub(super) calls: Vec<usize>,
+    _this_thread: PhantomData<*const ()>,
+}
+
+impl Held {
+    /// The hub, for whoever has made sure that it was not stopped at work on its tables.
+    pub(super) fn hub(&self) -> &Hub {
+        // Its thread is in the handler and never leaves it, what it has written is visible since its answer was read, and there
+        // is no second `Held` of it, nor does this one leave its thread. So this thread is the only one from here on, as the
+        // hub expects of its own.
+        self.hub.0
+    }
+}
+
 /// The right to ask; there is one in the process.
 #[derive(Debug)]
 pub(super) struct Probe(());
@@ -117,6 +158,32 @@ impl Probe {
 
     /// Asks the thread on which the hub with this pulse runs. `None` if it does not answer in time.
     pub(super) fn ask(&mut self, thread: Thread, pulse: &Pulse) -> Option<Answer> {
+        if !self.question(thread, pulse) {
+            return None;
+        }
+        // SAFETY: the answer is complete, which `Acquire` has made visible; nobody writes until the next question is asked,
+        // which only this thread can do, for `self` is borrowed.
+        let answer = unsafe { (*SLATE.answer.get()).read() };
+        SLATE.state.store(EMPTY, Ordering::Relaxed);
+        answer
+    }
+
+    /// Stops the thread on which this hub runs, for good, in the handler of the signal. `None` if it does not answer in time.
+    pub(super) fn hold(&mut self, thread: Thread, hub: HubOf) -> Option<Held> {
+        SLATE.hold.store(true, Ordering::Relaxed);
+        let answered = self.question(thread, hub.pulse());
+        SLATE.hold.store(false, Ordering::Relaxed);
+        if !answered {
+            return None;
+        }
+        // SAFETY: as in `ask`.
+        let (answer, calls) = unsafe { ((*SLATE.answer.get()).read(), (*SLATE.answer.get()).calls()) };
+        SLATE.state.store(EMPTY, Ordering::Relaxed);
+        Some(Held { hub, answer, calls, _this_thread: PhantomData })
+    }
+
+    /// Whether the thread has answered: then the answer belongs to the caller.
+    fn question(&mut self, thread: Thread, pulse: &Pulse) -> bool {
         SLATE.of.store(ptr::from_ref(pulse).cast_mut(), Ordering::Relaxed);
         SLATE.state.store(ASKED, Ordering::Release);
         let deadline = Instant::now() + PATIENCE;
@@ -127,15 +194,11 @@ impl Probe {
             if hopeless
                 && SLATE.state.compare_exchange(ASKED, EMPTY, Ordering::Relaxed, Ordering::Relaxed).is_ok()
             {
-                return None;
+                return false;
             }
             thread::sleep(PAUSE);
         }
-        // SAFETY: the answer is complete, which `Acquire` has made visible; nobody writes until the next question is asked,
-        // which only this thread can do, for `self` is borrowed.
-        let answer = unsafe { (*SLATE.answer.get()).read() };
-        SLATE.state.store(EMPTY, Ordering::Relaxed);
-        answer
+        true
     }
 }
 
@@ -144,6 +207,8 @@ struct Slate {
     state: AtomicU32,
     /// Who is asked.
     of: AtomicPtr<Pulse>,
+    /// Who answers this question does not go on. Written before the question is asked.
+    hold: AtomicBool,
     answer: UnsafeCell<Raw>,
 }
 
@@ -162,6 +227,7 @@ unsafe impl Sync for Slate {}
 static SLATE: Slate = Slate {
     state: AtomicU32::new(EMPTY),
     of: AtomicPtr::new(ptr::null_mut()),
+    hold: AtomicBool::new(false),
     answer: UnsafeCell::new(Raw {
         known: false,
         turn: 0,
@@ -198,12 +264,16 @@ impl Raw {
             name: String::from_utf8_lossy(&self.name[..self.name_len]).into_owned(),
             spawned: self.spawned,
             silent: self.silent,
-            calls: self.calls[..self.depth].to_vec(),
+            calls: self.calls(),
         })
     }
 
-    /// Called in the handler.
-    fn write(&mut self, hub: &Hub, stands_at: Option<usize>) {
+    fn calls(&self) -> Vec<usize> {
+        self.calls[..self.depth].to_vec()
+    }
+
+    /// Called in the handler. `whoever`: the calls are wanted though nobody runs, or somebody who may block.
+    fn write(&mut self, hub: &Hub, stands_at: Option<usize>, whoever: bool) {
         self.turn = hub.pulse().turn();
         let known = hub.with_running(|core| {
             self.id = core.id;
@@ -215,7 +285,7 @@ impl Raw {
         });
         self.known = known.is_some();
         self.depth = 0;
-        if !self.known || self.silent {
+        if !whoever && (!self.known || self.silent) {
             return;
         }
         // Innermost are the calls of this handler.
@@ -248,10 +318,17 @@ extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c_void) 
     if let Some(hub) = asked {
         // Nothing above or below sets errno, but for the walk, which promises nothing.
         let errno = Errno::save();
+        let hold = SLATE.hold.load(Ordering::Relaxed);
         // SAFETY: the state says that the answer belongs to this handler, which the monitor respects.
-        unsafe { (*SLATE.answer.get()).write(hub, stands_at(context)) };
+        unsafe { (*SLATE.answer.get()).write(hub, stands_at(context), hold) };
         drop(errno);
         SLATE.state.store(ANSWERED, Ordering::Release);
+        if hold {
+            loop {
+                // SAFETY: has no conditions; handlers may call it.
+                unsafe { libc::pause() };
+            }
+        }
         return;
     }
     let Some(before) = BEFORE.get() else { return };

@@ -50,7 +50,7 @@ pub(super) fn log_end(answer: Option<&Answer>, least: Duration, most: Duration) 
     log::warn!(target: TARGET, "{who} has held the hub for {least:.3} s to {most:.3} s in all");
 }
 
-fn who(answer: &Answer) -> String {
+pub(super) fn who(answer: &Answer) -> String {
     match answer.name.as_str() {
         "" => format!("greenlet 'greenlet-{0}' (#{0})", answer.id),
         name => format!("greenlet '{name}' (#{})", answer.id),
@@ -59,7 +59,7 @@ fn who(answer: &Answer) -> String {
 
 /// The calls of the user, innermost first: "name at file:line". `addresses` are where the thread stood, then where each call
 /// returns to.
-fn calls(addresses: &[usize]) -> Vec<String> {
+pub(super) fn calls(addresses: &[usize]) -> Vec<String> {
     let mut names = Vec::new();
     let mut lines = Vec::new();
     for (index, address) in addresses.iter().enumerate() {

@@ -3,11 +3,11 @@
 use std::io;
 use std::mem;
 use std::ptr;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::probe::{Answer, Probe, Thread};
+use super::probe::{Answer, Held, HubOf, Probe, Thread};
 use super::report::{self, Blocked};
 use crate::hub::{Beat, Pulse};
 
@@ -16,6 +16,9 @@ pub(super) const LEAST: Duration = Duration::from_millis(1);
 
 /// A hub is looked at so many times within its threshold.
 const LOOKS: u32 = 4;
+
+/// How long the lock is waited for where it may be held for ever.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// So many blockages are kept at most.
 const KEPT: usize = 8;
@@ -74,7 +77,38 @@ pub(super) fn unwatch(id: WatchId) -> Vec<Blocked> {
 
 /// Ends all watches of a hub.
 pub(super) fn forget(pulse: &Pulse) {
-    registry().watches.retain(|watch| !ptr::eq(watch.pulse, pulse));
+    let mut registry = registry();
+    registry.watches.retain(|watch| !ptr::eq(watch.pulse, pulse));
+    registry.freezable.retain(|(_, _, hub)| !ptr::eq(hub.pulse(), pulse));
+}
+
+/// From now on the calling thread's hub can be stopped.
+pub(super) fn freezable() -> io::Result<WatchId> {
+    let hub = HubOf::this_thread();
+    let mut registry = registry();
+    registry.install()?;
+    registry.next_id += 1;
+    let id = WatchId(registry.next_id);
+    registry.freezable.push((id, Thread::this(), hub));
+    Ok(id)
+}
+
+/// Stops a hub for good.
+pub(super) fn hold(id: WatchId) -> Option<Held> {
+    // The thread that is asked for may hold the lock, if it hangs in here.
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    let mut registry = loop {
+        match REGISTRY.try_lock() {
+            Ok(registry) => break registry,
+            Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) if Instant::now() > deadline => return None,
+            Err(TryLockError::WouldBlock) => thread::sleep(LEAST),
+        }
+    };
+    let place = registry.freezable.iter().position(|(other, ..)| *other == id)?;
+    let (_, thread, hub) = registry.freezable.swap_remove(place);
+    registry.watches.retain(|watch| !ptr::eq(watch.pulse, hub.pulse()));
+    registry.probe.as_mut()?.hold(thread, hub)
 }
 
 /// What is watched, from before a fork on: held, so that no other thread is in the middle of it.
@@ -93,6 +127,8 @@ impl BeforeFork {
         let registry = &mut *self.0;
         registry.untold.clear();
         registry.watches.retain(|watch| pulse.is_some_and(|pulse| ptr::eq(watch.pulse, pulse)));
+        registry.freezable.retain(|(_, _, hub)| pulse.is_some_and(|pulse| ptr::eq(hub.pulse(), pulse)));
+        registry.freezable.iter_mut().for_each(|(_, thread, _)| *thread = Thread::this());
         let now = Instant::now();
         for watch in &mut registry.watches {
             watch.thread = Thread::this();
@@ -102,8 +138,14 @@ impl BeforeFork {
     }
 }
 
-static REGISTRY: Mutex<Registry> =
-    Mutex::new(Registry { watches: Vec::new(), untold: Vec::new(), next_id: 0, thread_of: 0, probe: None });
+static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
+    watches: Vec::new(),
+    freezable: Vec::new(),
+    untold: Vec::new(),
+    next_id: 0,
+    thread_of: 0,
+    probe: None,
+});
 /// There is something to watch.
 static CHANGED: Condvar = Condvar::new();
 
@@ -113,6 +155,8 @@ fn registry() -> MutexGuard<'static, Registry> {
 
 struct Registry {
     watches: Vec<Watch>,
+    /// Who can be stopped.
+    freezable: Vec<(WatchId, Thread, HubOf)>,
     /// What is to be logged.
     untold: Vec<Event>,
     next_id: u64,
@@ -129,10 +173,15 @@ impl Registry {
             return Ok(());
         }
         self.watches.clear();
+        self.install()?;
+        self.start_thread()
+    }
+
+    fn install(&mut self) -> io::Result<()> {
         if self.probe.is_none() {
             self.probe = Some(Probe::install()?);
         }
-        self.start_thread()
+        Ok(())
     }
 
     fn start_thread(&mut self) -> io::Result<()> {

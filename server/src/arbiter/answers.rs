@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::time::Instant;
 
 use signal_hook::consts::signal::{
     SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH,
@@ -10,7 +11,7 @@ use signal_hook::consts::signal::{
 
 use super::fleet::Leave;
 use super::link::Order;
-use super::master::{MASTER_ROLE, Master, times};
+use super::master::{MASTER_ROLE, Master, limits, times};
 use super::pidfile::PidFile;
 use super::privileges::{Identity, with_umask};
 use super::signals::name;
@@ -45,11 +46,8 @@ impl Master {
     pub(super) fn stop(&mut self, how: Leave) {
         if !self.fleet.is_stopping() {
             self.notify.stopping();
-            if !self.others_listen() {
-                self.sockets.remove_files();
-            }
         }
-        self.fleet.stop(how);
+        self.fleet.stop(how, Instant::now());
     }
 
     pub(super) fn reopen(&mut self) {
@@ -104,7 +102,8 @@ impl Master {
         self.renew_control(&old);
         self.hooks.on_reload(&self.config);
         self.fleet.set_times(times(&self.config));
-        self.resize(self.config.workers);
+        let limits = limits(&self.config);
+        self.resize(self.fleet.seats().clamp(*limits.start(), *limits.end()));
         self.fleet.renew();
         self.reloading = true;
         self.notify.reloading();

@@ -10,12 +10,14 @@ use greenlet::process::fork_alone;
 use rustix::process::Pid;
 use signal_hook::consts::signal::{SIGINT, SIGQUIT, SIGTERM};
 
+use super::busy::Busy;
 use super::fleet::Age;
 use super::hooks::WorkerInfo;
 use super::link::{self, Link, Order, Report, Teller};
-use super::master::{BOOT_ERROR, Child, Master, WORKER_ROLE};
+use super::master::{BOOT_ERROR, Child, Master, WORKER_ROLE, scales};
 use super::signals::Signals;
 use super::sockets::Sockets;
+use super::wear::Wear;
 use super::worker::{Line, Worker};
 use crate::control::Control;
 
@@ -35,7 +37,7 @@ impl Master {
         let age = self.fleet.started(seat, now);
         self.hooks.pre_fork(&WorkerInfo::new(0, age));
         // Its life begins now.
-        self.beats.beat(place);
+        self.beats.beat(place, 0.0);
         let Some(pid) = fork_alone().inspect_err(|_| self.forget(age, now))? else {
             // Or it would not see the master's end.
             drop((ours, answers));
@@ -81,7 +83,10 @@ impl Master {
         };
         self.program.name(&self.config, WORKER_ROLE);
         let info = WorkerInfo::new(process::id(), age);
-        let line = Line::new(info, Arc::clone(&self.hooks), link, teller, self.beats.clone(), place);
+        let wear = Wear::new(&self.config, age);
+        let busy = scales(&self.config).then(|| Busy::new(self.config.worker_class));
+        let hooks = Arc::clone(&self.hooks);
+        let line = Line::new(info, hooks, link, teller, self.beats.clone(), place, wear, busy);
         let worker =
             Worker { config: self.config.clone(), listeners: sockets.into_seat(seat), line: line.clone() };
         let served = catch_unwind(AssertUnwindSafe(|| {

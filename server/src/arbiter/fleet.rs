@@ -14,8 +14,8 @@ const QUICK: Duration = Duration::from_secs(2);
 /// How long after its graceful timeout a worker that was asked to leave is killed: it keeps that time itself, too, and needs a
 /// moment for destructors.
 const MERCY: Duration = Duration::from_secs(3);
-/// How long a worker that hangs may take to write where, before it is killed.
-const ABORT: Duration = Duration::from_secs(1);
+/// How long a worker that hangs may take to write where, before it is killed. Another has its seat meanwhile.
+const ABORT: Duration = Duration::from_secs(5);
 /// A worker that dies so soon after it was ready is as bad as one that never was.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
 /// How long to wait after the first of several failures, and at most.
@@ -39,6 +39,8 @@ pub(crate) enum Leave {
 pub(super) enum Action {
     /// Start a worker for that seat, and tell [`Fleet::started`] or [`Fleet::not_started`].
     Start { seat: usize },
+    /// Have it tell its clients to go elsewhere, while it serves on.
+    Drain(Age),
     /// Ask it to leave.
     Ask(Age, Leave),
     /// It hangs: have it say where, and die.
@@ -54,6 +56,8 @@ pub(super) struct Times {
     pub(super) timeout: Option<Duration>,
     /// How long a worker that leaves may take.
     pub(super) graceful_timeout: Duration,
+    /// For how long all serve on, before a graceful stop, so that others learn of it.
+    pub(super) drain_delay: Duration,
 }
 
 /// What becomes of a master whose worker has ended.
@@ -76,8 +80,10 @@ struct Worker {
     generation: u64,
     state: State,
     started: Instant,
-    /// Why another is to take its seat, though it still serves.
+    /// Another is to take its seat, though it still serves.
     outdated: bool,
+    /// It tells its clients to go elsewhere.
+    drains: bool,
 }
 
 /// A worker as others get to see it.
@@ -129,6 +135,8 @@ pub(super) struct Fleet {
     generation: u64,
     next_age: Age,
     stopping: Option<Leave>,
+    /// A graceful stop begins only then.
+    drained: Option<Instant>,
     /// One has come up, at least.
     ever_ready: bool,
     failures: u32,
@@ -145,6 +153,7 @@ impl Fleet {
             generation: 0,
             next_age: 1,
             stopping: None,
+            drained: None,
             ever_ready: false,
             failures: 0,
             pause: None,
@@ -187,8 +196,25 @@ impl Fleet {
     }
 
     /// All are to leave, and nobody comes after them. A quicker way replaces a graceful one, but not the other way round.
-    pub(super) fn stop(&mut self, how: Leave) {
+    /// The first graceful one waits for the drain delay.
+    pub(super) fn stop(&mut self, how: Leave, now: Instant) {
+        if self.stopping.is_none() && !self.times.drain_delay.is_zero() {
+            self.drained = now.checked_add(self.times.drain_delay);
+        }
         self.stopping = self.stopping.max(Some(how));
+        if how == Leave::Quick {
+            self.drained = None;
+        }
+    }
+
+    /// How all are to leave, once they are to.
+    fn leaving(&self) -> Option<Leave> {
+        self.stopping.filter(|_| self.drained.is_none())
+    }
+
+    /// Whether all are to leave now, and not after a delay.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving().is_some()
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -242,8 +268,15 @@ impl Fleet {
         let age = self.next_age;
         self.next_age += 1;
         let state = State::Booting { since: now };
-        let (generation, outdated) = (self.generation, false);
-        self.workers.push(Worker { age, seat, generation, state, started: now, outdated });
+        self.workers.push(Worker {
+            age,
+            seat,
+            generation: self.generation,
+            state,
+            started: now,
+            outdated: false,
+            drains: false,
+        });
         age
     }
 
@@ -269,7 +302,7 @@ impl Fleet {
         let worker = self.workers.remove(place);
         match worker.state {
             State::Leaving { .. } | State::Aborting { .. } | State::Killed => Loss::Expected,
-            _ if self.stopping.is_some() => Loss::Expected,
+            _ if self.is_leaving() => Loss::Expected,
             State::Booting { .. } if !self.ever_ready => Loss::Hopeless,
             State::Ready { since } if now.saturating_duration_since(since) > SHORT_LIFE => Loss::Replaced,
             State::Booting { .. } | State::Ready { .. } => Loss::Retried(self.failed(now)),
@@ -287,7 +320,8 @@ impl Fleet {
     pub(super) fn plan(&mut self, now: Instant, silent: impl Fn(Age) -> Duration) -> Vec<Action> {
         let mut actions = Vec::new();
         self.hurry(now, &silent, &mut actions);
-        match self.stopping {
+        self.drained = self.drained.filter(|drained| *drained > now);
+        match self.leaving() {
             Some(how) => {
                 for at in 0..self.workers.len() {
                     self.ask(at, how, now, &mut actions);
@@ -296,6 +330,7 @@ impl Fleet {
             None => {
                 self.dismiss(now, &mut actions);
                 self.fill(now, &mut actions);
+                self.drain(&mut actions);
             }
         }
         actions
@@ -307,7 +342,8 @@ impl Fleet {
             State::Leaving { until, .. } | State::Aborting { until } => Some(until),
             _ => None,
         });
-        ends.chain(self.pause.filter(|_| self.stopping.is_none())).min()
+        let pause = self.pause.filter(|_| !self.is_leaving());
+        ends.chain(pause).chain(self.drained).min()
     }
 
     /// Those that hang, and those whose time is over.
@@ -380,6 +416,17 @@ impl Fleet {
         }
     }
 
+    /// All of them, while a stop is to come. One that is just being born hears of it when it listens.
+    fn drain(&mut self, actions: &mut Vec<Action>) {
+        if self.stopping.is_none() {
+            return;
+        }
+        for worker in self.workers.iter_mut().filter(|worker| worker.serves() && !worker.drains) {
+            worker.drains = true;
+            actions.push(Action::Drain(worker.age));
+        }
+    }
+
     fn ask(&mut self, at: usize, how: Leave, now: Instant, actions: &mut Vec<Action>) {
         let worker = &mut self.workers[at];
         match worker.state {
@@ -425,7 +472,11 @@ mod tests {
 
     impl World {
         fn new(seats: usize) -> World {
-            let times = Times { timeout: Some(30 * SECOND), graceful_timeout: 10 * SECOND };
+            let times = Times {
+                timeout: Some(30 * SECOND),
+                graceful_timeout: 10 * SECOND,
+                drain_delay: Duration::ZERO,
+            };
             World { fleet: Fleet::new(seats, times), now: Instant::now(), silent: Vec::new() }
         }
 
@@ -584,13 +635,13 @@ mod tests {
     #[test]
     fn a_stop_asks_all_gets_quicker_but_not_slower_and_kills_who_stays() {
         let mut world = World::up(2);
-        world.fleet.stop(Leave::Graceful);
+        world.fleet.stop(Leave::Graceful, world.now);
         assert_eq!(world.step(), [Action::Ask(1, Leave::Graceful), Action::Ask(2, Leave::Graceful)]);
         assert_eq!(world.ends(1), Loss::Expected);
         assert_eq!(world.step(), [], "nobody comes after it");
-        world.fleet.stop(Leave::Quick);
+        world.fleet.stop(Leave::Quick, world.now);
         assert_eq!(world.step(), [Action::Ask(2, Leave::Quick)]);
-        world.fleet.stop(Leave::Graceful);
+        world.fleet.stop(Leave::Graceful, world.now);
         assert_eq!(world.step(), []);
         world.now += QUICK;
         assert_eq!(world.step(), [Action::Kill(2)]);
@@ -601,11 +652,38 @@ mod tests {
     #[test]
     fn a_graceful_leaver_gets_its_graceful_timeout_and_a_little_more() {
         let mut world = World::up(1);
-        world.fleet.stop(Leave::Graceful);
+        world.fleet.stop(Leave::Graceful, world.now);
         world.step();
         world.now += 10 * SECOND;
         assert_eq!(world.step(), []);
         world.now += MERCY;
         assert_eq!(world.step(), [Action::Kill(1)]);
+    }
+    #[test]
+    fn with_a_drain_delay_all_serve_on_for_so_long_and_tell_their_clients() {
+        let mut world = World::up(2);
+        world.fleet.times.drain_delay = 5 * SECOND;
+        world.fleet.stop(Leave::Graceful, world.now);
+        assert_eq!(world.step(), [Action::Drain(1), Action::Drain(2)]);
+        assert_eq!(world.fleet.next_look(), Some(world.now + 5 * SECOND));
+        world.now += 4 * SECOND;
+        world.fleet.stop(Leave::Graceful, world.now);
+        assert_eq!(world.step(), [], "asking again does not begin it anew");
+        // As many serve as before.
+        assert_eq!(world.ends(2), Loss::Replaced);
+        assert_eq!(world.step(), [Action::Start { seat: 1 }]);
+        assert_eq!(world.step(), [Action::Drain(3)]);
+        world.now += SECOND;
+        assert_eq!(world.step(), [Action::Ask(1, Leave::Graceful), Action::Ask(3, Leave::Graceful)]);
+    }
+
+    #[test]
+    fn a_quick_stop_does_not_wait_for_the_drain_delay() {
+        let mut world = World::up(1);
+        world.fleet.times.drain_delay = 5 * SECOND;
+        world.fleet.stop(Leave::Graceful, world.now);
+        world.step();
+        world.fleet.stop(Leave::Quick, world.now);
+        assert_eq!(world.step(), [Action::Ask(1, Leave::Quick)]);
     }
 }

@@ -81,7 +81,8 @@ pub trait Hooks: Any + Send + Sync {
         let _ = worker;
     }
 
-    /// In a worker that got SIGABRT, mostly since it hung: the hub does not turn, and locks may be held for ever.
+    /// In a worker that got SIGABRT, mostly since it hung. Called by another thread than the one that serves, which was stopped
+    /// for good where it was: locks may be held for ever.
     fn worker_abort(&self, worker: &WorkerInfo) {
         let _ = worker;
     }

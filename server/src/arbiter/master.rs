@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::process;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use super::link::{Link, Order, Report, Told};
 use super::operator::Operator;
 use super::pidfile::PidFile;
 use super::privileges::{Identity, with_umask};
+use super::scale::Scale;
 use super::signals::{MASTER, Signals};
 use super::sockets::Sockets;
 use super::systemd::{self, Notify};
@@ -89,6 +91,9 @@ pub(crate) struct Master {
     /// As whom workers serve, if not as who the master is.
     pub(super) identity: Option<Identity>,
     pub(super) fleet: Fleet,
+    pub(super) scale: Scale,
+    /// When it was last looked how busy the workers are.
+    scaled: Instant,
     pub(super) children: Vec<Child>,
     pub(super) sockets: Sockets,
     /// The sockets are the service manager's, whatever `bind` says.
@@ -162,7 +167,9 @@ impl Master {
         let signals = Signals::new(MASTER).map_err(setup("can't handle signals"))?;
         let beats = Beats::new().map_err(setup("no shared memory for signs of life"))?;
         let mut master = Master {
-            fleet: Fleet::new(config.workers, times(&config)),
+            fleet: Fleet::new(*limits(&config).start(), times(&config)),
+            scale: Scale::default(),
+            scaled: Instant::now(),
             config,
             program,
             hooks,
@@ -221,12 +228,34 @@ impl Master {
             self.reap(now)?;
             self.look_at_parent();
             self.operate(now);
+            self.scale(now);
             self.act(now);
-            if self.fleet.is_stopping() && self.fleet.is_empty() {
+            if self.fleet.is_leaving() && self.fleet.is_empty() {
                 return Ok(());
             }
             self.tell(now);
             self.wait();
+        }
+    }
+
+    /// More workers, or fewer, if they are so busy or so idle.
+    fn scale(&mut self, now: Instant) {
+        let limits = limits(&self.config);
+        let is_due = now.saturating_duration_since(self.scaled) >= LOOK;
+        if !scales(&self.config) || !is_due || self.fleet.is_stopping() {
+            return;
+        }
+        self.scaled = now;
+        let seats = self.fleet.seats();
+        let all: Vec<f64> = self.children.iter().map(|child| self.beats.busy(child.place)).collect();
+        // One more or less than there are to be is on its way.
+        let is_steady = self.fleet.is_complete() && all.len() == seats && seats > 0;
+        let busy = is_steady.then(|| all.iter().sum::<f64>() / all.len() as f64);
+        let wanted = self.scale.look(now, seats, &limits, busy);
+        if wanted != seats {
+            let share = busy.unwrap_or_default() * 100.0;
+            log::info!("The workers are busy for {share:.0} % of their time: {wanted} of them, not {seats}");
+            self.resize(wanted);
         }
     }
 
@@ -305,9 +334,17 @@ impl Master {
             Some(child) if !lenient => beats.silence(child.place),
             _ => Duration::ZERO,
         };
-        for action in self.fleet.plan(now, silent) {
+        let actions = self.fleet.plan(now, silent);
+        if self.fleet.is_leaving() && !self.others_listen() {
+            self.sockets.remove_files();
+        }
+        for action in actions {
             match action {
                 Action::Start { seat } => self.start_worker(seat, now),
+                Action::Drain(age) => self.with(age, |child| {
+                    // One that does not listen is asked to leave later, and killed.
+                    let _ = child.link.say(&Order::Drain);
+                }),
                 Action::Ask(age, how) => {
                     let alone = self.nobody_accepts_after(age);
                     if alone && !self.fleet.is_stopping() {
@@ -346,9 +383,9 @@ impl Master {
         let elsewhere = self.others_listen();
         let surplus = self.fleet.seat(age).is_some_and(|seat| seat >= self.fleet.seats());
         match self.sockets.are_shared() {
-            true => self.fleet.is_stopping() && !elsewhere,
+            true => self.fleet.is_leaving() && !elsewhere,
             // While the number is 0 the master keeps the sockets, for others to come.
-            false => (self.fleet.is_stopping() && !elsewhere) || (surplus && self.fleet.seats() > 0),
+            false => (self.fleet.is_leaving() && !elsewhere) || (surplus && self.fleet.seats() > 0),
         }
     }
 
@@ -359,6 +396,21 @@ impl Master {
     }
 }
 
+/// How few workers there may be, and how many.
+pub(super) fn limits(config: &Config) -> RangeInclusive<usize> {
+    match config.min_workers {
+        0 => config.workers..=config.workers,
+        least => least.min(config.workers)..=config.workers,
+    }
+}
+
+/// Whether the number of workers depends on how busy they are.
+pub(super) fn scales(config: &Config) -> bool {
+    let limits = limits(config);
+    limits.start() < limits.end()
+}
+
 pub(super) fn times(config: &Config) -> Times {
-    Times { timeout: config.timeout, graceful_timeout: config.graceful_timeout }
+    let Config { timeout, graceful_timeout, drain_delay, .. } = *config;
+    Times { timeout, graceful_timeout, drain_delay }
 }

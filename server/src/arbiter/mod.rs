@@ -9,6 +9,7 @@
 mod answers;
 mod beats;
 mod births;
+mod busy;
 mod deaths;
 mod fleet;
 mod hooks;
@@ -17,10 +18,12 @@ mod master;
 mod operator;
 mod pidfile;
 mod privileges;
+mod scale;
 mod signals;
 mod sockets;
 mod systemd;
 mod upgrade;
+mod wear;
 mod worker;
 
 pub use hooks::{Hooks, WorkerInfo};

@@ -4,25 +4,31 @@ use std::any::Any;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use greenlet::inspect::Info;
+use greenlet::inspect::{Freezer, Info, freezer};
 use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::{Map, Value, json};
 use signal_hook::consts::signal::{SIGABRT, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 
 use super::beats::Beats;
+use super::busy::Busy;
 use super::fleet::Leave;
 use super::hooks::{Hooks, WorkerInfo};
 use super::link::{Link, Order, Report, Teller, Told, What};
 use super::signals::{Signals, WORKER, name};
-use crate::config::Config;
-use crate::serve::{Blind, Insight, Listener, ServerHandle, Watch};
+use super::wear::Wear;
+use crate::config::{Config, WorkerClass};
+use crate::serve::{Blind, Insight, Listener, PULSE, ServerHandle, Watch};
 
-/// How long a quick stop lets requests under way finish.
-const QUICK: Duration = Duration::from_millis(200);
+/// After how long a quick stop is not waited for: a request computes, or blocks its thread.
+const QUICK: Duration = Duration::from_millis(1500);
+
+/// How many green threads the log of an aborted worker tells of.
+const TOLD: usize = 100;
 
 /// How long a hub may take to have its turn before a question is answered without it.
 const TURN: Duration = Duration::from_secs(1);
@@ -51,6 +57,11 @@ pub(crate) struct Line {
     teller: Teller,
     /// How to look into what serves, once that does.
     insight: Arc<OnceLock<Arc<dyn Insight>>>,
+    wear: Arc<Wear>,
+    /// Only if the master wants to know.
+    busy: Option<Arc<Busy>>,
+    /// The master knows that it is worn.
+    outdated: Arc<AtomicBool>,
 }
 
 /// What a worker's process needs besides its server.
@@ -70,8 +81,12 @@ impl Line {
         teller: Teller,
         beats: Beats,
         place: usize,
+        wear: Wear,
+        busy: Option<Busy>,
     ) -> Line {
-        Line { info, hooks, link: Arc::new(Mutex::new(link)), beats, place, teller, insight: Arc::default() }
+        let (link, wear, busy) = (Arc::new(Mutex::new(link)), Arc::new(wear), busy.map(Arc::new));
+        let (insight, outdated) = (Arc::default(), Arc::default());
+        Line { info, hooks, link, beats, place, teller, insight, wear, busy, outdated }
     }
 
     pub(crate) fn info(&self) -> &WorkerInfo {
@@ -92,13 +107,30 @@ impl Line {
         let _ = self.link().say(report);
     }
 
+    /// A request has come to the application.
+    #[inline]
+    pub(crate) fn count_request(&self) {
+        if let Some(why) = self.wear.request() {
+            self.outdated(why);
+        }
+    }
+
+    /// Asks the master for a successor, and serves on until it is there.
+    #[cold]
+    fn outdated(&self, why: String) {
+        // One that could not be told is told at the next look.
+        if !self.outdated.load(Ordering::Relaxed) && self.link().say(&Report::Outdated(why)).is_ok() {
+            self.outdated.store(true, Ordering::Relaxed);
+        }
+    }
+
     fn link(&self) -> MutexGuard<'_, Link<Report, Order>> {
         // What can panic under the lock leaves whole lines behind.
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has a thread of its own answer orders and signals from now on. It has to do with no hub, so it answers even if a handler
-    /// blocks one.
+    /// blocks one. To be called by the thread that is going to serve.
     ///
     /// # Errors
     /// No handlers, or no thread, to be had.
@@ -115,6 +147,10 @@ impl Line {
             errands,
             graceful_timeout: config.graceful_timeout,
             leaving: None,
+            freezer: match config.worker_class {
+                WorkerClass::Green => Some(freezer()?),
+                WorkerClass::Threads | WorkerClass::Sync => None,
+            },
         };
         thread::Builder::new().name("attendant".to_owned()).spawn(move || attendant.run())?;
         Ok(())
@@ -132,7 +168,11 @@ impl Watch for Line {
     }
 
     fn turns(&self) {
-        self.beats.beat(self.place);
+        let busy = self.busy.as_ref().map_or(0.0, |busy| busy.look(PULSE));
+        self.beats.beat(self.place, busy);
+        if let Some(why) = self.wear.look() {
+            self.outdated(why);
+        }
     }
 }
 
@@ -144,6 +184,8 @@ struct Attendant<E> {
     errands: E,
     graceful_timeout: Duration,
     leaving: Option<Leave>,
+    /// Of the hub that serves.
+    freezer: Option<Freezer>,
 }
 
 impl<E: Errands> Attendant<E> {
@@ -183,6 +225,7 @@ impl<E: Errands> Attendant<E> {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Leave { how, alone } => self.leave(how, alone),
+            Order::Drain => self.handle.set_ready(false),
             Order::Reopen { files } => {
                 let opened = self.line.link().take_files(files.len());
                 self.errands.reopen_logs(files.into_iter().zip(opened).collect());
@@ -232,11 +275,31 @@ impl<E: Errands> Attendant<E> {
             SIGUSR1 => self.errands.reopen_logs(Vec::new()),
             SIGABRT => {
                 log::error!("Worker aborted (pid:{})", process::id());
+                self.tell_where();
                 self.line.hooks().worker_abort(self.line.info());
                 self.errands.flush();
                 process::abort();
             }
             _ => {}
+        }
+    }
+
+    /// Logs where the hub stands, and the green threads that wait for it. It does not turn again after that.
+    fn tell_where(&mut self) {
+        let Some(freezer) = self.freezer.take() else { return };
+        let Some(frozen) = freezer.freeze() else {
+            log::error!("Where it stands can't be told: its thread does not answer SIGURG");
+            return;
+        };
+        log::error!("In the aborted worker, {}", frozen.running());
+        // What follows may hang or crash, if the hub's thread was stopped in the wrong place.
+        log::logger().flush();
+        match frozen.others(TOLD) {
+            Some(others) if others.is_empty() => {}
+            Some(others) => log::error!("Its other green threads:\n{}", others.trim_end()),
+            None => {
+                log::error!("Its other green threads can't be told: it was stopped at work on their list")
+            }
         }
     }
 
@@ -247,8 +310,9 @@ impl<E: Errands> Attendant<E> {
             return;
         }
         match (how, alone) {
-            (_, true) => self.handle.stop(),
-            (_, false) => self.handle.leave(),
+            (Leave::Quick, _) => self.handle.quit(),
+            (Leave::Graceful, true) => self.handle.stop(),
+            (Leave::Graceful, false) => self.handle.leave(),
         }
         // If the hub does not turn it does not stop either.
         let patience = match how {

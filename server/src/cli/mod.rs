@@ -256,11 +256,20 @@ fn serve(
         flush.flush();
         process::exit(0)
     };
+    let drain_delay = config.drain_delay;
     let on_stop = move |stop| match stop {
+        // threads of their own, so that a second signal is heard meanwhile
+        Stop::Graceful if !drain_delay.is_zero() => {
+            handle.set_ready(false);
+            let handle = handle.clone();
+            thread::spawn(move || {
+                thread::sleep(drain_delay);
+                handle.stop();
+            });
+        }
         Stop::Graceful => handle.stop(),
         Stop::Quick => {
-            handle.stop();
-            // a thread of its own, so that a second signal is heard meanwhile
+            handle.quit();
             let leave = leave.clone();
             thread::spawn(move || {
                 thread::sleep(QUICK);
@@ -280,6 +289,7 @@ fn serve_as(class: WorkerClass, server: Server, app: impl Handler + Send + Sync)
     match class {
         WorkerClass::Green => server.serve(app),
         WorkerClass::Threads => server.serve_threads(app),
+        WorkerClass::Sync => server.serve_sync(app),
     }
 }
 
@@ -407,8 +417,8 @@ fn tell_addresses<'a>(scheme: &str, addrs: impl Iterator<Item = &'a Addr>) {
     log::info!("Listening at: {} ({})", addresses.join(","), process::id());
 }
 
-/// How long a quick stop lets requests in flight finish.
-const QUICK: Duration = Duration::from_millis(200);
+/// After how long a quick stop is not waited for: a request computes, or blocks its thread.
+const QUICK: Duration = Duration::from_millis(1500);
 
 fn listen(config: &Config) -> io::Result<Server> {
     let mut addresses = config.bind.iter().map(ToString::to_string);
@@ -479,6 +489,7 @@ struct Hooked<A> {
 
 impl<A: Handler> Handler for Hooked<A> {
     fn call(&self, mut req: Request) -> Response {
+        self.line.count_request();
         self.line.hooks().pre_request(self.line.info(), &mut req);
         let mut response = self.app.call(req);
         self.line.hooks().post_request(self.line.info(), &mut response);

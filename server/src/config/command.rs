@@ -511,7 +511,7 @@ mod tests {
             (&["-b", "8000"], &[], &["--bind", "8000", ":8000"]),
             (&["flask"], &[], &["flask", "demo or static:DIR"]),
             (&[], &[("PORT", "http")], &["PORT", "http", "0 to 65535"]),
-            (&[], &[(CMD_ARGS, "-k gevent")], &[CMD_ARGS, "gevent", "green or threads"]),
+            (&[], &[(CMD_ARGS, "-k gevent")], &[CMD_ARGS, "gevent", "green, threads"]),
         ];
         for (args, env, needles) in cases {
             let error = parse(args, env).unwrap_err();

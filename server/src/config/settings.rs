@@ -240,7 +240,21 @@ settings! {
             value: "N", default: "1", env: "WEB_CONCURRENCY" => "{}",
             parse: workers,
         }
-        /// What serves a connection: green (a green thread) or threads (an OS thread).
+        /// How many workers are kept when there is little to do. 0: always all of --workers.
+        ///
+        /// The master begins with so many. It starts one more, up to --workers, when they have been busy for more than 80 %
+        /// of their time for two seconds, and stops one when it was less than 30 % for a minute. TTIN and TTOU change the
+        /// number for the time being.
+        min_workers: usize {
+            flag: "min-workers", value: "N", default: "0",
+            parse: |text| count(text, 0..=4096),
+        }
+        /// What serves a connection: green (a green thread), threads (an OS thread; gunicorn's gthread is the same) or sync.
+        ///
+        /// A sync worker serves one request after the other, each on a connection of its own, as gunicorn's: for what must
+        /// never run beside itself. Put a proxy before it that reads requests and responses whole, for a slow client holds
+        /// up all others, and one that takes longer than --timeout costs the worker. What is said of -k threads below
+        /// is true of it, too.
         worker_class: WorkerClass {
             flag: "worker-class", short: 'k', value: "KIND", default: "green",
             parse: worker_class,
@@ -250,6 +264,38 @@ settings! {
         worker_connections: usize {
             flag: "worker-connections", value: "N", default: "10000",
             parse: |text| count(text, 1..=10_000_000),
+        }
+        /// After how many requests a worker is replaced, against leaks of memory. 0 means never.
+        ///
+        /// Its successor serves before it stops, so it serves a few more, and nothing is lost. Requests that are refused
+        /// before the application sees them don't count. This and the next four need a master (-w 1 or more).
+        max_requests: usize {
+            flag: "max-requests", value: "N", default: "0",
+            parse: |text| count(text, 0..=1_000_000_000_000),
+        }
+        /// Up to how many requests more --max-requests is for each worker, by chance, so that not all are replaced at once.
+        max_requests_jitter: usize {
+            flag: "max-requests-jitter", value: "N", default: "0",
+            parse: |text| count(text, 0..=1_000_000_000_000),
+        }
+        /// With how much memory a worker is replaced, in bytes (K, M and G are understood). 0 means never.
+        ///
+        /// Looked at once a second, as the resident set of /proc/self/statm, in which what workers share counts for each of
+        /// them. A limit that a worker is above from its beginning is not kept, for its successor would be, too: the log
+        /// says so. Linux only.
+        max_worker_memory: Option<u64> {
+            flag: "max-worker-memory", value: "BYTES", default: "0",
+            parse: optional_size,
+        }
+        /// For how many seconds a worker serves until it is replaced. 0 means for ever.
+        max_worker_lifetime: Option<Duration> {
+            flag: "max-worker-lifetime", value: "SECONDS", default: "0",
+            parse: seconds_or_none,
+        }
+        /// Up to how many seconds more --max-worker-lifetime is for each worker, by chance.
+        max_worker_lifetime_jitter: Duration {
+            flag: "max-worker-lifetime-jitter", value: "SECONDS", default: "0",
+            parse: seconds,
         }
     }
     Timeouts {
@@ -261,7 +307,8 @@ settings! {
         /// After how long a worker that shows no life is replaced. 0 means never.
         ///
         /// This is about a stuck worker process, not about a slow request (for that see --request-timeout). It gets a
-        /// SIGABRT, and a second later a SIGKILL.
+        /// SIGABRT, upon which it logs where it stands and where its other green threads wait, and ends; if it has not
+        /// after five seconds it gets a SIGKILL.
         timeout: Option<Duration> {
             flag: "timeout", short: 't', value: "SECONDS", default: "30",
             parse: seconds_or_none,
@@ -269,6 +316,15 @@ settings! {
         /// How long requests in flight may take to finish after SIGTERM.
         graceful_timeout: Duration {
             flag: "graceful-timeout", value: "SECONDS", default: "30",
+            parse: seconds,
+        }
+        /// How long the server serves on after SIGTERM, new connections too, before it stops accepting.
+        ///
+        /// Meanwhile each response says Connection: close and ServerHandle::is_ready() is false, for a health check to tell:
+        /// set it to how long a load balancer takes to send nothing here any more. --graceful-timeout begins after it.
+        /// SIGINT and SIGQUIT don't wait.
+        drain_delay: Duration {
+            flag: "drain-delay", value: "SECONDS", default: "0",
             parse: seconds,
         }
         /// How long a TLS handshake may take. 0 means for ever.

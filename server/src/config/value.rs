@@ -55,6 +55,8 @@ pub enum WorkerClass {
     Green,
     /// An OS thread for each connection, with the same HTTP code over blocking sockets.
     Threads,
+    /// One request after the other, each on a connection of its own, in the thread that accepts (gunicorn's `sync`).
+    Sync,
 }
 
 impl fmt::Display for WorkerClass {
@@ -63,6 +65,7 @@ impl fmt::Display for WorkerClass {
         f.write_str(match self {
             WorkerClass::Green => "green",
             WorkerClass::Threads => "threads",
+            WorkerClass::Sync => "sync",
         })
     }
 }
@@ -195,16 +198,19 @@ pub(super) fn seconds_or_none(text: &str) -> Result<Option<Duration>, String> {
     seconds(text).map(|time| (!time.is_zero()).then_some(time))
 }
 
-/// Bytes, of which 0 stands for no limit. K, M and G are powers of 1024.
+/// Bytes, of which 0 stands for no limit. K, M and G are powers of 1024, as are KiB, MiB and GiB.
 pub(super) fn optional_size(text: &str) -> Result<Option<u64>, String> {
-    let expected = || "expected a number of bytes, such as 1048576, 1024K, 1M or 2G".to_owned();
+    let expected = || "expected a number of bytes, such as 1048576, 1024K, 1M or 2GiB".to_owned();
     let text = text.trim();
-    let (digits, shift) = match text.chars().last() {
-        Some('k' | 'K') => (&text[..text.len() - 1], 10),
-        Some('m' | 'M') => (&text[..text.len() - 1], 20),
-        Some('g' | 'G') => (&text[..text.len() - 1], 30),
-        _ => (text, 0),
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" => 0,
+        "k" | "kib" => 10,
+        "m" | "mib" => 20,
+        "g" | "gib" => 30,
+        _ => return Err(expected()),
     };
+    let digits = digits.trim_end();
     let number: u64 = digits.parse().map_err(|_| expected())?;
     let bytes = number.checked_mul(1 << shift).ok_or_else(expected)?;
     Ok((bytes > 0).then_some(bytes))
@@ -213,8 +219,9 @@ pub(super) fn optional_size(text: &str) -> Result<Option<u64>, String> {
 pub(super) fn worker_class(text: &str) -> Result<WorkerClass, String> {
     match text {
         "green" => Ok(WorkerClass::Green),
-        "threads" => Ok(WorkerClass::Threads),
-        _ => Err("expected green or threads".to_owned()),
+        "threads" | "gthread" => Ok(WorkerClass::Threads),
+        "sync" => Ok(WorkerClass::Sync),
+        _ => Err("expected green, threads (or gthread) or sync".to_owned()),
     }
 }
 
@@ -661,7 +668,8 @@ mod tests {
         assert_eq!(optional_size("10"), Ok(Some(10)));
         assert_eq!(optional_size("2k"), Ok(Some(2048)));
         assert_eq!(optional_size("1G"), Ok(Some(1 << 30)));
-        for text in ["", "M", "-1", "1T", "99999999999999G", "1é"] {
+        assert_eq!(optional_size("512 MiB"), Ok(Some(512 << 20)));
+        for text in ["", "M", "-1", "1T", "1MB", "1iB", "99999999999999G", "1é"] {
             assert!(optional_size(text).is_err(), "{text}");
         }
     }

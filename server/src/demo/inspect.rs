@@ -77,7 +77,7 @@ pub(super) fn whoami(demo: &Demo, req: Request) -> Answer {
             let current = greenlet::current();
             Some(Greenlet { id: current.id(), name: current.name().to_owned() })
         }
-        WorkerClass::Threads => None,
+        WorkerClass::Threads | WorkerClass::Sync => None,
     };
     let address = |addr: Option<Addr>| addr.map(|addr| addr.to_string());
     json(&WhoAmI {

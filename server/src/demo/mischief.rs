@@ -17,6 +17,14 @@ pub(super) fn panic_mid(_: &Demo, _: Request) -> Answer {
     Ok(([("content-type", "text/plain; charset=utf-8")], body).into_response())
 }
 
+/// `/leak?mib=`: takes so many MiB of memory, up to 1024, and never gives them back.
+pub(super) fn leak(_: &Demo, req: Request) -> Answer {
+    let mib = Query::of(&req).number("mib", 1, 0..=1024)?;
+    // Written to, or it would be memory in name only.
+    let leaked = vec![1_u8; (mib as usize) << 20].leak();
+    Ok(format!("leaked {} bytes\n", black_box(leaked).len()).into_response())
+}
+
 /// `/overflow`: recurses until the stack is used up, which ends the process with a report.
 pub(super) fn overflow(_: &Demo, _: Request) -> Answer {
     Ok(format!("{}\n", recurse(1)).into_response())

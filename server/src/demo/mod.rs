@@ -295,6 +295,13 @@ const ROUTES: &[Route] = &[
     },
     Route {
         method: "GET",
+        path: "/leak",
+        example: "?mib=0",
+        what: "takes so many MiB of memory, up to 1024, for ever",
+        run: mischief::leak,
+    },
+    Route {
+        method: "GET",
         path: "/overflow",
         example: "",
         what: "recurses without end: kills the process, with a report",

@@ -15,7 +15,7 @@ impl Demo {
     pub(super) fn sleep(self, time: Duration) {
         match self.worker_class {
             WorkerClass::Green => greenlet::sleep(time),
-            WorkerClass::Threads => thread::sleep(time),
+            WorkerClass::Threads | WorkerClass::Sync => thread::sleep(time),
         }
     }
 }

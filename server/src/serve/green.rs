@@ -24,7 +24,7 @@ use super::conn::Conn;
 use super::exchange::live;
 use super::listen::{HANDSHAKE, Listener, SocketFile, turn_away_from};
 use super::settings::Settings;
-use super::stop::{Registered, Registry, ServerHandle};
+use super::stop::{LAST_MOMENT, Registered, Registry, ServerHandle};
 use super::threads::addr;
 use super::transport::{Transport, between_looks, has_left, patiently, with_read_buffer};
 use super::watch::{PULSE, Watch};
@@ -39,7 +39,7 @@ pub(crate) fn serve(
     woken: StdUnixStream,
     app: Rc<dyn Handler>,
 ) -> io::Result<()> {
-    let woken = UnixStream::from_std(woken)?;
+    let woken = Rc::new(UnixStream::from_std(woken)?);
     let _monitor = settings.blocked_threshold.and_then(monitor);
     let server = Rc::new(Green {
         pool: Pool::new(settings.worker_connections),
@@ -62,9 +62,9 @@ pub(crate) fn serve(
     }
     let _pulse = server.settings.watch.clone().map(pulse).transpose()?;
     while !server.handle.is_stopping() && server.failure.borrow().is_none() {
-        (&woken).read_exact(&mut [0])?;
+        (&*woken).read_exact(&mut [0])?;
     }
-    running.stop()?;
+    running.stop(woken)?;
     match server.failure.take() {
         Some(error) => Err(error),
         None => Ok(()),
@@ -311,7 +311,32 @@ struct Running {
 }
 
 impl Running {
-    fn stop(&mut self) -> io::Result<()> {
+    /// Ends what there is: in good order, unless that is cut short.
+    fn stop(&mut self, woken: Rc<UnixStream>) -> io::Result<()> {
+        if !self.server.handle.is_quitting() {
+            let patience = Timeout::never();
+            let (ender, handle) = (patience.ender(), self.server.handle.clone());
+            let hurrying = greenlet::spawn(move || {
+                while !handle.is_quitting() {
+                    if (&*woken).read_exact(&mut [0]).is_err() {
+                        return;
+                    }
+                }
+                ender.end();
+            });
+            let _hurrying = Watching(hurrying);
+            if let Ok(stopped) = patience.run(|| self.finish()) {
+                return stopped;
+            }
+        }
+        greenlet::kill_all(&self.acceptors, None)?;
+        self.acceptors.clear();
+        self.listeners.clear();
+        self.cut_off();
+        Ok(())
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
         let Green { settings, pool, live, handle, .. } = &*self.server;
         let began = Instant::now();
         let deadline = began.checked_add(settings.graceful_timeout);
@@ -321,7 +346,7 @@ impl Running {
             true => self.listeners.iter().for_each(|listener| turn_away(listener)),
             false => greenlet::kill_all(&self.acceptors, None)?,
         }
-        live.end_idle_after_grace(greenlet::sleep);
+        live.end_idle_after_grace(handle, greenlet::sleep);
         if last {
             greenlet::sleep((began + HANDSHAKE).saturating_duration_since(Instant::now()));
             greenlet::kill_all(&self.acceptors, None)?;
@@ -340,11 +365,15 @@ impl Running {
         self.listeners.clear();
         if pool.join(left()).is_err() && !pool.is_empty() {
             log::warn!("{} connections are cut off: the graceful timeout is over", pool.len());
-            pool.kill_soon();
-            // Their destructors get a moment; what computes without end can't be helped.
-            let _ = pool.join(Duration::from_secs(1));
+            self.cut_off();
         }
         Ok(())
+    }
+
+    /// Unwinds whoever is left, where it waits. Destructors get a moment; what computes without end can't be helped.
+    fn cut_off(&self) {
+        self.server.pool.kill_soon();
+        let _ = self.server.pool.join(LAST_MOMENT);
     }
 }
 

@@ -34,4 +34,4 @@ pub use uwsgi::Protocol;
 
 pub(crate) use insight::{Blind, Insight};
 pub(crate) use listen::{Listener, SocketFile, remove_stale};
-pub(crate) use watch::Watch;
+pub(crate) use watch::{PULSE, Watch};

@@ -49,7 +49,7 @@ pub(super) fn respond<T: Transport>(
         _ if status == StatusCode::NOT_MODIFIED => None,
         length => length,
     };
-    let may_live = asked.keep_alive && !closes && !conn.server.is_stopping();
+    let may_live = asked.keep_alive && !closes && conn.server.is_ready();
     let (framing, alive) = response_body(&asked.method, asked.version, status, length, may_live);
     // Whoever writes its body may read the request's meanwhile; for the others it is known what will be left over.
     let alive = alive

@@ -11,6 +11,7 @@ use ::http::{HeaderName, HeaderValue};
 
 use super::listen::Listener;
 use super::settings::{BodyRate, Settings};
+use super::threads::Runs;
 use super::{AccessLog, Protocol, ServerHandle, Watch, green, threads};
 use crate::app::{Addr, Handler, HeaderMapping, Leaving, Networks};
 use crate::http::{Limits, ProxyProtocol};
@@ -292,6 +293,18 @@ impl Server {
     /// # Errors
     /// A listener that can't be used any more. Problems of single connections are logged, and end nothing else.
     pub fn serve_threads(self, app: impl Handler + Send + Sync) -> io::Result<()> {
-        threads::serve(self.listeners, Arc::new(self.settings), self.handle, self.woken, Arc::new(app))
+        let app = Arc::new(app);
+        threads::serve(self.listeners, Arc::new(self.settings), self.handle, self.woken, app, Runs::Beside)
+    }
+    /// Serves `app` with no other thread than the calling one, until [`ServerHandle::stop`]: one connection after the other, and
+    /// one request on each (gunicorn's `sync`). [`Server::worker_connections`] and [`Server::keep_alive`] have no effect. Neither
+    /// has [`Server::graceful_timeout`], nor [`ServerHandle::quit`] on the request under way: its end is waited for.
+    ///
+    /// # Errors
+    /// A listener that can't be used any more. Problems of single connections are logged, and end nothing else.
+    pub fn serve_sync(mut self, app: impl Handler + Send + Sync) -> io::Result<()> {
+        (self.settings.keep_alive, self.settings.worker_connections) = (Duration::ZERO, 1);
+        let app = Arc::new(app);
+        threads::serve(self.listeners, Arc::new(self.settings), self.handle, self.woken, app, Runs::Here)
     }
 }

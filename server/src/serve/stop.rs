@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::Write;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,18 @@ use super::transport::Transport;
 /// How long connections that wait for their next request may still get it when the server stops. A client that had one on the
 /// way at that moment would lose it.
 pub(super) const IDLE_GRACE: Duration = Duration::from_secs(1);
+/// How long destructors may take when what is under way is killed.
+pub(super) const LAST_MOMENT: Duration = Duration::from_secs(1);
+
+/// All is as ever.
+const SERVING: u8 = 0;
+/// It serves, but asks to be left alone.
+const UNREADY: u8 = 1;
+/// What is under way may finish.
+const STOPPING: u8 = 2;
+/// It may not.
+const QUITTING: u8 = 3;
+
 /// How often it is looked whether anybody is left meanwhile.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -24,7 +36,8 @@ const LOOK: Duration = Duration::from_millis(10);
 pub struct ServerHandle(Arc<Shared>);
 
 struct Shared {
-    stopping: AtomicBool,
+    /// One of the phases below. Only the first two can be gone back to.
+    phase: AtomicU8,
     /// Others go on accepting on the same sockets.
     shared: AtomicBool,
     /// Writing to it wakes whoever accepts connections.
@@ -38,7 +51,7 @@ impl ServerHandle {
         waker.set_nonblocking(true)?;
         Ok((
             ServerHandle(Arc::new(Shared {
-                stopping: AtomicBool::new(false),
+                phase: AtomicU8::new(SERVING),
                 shared: AtomicBool::new(false),
                 waker,
             })),
@@ -52,8 +65,41 @@ impl ServerHandle {
     /// (requests by 503, if they run in green threads and no answer has begun). Returns at once; `serve` returns when it is
     /// done. Asking twice changes nothing.
     pub fn stop(&self) {
-        self.0.stopping.store(true, Ordering::SeqCst);
+        self.enter(STOPPING);
+    }
+
+    /// Stops the server at once, also one that is stopping gracefully: nobody is accepted any more, and the green threads of all
+    /// connections are killed, which unwinds them where they wait (destructors run; requests of which nothing was answered get
+    /// 503). `serve` returns when that is done, after a second at most. With [`Server::serve_threads`](super::Server::serve_threads),
+    /// whose threads can't be unwound from outside, the connections are cut off and the threads left to themselves.
+    ///
+    /// What computes or blocks the OS thread is not interrupted by it. Returns at once; asking twice changes nothing.
+    pub fn quit(&self) {
+        self.enter(QUITTING);
+    }
+
+    /// Whether the server wants to be given more requests: not after `set_ready(false)`, and not once it stops. For what tells a
+    /// load balancer, such as an endpoint for health checks.
+    pub fn is_ready(&self) -> bool {
+        self.phase() == SERVING
+    }
+
+    /// Says whether the server wants to be given more requests (it does at first). While it does not it serves all the same, new
+    /// connections too, but each response says `Connection: close`, so that clients move to another server in time before
+    /// this one stops. Changes nothing once it does.
+    pub fn set_ready(&self, ready: bool) {
+        let (from, to) = if ready { (UNREADY, SERVING) } else { (SERVING, UNREADY) };
+        // If it fails it was so before, or the server stops.
+        let _ = self.0.phase.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    fn enter(&self, phase: u8) {
+        self.0.phase.fetch_max(phase, Ordering::SeqCst);
         self.wake();
+    }
+
+    fn phase(&self) -> u8 {
+        self.0.phase.load(Ordering::SeqCst)
     }
 
     /// [`ServerHandle::stop`] for a server whose sockets others accept on as well: what waits in the kernel's queues is left to
@@ -68,9 +114,14 @@ impl ServerHandle {
         !self.0.shared.load(Ordering::SeqCst)
     }
 
-    /// Whether [`ServerHandle::stop`] was called.
+    /// Whether [`ServerHandle::stop`] or [`ServerHandle::quit`] was called.
     pub fn is_stopping(&self) -> bool {
-        self.0.stopping.load(Ordering::SeqCst)
+        self.phase() >= STOPPING
+    }
+
+    /// Whether [`ServerHandle::quit`] was called.
+    pub(crate) fn is_quitting(&self) -> bool {
+        self.phase() == QUITTING
     }
 
     pub(crate) fn wake(&self) {
@@ -81,7 +132,10 @@ impl ServerHandle {
 
 impl fmt::Debug for ServerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerHandle").field("stopping", &self.is_stopping()).finish()
+        f.debug_struct("ServerHandle")
+            .field("ready", &self.is_ready())
+            .field("stopping", &self.is_stopping())
+            .finish()
     }
 }
 
@@ -114,9 +168,9 @@ impl<T: Transport> Registry<T> {
 
     /// Makes the idle connections end, but not before [`IDLE_GRACE`] is over: until then a request may still come on them, and is
     /// answered with the word that it was the last.
-    pub(crate) fn end_idle_after_grace(&self, wait: impl Fn(Duration)) {
+    pub(crate) fn end_idle_after_grace(&self, handle: &ServerHandle, wait: impl Fn(Duration)) {
         let deadline = Instant::now() + IDLE_GRACE;
-        while self.len() > 0 && Instant::now() < deadline {
+        while self.len() > 0 && Instant::now() < deadline && !handle.is_quitting() {
             wait(LOOK);
         }
         self.end_idle();

@@ -1,7 +1,8 @@
-//! One OS thread per connection: the counterpart to which the green threads are compared, with the same code for the
-//! connection's life.
+//! One OS thread per connection, or one for all of them in turn: the counterpart to which the green threads are compared,
+//! with the same code for the connection's life.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
@@ -37,10 +38,18 @@ pub(crate) fn serve(
     handle: ServerHandle,
     woken: UnixStream,
     app: Arc<dyn Handler + Send + Sync>,
+    runs: Runs,
 ) -> io::Result<()> {
     woken.set_nonblocking(true)?;
-    let server =
-        Threads { settings, handle, app, live: Registry::new(), waiting: Arc::new(AtomicBool::new(false)) };
+    let server = Threads {
+        settings,
+        handle,
+        app,
+        runs,
+        live: Registry::new(),
+        waiting: Arc::new(AtomicBool::new(false)),
+        turned: Cell::new(None),
+    };
     let mut backoff = Backoff::new();
     if let Some(watch) = &server.settings.watch {
         watch.shows(Arc::new(Look(server.live.clone())));
@@ -104,13 +113,25 @@ impl Insight for Look {
     }
 }
 
+/// Where a connection is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Runs {
+    /// In a thread of its own.
+    Beside,
+    /// In the accepting thread, which accepts nobody else meanwhile.
+    Here,
+}
+
 struct Threads {
     settings: Arc<Settings>,
     handle: ServerHandle,
     app: Arc<dyn Handler + Send + Sync>,
+    runs: Runs,
     live: Registry<ThreadSocket>,
     /// The accepting thread waits for something to end.
     waiting: Arc<AtomicBool>,
+    /// When it was last shown that this thread lives.
+    turned: Cell<Option<Instant>>,
 }
 
 impl Threads {
@@ -127,7 +148,13 @@ impl Threads {
     /// Shows that the accepting thread lives; gives how long it may wait until it has to do so again.
     fn pulse(&self) -> Option<Duration> {
         let watch = self.settings.watch.as_ref()?;
+        let now = Instant::now();
+        let due = self.turned.get().map_or(now, |turned| turned + PULSE);
+        if due > now {
+            return Some(due - now);
+        }
         watch.turns();
+        self.turned.set(Some(now));
         Some(PULSE)
     }
 
@@ -151,7 +178,8 @@ impl Threads {
         let peer = addr(&peer);
         #[cfg(feature = "tls")]
         let tls = listener.tls.clone();
-        let spawned = std::thread::Builder::new().name(format!("connection {peer}")).spawn(move || {
+        let name = format!("connection {peer}");
+        let serve = move || {
             let _ending = ending;
             let mut ends = Ends::Socket(peer);
             if settings.proxy_protocol != ProxyProtocol::Off {
@@ -170,13 +198,24 @@ impl Threads {
             if socket.set_write_timeout(Some(settings.write_timeout)).is_ok() {
                 live(&Conn::new(socket, ends, settings, handle), &*app);
             }
-        });
+        };
+        if self.runs == Runs::Here {
+            // What panics outside of a handler would end its own thread, and no other.
+            let _ = catch_unwind(AssertUnwindSafe(serve));
+            return;
+        }
+        let spawned = std::thread::Builder::new().name(name).spawn(serve);
         if let Err(error) = spawned {
             log::error!("can't start a thread for a connection, which is closed: {error}");
         }
     }
 
     fn stop(&self, mut listeners: Vec<Listener>, woken: &UnixStream) -> io::Result<()> {
+        if self.handle.is_quitting() {
+            drop(listeners);
+            self.live.end_all();
+            return Ok(());
+        }
         let began = Instant::now();
         let deadline = began.checked_add(self.settings.graceful_timeout);
         let last = self.handle.is_last();
@@ -192,17 +231,21 @@ impl Threads {
                 }
             }
         };
-        self.live.end_idle_after_grace(|wait| {
+        self.live.end_idle_after_grace(&self.handle, |wait| {
             serve_rest();
             std::thread::sleep(wait);
         });
-        if last {
+        if last && !self.handle.is_quitting() {
             std::thread::sleep((began + HANDSHAKE).saturating_duration_since(Instant::now()));
         }
         serve_rest();
         drop(listeners);
         self.waiting.store(true, Ordering::SeqCst);
         while self.live.len() > 0 {
+            if self.handle.is_quitting() {
+                self.live.end_all();
+                break;
+            }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
                 log::warn!("{} connections are cut off: the graceful timeout is over", self.live.len());

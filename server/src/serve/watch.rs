@@ -20,4 +20,4 @@ pub(crate) trait Watch: Send + Sync + 'static {
 }
 
 /// How often a server shows that it lives.
-pub(super) const PULSE: Duration = Duration::from_secs(1);
+pub(crate) const PULSE: Duration = Duration::from_secs(1);

@@ -5,6 +5,8 @@ mod deaths;
 mod identity;
 mod logs;
 mod process;
+mod renewal;
+mod scaling;
 mod signals;
 mod sockets;
 mod stopping;

@@ -57,6 +57,39 @@ fn int_and_quit_end_everything_at_once() {
 }
 
 #[test]
+fn int_unwinds_requests_under_way() {
+    for workers in ["0", "2"] {
+        let mut server = ServerProcess::start(["demo", "-w", workers, "--graceful-timeout", "600"]);
+        let mut client = server.connect();
+        assert_eq!(client.get("/plaintext").status, 200);
+        client.send(request("GET", "/sleep?ms=600000", &[], b""));
+        thread::sleep(Duration::from_millis(100));
+        server.signal(libc::SIGINT);
+        let response = client.response();
+        assert_eq!((response.status, response.from_app()), (503, false));
+        assert!(server.wait_exit().success());
+    }
+}
+
+#[test]
+fn during_the_drain_delay_all_are_served_and_sent_away_and_nothing_is_lost() {
+    for workers in [0, 2] {
+        let count = workers.to_string();
+        let mut server = ServerProcess::start(["demo", "-w", &count, "--drain-delay", "4"]);
+        let pids = if workers > 0 { server.wait_for_workers(workers) } else { Vec::new() };
+        let loads = Load::both(server.addr(), 4);
+        loads.iter().for_each(|load| load.wait_for(20));
+        assert!(!server.get("/plaintext").says_close());
+        server.signal(libc::SIGTERM);
+        eventually(PATIENCE, || server.get("/plaintext").says_close());
+        loads.iter().for_each(|load| load.wait_for(50));
+        assert_eq!(server.children(), pids);
+        assert!(server.wait_exit().success());
+        nothing_was_lost(loads);
+    }
+}
+
+#[test]
 fn a_graceful_stop_can_be_hurried() {
     let mut server = ServerProcess::start(["demo", "-w", "1", "--graceful-timeout", "600"]);
     server.wait_for_workers(1);

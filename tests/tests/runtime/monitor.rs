@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use greenlet::inspect::watch;
+use greenlet::inspect::{Freezer, freezer, watch};
 use greenlet::sync::Event;
 use greenlet::{Builder, assert_yields, may_block, sleep, spawn, testing, yield_now};
 use greenserve_tests::{eventually, in_time_of};
@@ -290,4 +290,70 @@ fn a_thread_that_is_asked_at_any_point_goes_on_unharmed() {
         let told = told.unwrap_err().message().to_owned();
         assert_eq!(told.matches(" holds the hub for ").count(), 8, "{told}");
     });
+}
+
+#[inline(never)]
+fn parks_for_long() {
+    sleep(Duration::from_secs(3600));
+    std::hint::black_box(());
+}
+
+/// Runs `f` in a thread that ends or not, and gives what freezes its hub.
+fn freezer_of(f: impl FnOnce() + Send + 'static) -> Freezer {
+    let (tell, told) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        tell.send(freezer().unwrap()).unwrap();
+        f();
+    });
+    told.recv().unwrap()
+}
+
+#[test]
+fn a_frozen_hub_tells_who_blocks_it_and_who_waits() {
+    let (tell, blocks) = std::sync::mpsc::channel();
+    let freezer = freezer_of(move || {
+        let sleepers: Vec<_> =
+            ["ada", "eve"].map(|name| Builder::new().name(name).spawn(parks_for_long).unwrap()).into();
+        yield_now();
+        named("blocks", move || {
+            tell.send(()).unwrap();
+            sleeps_natively(Duration::from_secs(3600));
+        });
+        drop(sleepers);
+    });
+    blocks.recv().unwrap();
+    let frozen = freezer.freeze().unwrap();
+    let running = frozen.running();
+    assert!(running.starts_with("greenlet 'blocks' (#3), spawned at "), "{running}");
+    assert!(running.contains("sleeps_natively") && !running.contains("greenlet::job"), "{running}");
+    let others = frozen.others(100).unwrap();
+    assert!(others.contains("'ada' (#1) sleeps since") && others.contains("'eve' (#2)"), "{others}");
+    assert_eq!(others.matches("parks_for_long").count(), 2, "{others}");
+    assert!(!others.contains("'blocks'"), "{others}");
+    let fewer = frozen.others(1).unwrap();
+    assert!(fewer.contains("'ada'") && fewer.ends_with("and 1 more\n"), "{fewer}");
+}
+
+#[test]
+fn a_frozen_hub_that_waits_for_events_tells_who_waits() {
+    let freezer = freezer_of(parks_for_long_beside_another);
+    // Not a moment in which it is still on its way there.
+    thread::sleep(TOO_LONG);
+    let frozen = freezer.freeze().unwrap();
+    assert!(frozen.running().starts_with("no greenlet runs"), "{}", frozen.running());
+    assert!(frozen.others(100).unwrap().contains("parks_for_long"), "{frozen:?}");
+}
+
+fn parks_for_long_beside_another() {
+    let _other = Builder::new().name("other").spawn(parks_for_long).unwrap();
+    parks_for_long();
+}
+
+#[test]
+fn a_hub_that_has_ended_cannot_be_frozen() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let thread = thread::spawn(move || tell.send(freezer().unwrap()).unwrap());
+    let freezer = told.recv().unwrap();
+    thread.join().unwrap();
+    assert!(freezer.freeze().is_none());
 }

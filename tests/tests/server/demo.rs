@@ -42,6 +42,7 @@ fn the_index_lists_every_route() {
         "/ignore-body",
         "/panic",
         "/panic-mid",
+        "/leak",
         "/overflow",
         "/bad-header",
         "/whoami",

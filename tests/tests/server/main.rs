@@ -26,6 +26,7 @@ mod router;
 mod static_files;
 mod stop;
 mod streaming;
+mod sync;
 mod timeouts;
 mod tls;
 mod unix_socket;
