@@ -29,6 +29,7 @@ pub mod demo;
 pub mod files;
 pub mod http;
 pub mod log;
+mod metrics;
 pub mod router;
 pub mod serve;
 #[cfg(feature = "tls")]

@@ -9,9 +9,10 @@ use signal_hook::consts::signal::{
 
 use super::fleet::Leave;
 use super::link::Order;
-use super::master::{Master, times};
+use super::master::{BACKLOG, Master, gauges, times};
 use super::pidfile::PidFile;
 use super::signals::name;
+use crate::config::Config;
 
 impl Master {
     pub(super) fn answer(&mut self, signal: i32) {
@@ -77,6 +78,19 @@ impl Master {
             let addresses: Vec<String> = self.sockets.addrs().map(ToString::to_string).collect();
             log::info!("Listening at: {}", addresses.join(","));
         }
+        if config.metrics_bind != self.config.metrics_bind {
+            if let Err(error) = self.metrics.change(&config.metrics_bind, BACKLOG) {
+                log::error!("The address of the metrics does not change: {error}");
+            } else {
+                self.tell_metrics();
+            }
+        }
+        let statsd = |config: &Config| {
+            (config.statsd_host.clone(), config.statsd_prefix.clone(), config.dogstatsd_tags.clone())
+        };
+        if statsd(&config) != statsd(&self.config) {
+            self.gauges = gauges(&config);
+        }
         self.program.reopen_logs(&config);
         if config.pidfile != self.config.pidfile {
             self.move_pid_file(config.pidfile.as_deref());
@@ -89,6 +103,14 @@ impl Master {
         self.reloading = true;
         self.notify.reloading();
         log::info!("Hang up: the workers are replaced one after the other");
+    }
+
+    /// Says where workers answer for numbers, if they do.
+    pub(crate) fn tell_metrics(&self) {
+        let addresses: Vec<String> = self.metrics.addrs().map(ToString::to_string).collect();
+        if !addresses.is_empty() {
+            log::info!("Metrics at: {}", addresses.join(","));
+        }
     }
 
     fn move_pid_file(&mut self, path: Option<&Path>) {
@@ -122,7 +144,7 @@ impl Master {
             }
         }
         self.hooks.pre_exec(&self.config);
-        match self.start.again(&self.sockets, self.is_given) {
+        match self.start.again(&self.sockets, &self.metrics, self.is_given) {
             Ok(successor) => {
                 log::info!("Started a new master, process {}", successor.id());
                 self.successor = Some(successor);

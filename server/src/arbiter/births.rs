@@ -15,8 +15,8 @@ use super::hooks::WorkerInfo;
 use super::link::{self, Link, Order, Report};
 use super::master::{BOOT_ERROR, Child, Master};
 use super::signals::Signals;
-use super::sockets::Sockets;
 use super::worker::{Line, Worker};
+use crate::log::take_logged;
 
 impl Master {
     pub(super) fn start_worker(&mut self, seat: usize, now: Instant) {
@@ -29,12 +29,15 @@ impl Master {
     fn try_start(&mut self, seat: usize, now: Instant) -> io::Result<()> {
         self.sockets.provide(seat)?;
         let (ours, theirs) = link::pair()?;
-        let place = (0..).find(|place| self.children.iter().all(|child| child.place != *place)).unwrap_or(0);
         let age = self.fleet.started(seat, now);
         self.hooks.pre_fork(&WorkerInfo::new(0, age));
         // Its life begins now.
-        self.beats.beat(place);
-        let Some(pid) = fork_alone().inspect_err(|_| self.forget(age, now))? else {
+        let place = self.board.begin(age).inspect_err(|_| self.forget(age, now))?;
+        let forked = fork_alone().inspect_err(|_| {
+            self.board.end(place, false);
+            self.forget(age, now);
+        });
+        let Some(pid) = forked? else {
             // Or it would not see the master's end.
             drop(ours);
             self.be_worker(age, seat, theirs, place);
@@ -63,15 +66,14 @@ impl Master {
         if asked.iter().any(|signal| [SIGTERM, SIGINT, SIGQUIT].contains(signal)) {
             process::exit(0);
         }
-        let none = Sockets::open(&[], Vec::new(), 0, false);
-        let sockets = match none {
-            Ok(none) => std::mem::replace(&mut self.sockets, none),
-            Err(_) => process::exit(i32::from(BOOT_ERROR)),
-        };
+        let sockets = self.sockets.take();
+        let metrics = self.metrics.take().into_seat(seat);
+        // What the master has logged it counts itself.
+        take_logged();
         let info = WorkerInfo::new(process::id(), age);
-        let line = Line::new(info, Arc::clone(&self.hooks), link, self.beats.clone(), place);
-        let worker =
-            Worker { config: self.config.clone(), listeners: sockets.into_seat(seat), line: line.clone() };
+        let line = Line::new(info, Arc::clone(&self.hooks), link, self.board.clone(), place);
+        let listeners = sockets.into_seat(seat);
+        let worker = Worker { config: self.config.clone(), listeners, metrics, line: line.clone() };
         let served = catch_unwind(AssertUnwindSafe(|| {
             line.hooks().post_fork(line.info());
             let served = self.program.serve(worker);

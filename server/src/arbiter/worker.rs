@@ -10,12 +10,12 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use signal_hook::consts::signal::{SIGABRT, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 
-use super::beats::Beats;
 use super::fleet::Leave;
 use super::hooks::{Hooks, WorkerInfo};
 use super::link::{Link, Order, Report};
 use super::signals::{Signals, WORKER, name};
 use crate::config::Config;
+use crate::metrics::Board;
 use crate::serve::{Listener, ServerHandle, Watch};
 
 /// How long a quick stop lets requests under way finish.
@@ -27,6 +27,8 @@ pub(crate) struct Worker {
     pub(crate) config: Config,
     /// What it accepts on. The sockets may be those of other workers, too.
     pub(crate) listeners: Vec<Listener>,
+    /// Where it answers for numbers and health, as all workers do.
+    pub(crate) metrics: Vec<Listener>,
     /// Its way to the master.
     pub(crate) line: Line,
 }
@@ -37,8 +39,8 @@ pub(crate) struct Line {
     info: WorkerInfo,
     hooks: Arc<dyn Hooks>,
     link: Arc<Mutex<Link<Report, Order>>>,
-    beats: Beats,
-    /// Its place among the beats.
+    board: Board,
+    /// Its place on the board.
     place: usize,
 }
 
@@ -56,10 +58,10 @@ impl Line {
         info: WorkerInfo,
         hooks: Arc<dyn Hooks>,
         link: Link<Report, Order>,
-        beats: Beats,
+        board: Board,
         place: usize,
     ) -> Line {
-        Line { info, hooks, link: Arc::new(Mutex::new(link)), beats, place }
+        Line { info, hooks, link: Arc::new(Mutex::new(link)), board, place }
     }
 
     pub(crate) fn info(&self) -> &WorkerInfo {
@@ -68,6 +70,11 @@ impl Line {
 
     pub(crate) fn hooks(&self) -> &dyn Hooks {
         &*self.hooks
+    }
+
+    /// The scoreboard, and this worker's place there.
+    pub(crate) fn board(&self) -> (Board, usize) {
+        (self.board.clone(), self.place)
     }
 
     pub(super) fn say(&self, report: &Report) {
@@ -110,7 +117,7 @@ impl Watch for Line {
     }
 
     fn turns(&self) {
-        self.beats.beat(self.place);
+        self.board.beat(self.place);
     }
 }
 

@@ -19,4 +19,4 @@ mod readme;
 
 pub use command::{Action, App, CommandLine, Origin, UsageError};
 pub use settings::{Config, Group, SETTINGS, Setting};
-pub use value::{Bind, CertReqs, LogTarget, WorkerClass};
+pub use value::{Bind, CertReqs, LogTarget, StatsdHost, WorkerClass};

@@ -20,4 +20,5 @@ pub use access::{AccessFormat, FormattedLog};
 pub(crate) use context::adopt_request_id;
 pub use context::{Context, context, field, fields, request_id};
 pub use error::ErrorLog;
+pub(crate) use error::take_logged;
 pub use sink::Sink;

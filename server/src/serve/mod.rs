@@ -16,6 +16,7 @@ mod output;
 mod respond;
 mod server;
 mod settings;
+mod side;
 mod spare;
 mod stop;
 mod threads;

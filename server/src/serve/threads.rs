@@ -2,6 +2,7 @@
 //! connection's life.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
@@ -28,6 +29,7 @@ use super::transport::{Transport, between_looks, has_left, patiently, with_read_
 use super::watch::PULSE;
 use crate::app::{Addr, Handler, Leaving};
 use crate::http::ProxyProtocol;
+use crate::metrics::Meter;
 
 /// Accepts on all listeners in this thread until the server is stopped, and waits for the connections' threads.
 pub(crate) fn serve(
@@ -38,9 +40,19 @@ pub(crate) fn serve(
     app: Arc<dyn Handler + Send + Sync>,
 ) -> io::Result<()> {
     woken.set_nonblocking(true)?;
-    let server =
-        Threads { settings, handle, app, live: Registry::new(), waiting: Arc::new(AtomicBool::new(false)) };
+    let live = Registry::new(settings.meter.clone());
+    let server = Threads {
+        settings,
+        handle,
+        app,
+        live,
+        waiting: Arc::new(AtomicBool::new(false)),
+        pulsed: Cell::new(None),
+    };
     let mut backoff = Backoff::new();
+    if let Some(meter) = &server.settings.meter {
+        meter.accepts(server.settings.worker_connections);
+    }
     if let Some(watch) = &server.settings.watch {
         watch.accepts();
     }
@@ -67,6 +79,7 @@ pub(crate) fn serve(
             }
         }
     }
+    server.settings.meter.iter().for_each(Meter::stops);
     server.stop(listeners, &woken)
 }
 
@@ -77,6 +90,8 @@ struct Threads {
     live: Registry<ThreadSocket>,
     /// The accepting thread waits for something to end.
     waiting: Arc<AtomicBool>,
+    /// When the meter last had its turn.
+    pulsed: Cell<Option<Instant>>,
 }
 
 impl Threads {
@@ -92,8 +107,18 @@ impl Threads {
 
     /// Shows that the accepting thread lives; gives how long it may wait until it has to do so again.
     fn pulse(&self) -> Option<Duration> {
-        let watch = self.settings.watch.as_ref()?;
-        watch.turns();
+        let Settings { watch, meter, .. } = &*self.settings;
+        if watch.is_none() && meter.is_none() {
+            return None;
+        }
+        watch.iter().for_each(|watch| watch.turns());
+        // Whoever accepts a connection comes by here, too: once in a while is enough.
+        if let Some(meter) = meter
+            && self.pulsed.get().is_none_or(|pulsed| pulsed.elapsed() >= PULSE / 2)
+        {
+            self.pulsed.set(Some(Instant::now()));
+            meter.turns(None);
+        }
         Some(PULSE)
     }
 
@@ -115,10 +140,12 @@ impl Threads {
         let ending =
             Ending { place: Some(place), waiting: Arc::clone(&self.waiting), handle: handle.clone() };
         let peer = addr(&peer);
+        let accepted = self.settings.meter.as_ref().map(|_| Instant::now());
         #[cfg(feature = "tls")]
         let tls = listener.tls.clone();
         let spawned = std::thread::Builder::new().name(format!("connection {peer}")).spawn(move || {
             let _ending = ending;
+            settings.has_waited(accepted);
             let mut ends = Ends::Socket(peer);
             if settings.proxy_protocol != ProxyProtocol::Off {
                 match arrive(&socket, ends.peer(), &settings, &handle, false) {
