@@ -31,6 +31,35 @@ use crate::greenlet::{Core, State};
 use crate::hub::{Hub, Moment};
 pub use crate::monitor::{Freezer, FrozenHub, Monitor, freezer, watch};
 
+/// How busy this thread's hub is; see [`load`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Load {
+    /// How long it has waited for descriptors and timers with nobody to run, since it began. The rest it was busy.
+    pub idle: Duration,
+    /// The longest time for which it has not looked at the descriptors since [`load`] was last called in this thread, that of
+    /// the greenlet that calls included. So long did somebody wait who was ready.
+    pub longest_stall: Duration,
+}
+
+/// How busy this thread's hub is. Costs the hub nothing: it is made of the times it reads anyway.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// greenlet::spawn(|| std::thread::sleep(Duration::from_millis(20)));
+/// greenlet::sleep(Duration::from_millis(1));
+/// let load = greenlet::inspect::load();
+/// assert!(load.longest_stall >= Duration::from_millis(20), "{load:?}");
+/// ```
+///
+/// # Panics
+/// When the kernel gives no poller for this thread's hub.
+pub fn load() -> Load {
+    let (idle, longest_stall) = Hub::get().take_load();
+    Load { idle, longest_stall }
+}
+
 /// The greenlets of this thread as a tree, each below the one that spawned it, with what it waits for and since when, where
 /// it was spawned, how much of its stack it has used and where it stands (`gevent.util.format_run_info`).
 ///

@@ -31,6 +31,7 @@ pub mod files;
 pub mod gunicorn;
 pub mod http;
 pub mod log;
+mod metrics;
 pub mod router;
 pub mod serve;
 #[cfg(feature = "tls")]

@@ -12,6 +12,7 @@ mod clock;
 mod current;
 mod fork;
 mod io;
+mod load;
 mod park;
 mod pulse;
 mod quiet;
@@ -51,6 +52,7 @@ use crate::unwind;
 use clock::Clock;
 use current::Current;
 use io::IoTable;
+use load::Load;
 use quiet::Quiet;
 use ready::Ready;
 use timers::Timers;
@@ -89,6 +91,7 @@ pub(crate) struct Hub {
     /// The turn of the last look at the clock, or at the descriptors.
     turn_at_clock: Cell<u32>,
     polled_at: Cell<Moment>,
+    load: Load,
     /// Milliseconds since the hub began, as of the last look at the descriptors; wraps.
     tick: Cell<u32>,
     /// Whether somebody ran since the last pass over the stacks.
@@ -173,6 +176,7 @@ impl Hub {
             turn_at_poll: Cell::new(1),
             turn_at_clock: Cell::new(1),
             polled_at: Cell::new(now),
+            load: Load::default(),
             tick: Cell::new(0),
             untidy: Cell::new(false),
             tidied_at: Cell::new(now),

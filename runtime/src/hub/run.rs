@@ -148,12 +148,14 @@ impl Hub {
             return self.between_turns_in_run(run, busy);
         }
         let mut timeout = Some(Duration::ZERO);
+        let mut asleep = None;
         if !busy {
             if self.nothing_is_left() {
                 return self.all_is_quiet();
             }
             let next = self.timers.borrow().next_at();
             let now = self.clock.now();
+            asleep = Some(now);
             timeout = next.map(|at| at.since(now));
             // Not idle, if the next timer is about to fire.
             let idle = timeout.is_none_or(|timeout| timeout > IDLE);
@@ -165,7 +167,9 @@ impl Hub {
         }
         self.poll(timeout);
         self.deliver_messages();
-        self.it_is(self.clock.now());
+        let now = self.clock.now();
+        self.load.note(self.polled_at.get(), asleep, now);
+        self.it_is(now);
         self.ready.borrow_mut().begin_turn();
         Ok(())
     }

@@ -21,6 +21,21 @@ impl<T: bytemuck::Pod + Send + Sync> Shareable for T {}
 /// atomics, or in cells whose use the type itself orders between processes; its alignment is at most a page's.
 pub(super) unsafe trait Layout: Sync {}
 
+/// Maps so many zeroed bytes, aligned to a page, that forked processes share.
+///
+/// # Errors
+/// What mmap(2) reports: no memory, no room for another mapping, no bytes asked for.
+pub(super) fn map(bytes: usize) -> io::Result<NonNull<u8>> {
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+    // SAFETY: a new mapping at an address of the kernel's choice changes no memory that anyone uses.
+    let start = unsafe { libc::mmap(ptr::null_mut(), bytes, access, flags, -1, 0) };
+    if start == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    NonNull::new(start.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+}
+
 /// A mapping of one `S`. It goes when the last process that has it unmaps it or ends: the kernel counts.
 pub(super) struct Mapping<S: Layout>(NonNull<S>);
 
@@ -40,14 +55,7 @@ impl<S: Layout> Mapping<S> {
     /// What mmap(2) reports: no memory, no room for another mapping.
     pub(super) fn new() -> io::Result<Mapping<S>> {
         let () = Self::ALIGNED;
-        let access = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
-        // SAFETY: a new mapping at an address of the kernel's choice changes no memory that anyone uses.
-        let start = unsafe { libc::mmap(ptr::null_mut(), size_of::<S>(), access, flags, -1, 0) };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        NonNull::new(start.cast()).map(Mapping).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+        map(size_of::<S>()).map(|start| Mapping(start.cast()))
     }
 
     /// Keeps it for as long as the process lives.

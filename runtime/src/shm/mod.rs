@@ -1,4 +1,4 @@
-//! Things that several processes share: locks, a semaphore, a counter and small values in memory mapped before a fork, and a
+//! Things that several processes share: locks, a semaphore, counters and small values in memory mapped before a fork, and a
 //! lock on a file for programs that have no parent in common.
 //!
 //! A server of several workers makes them in its master, before it forks; each worker then has the same ones. Waiting parks
@@ -61,7 +61,7 @@
 //! | `multiprocessing.Event`, `Condition`, `Barrier`, `Queue` | none | a pipe or a socket pair made before the fork |
 //! | `uwsgi.lock(n)`, `uwsgi.unlock(n)` | [`Mutex`] with `()`, as many as you like | a guard; greenlets park |
 //! | `uwsgi.sharedarea_*` | [`Mutex`] around an array, [`Slot`] | typed |
-//! | uWSGI's metrics of kind counter | [`Counter`] | |
+//! | uWSGI's metrics of kind counter | [`Counter`]; many of them: [`Numbers`] | |
 //! | gunicorn's `pre_request` with a lock made in the configuration file | the same with any of these | nothing has to be put in a header |
 //! | gunicorn's `child_exit` | the place to call [`recover`] | |
 //! | `fcntl.flock`, `filelock.FileLock`, `uwsgi.lockfile` | [`FileLock`] | |
@@ -74,6 +74,7 @@ mod inside;
 mod map;
 mod me;
 mod mutex;
+mod numbers;
 mod registry;
 mod rwlock;
 mod semaphore;
@@ -85,6 +86,7 @@ pub use file_lock::{FileLock, FileLockGuard};
 pub use map::Shareable;
 pub(crate) use me::BeforeFork;
 pub use mutex::{Mutex, MutexGuard};
+pub use numbers::Numbers;
 pub use registry::recover;
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{Permit, Semaphore};

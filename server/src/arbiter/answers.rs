@@ -11,10 +11,11 @@ use signal_hook::consts::signal::{
 
 use super::fleet::Leave;
 use super::link::Order;
-use super::master::{MASTER_ROLE, Master, limits, times};
+use super::master::{BACKLOG, MASTER_ROLE, Master, gauges, limits, times};
 use super::pidfile::PidFile;
 use super::privileges::{Identity, with_umask};
 use super::signals::name;
+use crate::config::Config;
 
 impl Master {
     pub(super) fn answer(&mut self, signal: i32) {
@@ -87,6 +88,19 @@ impl Master {
             let addresses: Vec<String> = self.sockets.addrs().map(ToString::to_string).collect();
             log::info!("Listening at: {}", addresses.join(","));
         }
+        if config.metrics_bind != self.config.metrics_bind {
+            if let Err(error) = self.metrics.change(&config.metrics_bind, BACKLOG) {
+                log::error!("The address of the metrics does not change: {error}");
+            } else {
+                self.tell_metrics();
+            }
+        }
+        let statsd = |config: &Config| {
+            (config.statsd_host.clone(), config.statsd_prefix.clone(), config.dogstatsd_tags.clone())
+        };
+        if statsd(&config) != statsd(&self.config) {
+            self.gauges = gauges(&config);
+        }
         self.identity = identity;
         if !self.is_given
             && let Err(error) = self.sockets.give_to(self.identity.as_ref())
@@ -109,6 +123,14 @@ impl Master {
         self.notify.reloading();
         log::info!("Hang up: the workers are replaced one after the other");
         Ok(())
+    }
+
+    /// Says where workers answer for numbers, if they do.
+    pub(crate) fn tell_metrics(&self) {
+        let addresses: Vec<String> = self.metrics.addrs().map(ToString::to_string).collect();
+        if !addresses.is_empty() {
+            log::info!("Metrics at: {}", addresses.join(","));
+        }
     }
 
     fn move_pid_file(&mut self, path: Option<&Path>) {
@@ -142,7 +164,7 @@ impl Master {
             }
         }
         self.hooks.pre_exec(&self.config);
-        match self.start.again(&self.sockets, self.is_given) {
+        match self.start.again(&self.sockets, &self.metrics, self.is_given) {
             Ok(successor) => {
                 log::info!("Started a new master, process {}", successor.id());
                 self.successor = Some(successor);

@@ -16,10 +16,10 @@ use super::hooks::WorkerInfo;
 use super::link::{self, Link, Order, Report, Teller};
 use super::master::{BOOT_ERROR, Child, Master, WORKER_ROLE, scales};
 use super::signals::Signals;
-use super::sockets::Sockets;
 use super::wear::Wear;
 use super::worker::{Line, Worker};
 use crate::control::Control;
+use crate::log::take_logged;
 
 impl Master {
     pub(super) fn start_worker(&mut self, seat: usize, now: Instant) {
@@ -33,12 +33,15 @@ impl Master {
         self.sockets.provide(seat)?;
         let (ours, theirs) = link::pair()?;
         let (answers, teller) = Teller::pair()?;
-        let place = (0..).find(|place| self.children.iter().all(|child| child.place != *place)).unwrap_or(0);
         let age = self.fleet.started(seat, now);
         self.hooks.pre_fork(&WorkerInfo::new(0, age));
         // Its life begins now.
-        self.beats.beat(place, 0.0);
-        let Some(pid) = fork_alone().inspect_err(|_| self.forget(age, now))? else {
+        let place = self.board.begin(age).inspect_err(|_| self.forget(age, now))?;
+        let forked = fork_alone().inspect_err(|_| {
+            self.board.end(place, false);
+            self.forget(age, now);
+        });
+        let Some(pid) = forked? else {
             // Or it would not see the master's end.
             drop((ours, answers));
             self.be_worker(age, seat, theirs, teller, place);
@@ -76,19 +79,18 @@ impl Master {
         if asked.iter().any(|signal| [SIGTERM, SIGINT, SIGQUIT].contains(signal)) {
             process::exit(0);
         }
-        let none = Sockets::open(&[], Vec::new(), 0, false);
-        let sockets = match none {
-            Ok(none) => std::mem::replace(&mut self.sockets, none),
-            Err(_) => process::exit(i32::from(BOOT_ERROR)),
-        };
+        let sockets = self.sockets.take();
+        let metrics = self.metrics.take().into_seat(seat);
+        // What the master has logged it counts itself.
+        take_logged();
         self.program.name(&self.config, WORKER_ROLE);
         let info = WorkerInfo::new(process::id(), age);
         let wear = Wear::new(&self.config, age);
         let busy = scales(&self.config).then(|| Busy::new(self.config.worker_class));
         let hooks = Arc::clone(&self.hooks);
-        let line = Line::new(info, hooks, link, teller, self.beats.clone(), place, wear, busy);
-        let worker =
-            Worker { config: self.config.clone(), listeners: sockets.into_seat(seat), line: line.clone() };
+        let line = Line::new(info, hooks, link, teller, self.board.clone(), place, wear, busy);
+        let listeners = sockets.into_seat(seat);
+        let worker = Worker { config: self.config.clone(), listeners, metrics, line: line.clone() };
         let served = catch_unwind(AssertUnwindSafe(|| {
             line.hooks().post_fork(line.info());
             if let Some(identity) = &self.identity {

@@ -40,6 +40,7 @@ impl Master {
         let child = self.children.swap_remove(place);
         let loss = self.fleet.ended(child.info.age, now);
         self.sockets.trim(self.fleet.seats_in_use());
+        self.board.end(child.place, loss != Loss::Expected);
         let how = Ended(status);
         match loss {
             Loss::Expected => log::info!("Worker exited (pid:{number}, {how})"),

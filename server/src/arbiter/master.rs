@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::beats::Beats;
 use super::fleet::{Action, Age, Fleet, Times};
 use super::hooks::{Hooks, WorkerInfo};
 use super::link::{Link, Order, Report, Told};
@@ -26,7 +25,11 @@ use super::upgrade::{Legacy, Start};
 use super::worker::Worker;
 use crate::config::Config;
 use crate::control::Control;
+use crate::log::take_logged;
+use crate::metrics::{Board, Gauges, Statsd};
 
+/// How many may wait to ask for numbers.
+pub(super) const BACKLOG: u32 = 128;
 /// How often the master looks after its workers, if nothing happens before.
 const LOOK: Duration = Duration::from_secs(1);
 /// What a master and a worker are called.
@@ -103,7 +106,10 @@ pub(crate) struct Master {
     /// Workers are being replaced, and the service manager waits to hear of the end of it.
     pub(super) reloading: bool,
     pub(super) signals: Signals,
-    pub(super) beats: Beats,
+    pub(super) board: Board,
+    /// Where workers answer for numbers and health.
+    pub(super) metrics: Sockets,
+    pub(super) gauges: Option<Gauges>,
     pub(super) pid_file: Option<PidFile>,
     pub(super) control: Control,
     pub(super) operator: Operator,
@@ -124,7 +130,7 @@ pub(super) struct Child {
     pub(super) link: Link<Order, Report>,
     /// What it has to say to operators.
     pub(super) answers: Link<(), Told>,
-    /// Its place among the beats.
+    /// Its place on the board.
     pub(super) place: usize,
 }
 
@@ -141,12 +147,12 @@ impl Master {
         hooks.on_starting(&config);
         let legacy = Legacy::take().map_err(setup("can't take over the old master's sockets"))?;
         let parent = legacy.as_ref().map(|legacy| legacy.master);
-        let (given, inherited) = match legacy {
-            Some(Legacy { sockets, all: true, .. }) => {
-                (sockets.into_iter().map(|(_, it)| it).collect(), Vec::new())
+        let (given, inherited, metrics) = match legacy {
+            Some(Legacy { sockets, metrics, all: true, .. }) => {
+                (sockets.into_iter().map(|(_, it)| it).collect(), Vec::new(), metrics)
             }
-            Some(Legacy { sockets, .. }) => (Vec::new(), sockets),
-            None => (systemd::sockets().map_err(Halt::Bind)?, Vec::new()),
+            Some(Legacy { sockets, metrics, .. }) => (Vec::new(), sockets, metrics),
+            None => (systemd::sockets().map_err(Halt::Bind)?, Vec::new(), Vec::new()),
         };
         let is_given = !given.is_empty();
         let sockets = match is_given {
@@ -165,7 +171,9 @@ impl Master {
         });
         let pid_file = pid_file.transpose().map_err(setup("can't write the pid file"))?;
         let signals = Signals::new(MASTER).map_err(setup("can't handle signals"))?;
-        let beats = Beats::new().map_err(setup("no shared memory for signs of life"))?;
+        let board = Board::new().map_err(setup("no shared memory for signs of life"))?;
+        let metrics = Sockets::open(&config.metrics_bind, metrics, BACKLOG, false).map_err(Halt::Bind)?;
+        let gauges = gauges(&config);
         let mut master = Master {
             fleet: Fleet::new(*limits(&config).start(), times(&config)),
             scale: Scale::default(),
@@ -182,7 +190,9 @@ impl Master {
             told_alive: Instant::now(),
             reloading: false,
             signals,
-            beats,
+            board,
+            metrics,
+            gauges,
             pid_file,
             control: Control::none(),
             operator: Operator::new(),
@@ -209,6 +219,9 @@ impl Master {
         }
         if self.others_listen() {
             self.sockets.leave_files();
+        }
+        if self.successor.is_some() || self.parent.is_some() {
+            self.metrics.leave_files();
         }
         ended
     }
@@ -247,7 +260,7 @@ impl Master {
         }
         self.scaled = now;
         let seats = self.fleet.seats();
-        let all: Vec<f64> = self.children.iter().map(|child| self.beats.busy(child.place)).collect();
+        let all: Vec<f64> = self.children.iter().map(|child| self.board.load(child.place)).collect();
         // One more or less than there are to be is on its way.
         let is_steady = self.fleet.is_complete() && all.len() == seats && seats > 0;
         let busy = is_steady.then(|| all.iter().sum::<f64>() / all.len() as f64);
@@ -270,6 +283,11 @@ impl Master {
             self.was_ready = true;
             self.reloading = false;
             self.notify.ready(self.fleet.seats(), self.parent.is_some());
+        }
+        let (errors, warnings) = take_logged();
+        self.board.logged(errors, warnings);
+        if let Some(gauges) = &mut self.gauges {
+            gauges.tell(self.children.len(), errors, warnings, now);
         }
         if self.notify.watchdog.is_some_and(|every| now.saturating_duration_since(self.told_alive) >= every) {
             self.told_alive = now;
@@ -329,9 +347,9 @@ impl Master {
         if self.leniency.is_some_and(|until| until <= now) {
             self.leniency = None;
         }
-        let (beats, children, lenient) = (&self.beats, &self.children, self.leniency.is_some());
+        let (board, children, lenient) = (&self.board, &self.children, self.leniency.is_some());
         let silent = |age: Age| match children.iter().find(|child| child.info.age == age) {
-            Some(child) if !lenient => beats.silence(child.place),
+            Some(child) if !lenient => board.silence(child.place),
             _ => Duration::ZERO,
         };
         let actions = self.fleet.plan(now, silent);
@@ -394,6 +412,13 @@ impl Master {
             f(child);
         }
     }
+}
+
+/// What tells StatsD of the workers. A server without is one all the same.
+pub(super) fn gauges(config: &Config) -> Option<Gauges> {
+    let host = config.statsd_host.as_ref()?;
+    let statsd = Statsd::new(host, &config.statsd_prefix, &config.dogstatsd_tags);
+    statsd.inspect_err(|error| log::warn!("{error}")).ok().map(Gauges::new)
 }
 
 /// How few workers there may be, and how many.

@@ -7,7 +7,6 @@
 //! worker serves.
 
 mod answers;
-mod beats;
 mod births;
 mod busy;
 mod deaths;

@@ -322,7 +322,7 @@ impl Master {
                 "aborted": member.state == "aborting",
                 "outdated": member.outdated,
                 "uptime": seconds(member.uptime),
-                "last_heartbeat": seconds(self.beats.silence(child.place)),
+                "last_heartbeat": seconds(self.board.silence(child.place)),
             });
             if memory {
                 row["resident"] = resident(child.info.pid).into();

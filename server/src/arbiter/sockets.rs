@@ -101,6 +101,12 @@ impl Sockets {
         Ok(())
     }
 
+    /// All of it; there is nothing left.
+    pub(super) fn take(&mut self) -> Sockets {
+        let bound = std::mem::take(&mut self.bound);
+        Sockets { bound, backlog: self.backlog, reuse_port: self.reuse_port }
+    }
+
     /// Sees to it that there is a socket for that seat.
     pub(super) fn provide(&mut self, seat: usize) -> io::Result<()> {
         if !self.reuse_port {

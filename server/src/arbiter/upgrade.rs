@@ -2,7 +2,8 @@
 //!
 //! What it needs to know comes by two environment variables: `GREENSERVE_PID`, the old master's process id, and
 //! `GREENSERVE_FD`, which names the descriptors and what each listens on: `4=127.0.0.1:8000,5=unix:/run/x.sock`. With `all` in front
-//! they are all to be used, whatever the settings say: they were the service manager's.
+//! they are all to be used, whatever the settings say: they were the service manager's. Those of the metrics' addresses have an
+//! `m` before the number.
 
 use std::env;
 use std::ffi::OsString;
@@ -20,6 +21,7 @@ use crate::serve::Listener;
 const PID: &str = "GREENSERVE_PID";
 const FD: &str = "GREENSERVE_FD";
 const ALL: &str = "all";
+const METRICS: &str = "m";
 
 /// How this program was started, so that it can be started once more.
 #[derive(Debug, Clone)]
@@ -49,11 +51,12 @@ impl Start {
     }
 
     /// Starts it once more, as it is found on the disk now, with the sockets.
-    pub(super) fn again(&self, sockets: &Sockets, all: bool) -> io::Result<Child> {
+    pub(super) fn again(&self, sockets: &Sockets, metrics: &Sockets, all: bool) -> io::Result<Child> {
         let mut names = Vec::from_iter(all.then(|| ALL.to_owned()));
         let mut mappings = Vec::new();
-        for (number, (bind, socket)) in (FIRST..).zip(sockets.all()) {
-            names.push(format!("{number}={bind}"));
+        let both = sockets.all().map(|it| ("", it)).chain(metrics.all().map(|it| (METRICS, it)));
+        for (number, (kind, (bind, socket))) in (FIRST..).zip(both) {
+            names.push(format!("{kind}{number}={bind}"));
             let parent_fd = socket.socket.as_fd().try_clone_to_owned()?;
             mappings.push(FdMapping { parent_fd, child_fd: number });
         }
@@ -92,6 +95,8 @@ pub(super) struct Legacy {
     pub(super) master: u32,
     /// Its sockets.
     pub(super) sockets: Vec<(Bind, Listener)>,
+    /// Its sockets for numbers and health.
+    pub(super) metrics: Vec<(Bind, Listener)>,
     /// They are to be used whatever the settings say.
     pub(super) all: bool,
 }
@@ -108,7 +113,7 @@ impl Legacy {
         if std::os::unix::process::parent_id() != master {
             return Ok(None);
         }
-        let (mut sockets, mut all) = (Vec::new(), false);
+        let (mut sockets, mut metrics, mut all) = (Vec::new(), Vec::new(), false);
         for part in named.split(',').filter(|part| !part.is_empty()) {
             if part == ALL {
                 all = true;
@@ -116,10 +121,14 @@ impl Legacy {
             }
             let wrong = || io::Error::new(io::ErrorKind::InvalidInput, format!("{FD}: {part:?}"));
             let (number, bind) = part.split_once('=').ok_or_else(wrong)?;
+            let (kind, number) = match number.strip_prefix(METRICS) {
+                Some(number) => (&mut metrics, number),
+                None => (&mut sockets, number),
+            };
             let number = number.parse().map_err(|_| wrong())?;
             let bind = bind.parse::<Bind>().map_err(|_| wrong())?;
-            sockets.push((bind, Listener::inherited(number)?));
+            kind.push((bind, Listener::inherited(number)?));
         }
-        Ok(Some(Legacy { master, sockets, all }))
+        Ok(Some(Legacy { master, sockets, metrics, all }))
     }
 }

@@ -14,7 +14,6 @@ use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::{Map, Value, json};
 use signal_hook::consts::signal::{SIGABRT, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 
-use super::beats::Beats;
 use super::busy::Busy;
 use super::fleet::Leave;
 use super::hooks::{Hooks, WorkerInfo};
@@ -22,6 +21,7 @@ use super::link::{Link, Order, Report, Teller, Told, What};
 use super::signals::{Signals, WORKER, name};
 use super::wear::Wear;
 use crate::config::{Config, WorkerClass};
+use crate::metrics::Board;
 use crate::serve::{Blind, Insight, Listener, PULSE, ServerHandle, Watch};
 
 /// After how long a quick stop is not waited for: a request computes, or blocks its thread.
@@ -41,6 +41,8 @@ pub(crate) struct Worker {
     pub(crate) config: Config,
     /// What it accepts on. The sockets may be those of other workers, too.
     pub(crate) listeners: Vec<Listener>,
+    /// Where it answers for numbers and health, as all workers do.
+    pub(crate) metrics: Vec<Listener>,
     /// Its way to the master.
     pub(crate) line: Line,
 }
@@ -51,8 +53,8 @@ pub(crate) struct Line {
     info: WorkerInfo,
     hooks: Arc<dyn Hooks>,
     link: Arc<Mutex<Link<Report, Order>>>,
-    beats: Beats,
-    /// Its place among the beats.
+    board: Board,
+    /// Its place on the board.
     place: usize,
     teller: Teller,
     /// How to look into what serves, once that does.
@@ -79,14 +81,14 @@ impl Line {
         hooks: Arc<dyn Hooks>,
         link: Link<Report, Order>,
         teller: Teller,
-        beats: Beats,
+        board: Board,
         place: usize,
         wear: Wear,
         busy: Option<Busy>,
     ) -> Line {
         let (link, wear, busy) = (Arc::new(Mutex::new(link)), Arc::new(wear), busy.map(Arc::new));
         let (insight, outdated) = (Arc::default(), Arc::default());
-        Line { info, hooks, link, beats, place, teller, insight, wear, busy, outdated }
+        Line { info, hooks, link, board, place, teller, insight, wear, busy, outdated }
     }
 
     pub(crate) fn info(&self) -> &WorkerInfo {
@@ -100,6 +102,11 @@ impl Line {
     /// Whether the program has brought any.
     pub(crate) fn has_hooks(&self) -> bool {
         !(self.hooks() as &dyn Any).is::<()>()
+    }
+
+    /// The scoreboard, and this worker's place there.
+    pub(crate) fn board(&self) -> (Board, usize) {
+        (self.board.clone(), self.place)
     }
 
     pub(super) fn say(&self, report: &Report) {
@@ -168,8 +175,10 @@ impl Watch for Line {
     }
 
     fn turns(&self) {
-        let busy = self.busy.as_ref().map_or(0.0, |busy| busy.look(PULSE));
-        self.beats.beat(self.place, busy);
+        if let Some(busy) = &self.busy {
+            self.board.set_load(self.place, busy.look(PULSE));
+        }
+        self.board.beat(self.place);
         if let Some(why) = self.wear.look() {
             self.outdated(why);
         }

@@ -30,6 +30,8 @@ use crate::demo::Demo;
 use crate::files::StaticFiles;
 use crate::http::Limits;
 use crate::log::{ErrorLog, Sink, SyslogAddress};
+use crate::metrics::{Board, Statsd};
+use crate::serve::Listener;
 use crate::{Addr, Handler, Protocol, Request, Response, Server};
 
 /// The whole command line of a server program, for an application of one's own.
@@ -249,6 +251,9 @@ fn serve(
     daemon.ready().map_err(|error| Failure::Process("can't leave the terminal", error))?;
     logs.start()?;
     let server = set_up(server, config, logs);
+    let mut metrics = config.metrics_bind.iter().map(ToString::to_string);
+    let server = metrics.try_fold(server, Server::metrics_bind).map_err(Failure::Bind)?;
+    let server = statsd(server, config);
     let server = tls::speak(server, tls.as_ref());
     let handle = server.handle();
     let flush = logs.clone();
@@ -281,6 +286,10 @@ fn serve(
     let reload = tls.clone().map(|tls| move || tls::reload(&tls));
     signals::answer(on_stop, reload).map_err(Failure::Signals)?;
     tell_addresses(scheme(config, tls.as_ref()), server.local_addrs().iter());
+    let metrics: Vec<String> = server.metrics_addrs().iter().map(ToString::to_string).collect();
+    if !metrics.is_empty() {
+        log::info!("Metrics at: {}", metrics.join(","));
+    }
     log::info!("Using worker: {}", config.worker_class);
     serve_as(config.worker_class, server, app).map_err(Failure::Serve)
 }
@@ -318,6 +327,7 @@ fn keep_workers<A: Handler + Send + Sync>(
         Master::new(line.config.clone(), Box::new(program), hooks, start).map_err(Failure::Master)?;
     daemon.ready().map_err(|error| Failure::Process("can't leave the terminal", error))?;
     tell_addresses(scheme, master.sockets());
+    master.tell_metrics();
     log::info!("Using worker: {}", line.config.worker_class);
     master.run().map_err(Failure::Master)
 }
@@ -385,6 +395,7 @@ impl<A: Handler + Send + Sync> Program for Workers<A> {
             let server = Server::on(worker.listeners).map_err(Failure::Serve)?;
             let server = tls::speak(server, tls.as_ref());
             let server = set_up(server, &worker.config, logs).watch(Arc::new(worker.line.clone()));
+            let server = count(server, &worker.config, worker.line.board(), worker.metrics);
             worker.line.attend(&worker.config, server.handle(), logs.clone()).map_err(Failure::Signals)?;
             worker.line.hooks().post_worker_init(worker.line.info());
             let class = worker.config.worker_class;
@@ -461,6 +472,26 @@ fn set_up(server: Server, config: &Config, logs: &Logs) -> Server {
         .header_map(config.header_map)
         .proxy_protocol(config.proxy_protocol)
         .proxy_allow_ips(config.proxy_allow_ips.clone())
+}
+
+/// Counts what a worker does, if somebody wants to know.
+fn count(server: Server, config: &Config, (board, place): (Board, usize), metrics: Vec<Listener>) -> Server {
+    match config.statsd_host.is_some() || !metrics.is_empty() {
+        true => statsd(server, config).count_on(board, place).metrics_on(metrics),
+        false => server,
+    }
+}
+
+/// Sends to StatsD as the settings say. A server that can't is one all the same.
+fn statsd(server: Server, config: &Config) -> Server {
+    let Some(host) = &config.statsd_host else { return server };
+    match Statsd::new(host, &config.statsd_prefix, &config.dogstatsd_tags) {
+        Ok(statsd) => server.send_to(statsd),
+        Err(error) => {
+            log::warn!("{error}");
+            server
+        }
+    }
 }
 
 /// A time that the clock and the kernel's socket options can still be added to.

@@ -23,7 +23,7 @@ mod readme;
 pub use command::{Action, App, CommandLine, Origin, UsageError};
 pub use process::{Account, Environment, Umask};
 pub use settings::{Config, Group, SETTINGS, Setting};
-pub use value::{Bind, CertReqs, FileMode, LogTarget, WorkerClass};
+pub use value::{Bind, CertReqs, FileMode, LogTarget, StatsdHost, WorkerClass};
 
 pub(crate) use settings::MOST_WORKERS;
 pub(crate) use value::level;

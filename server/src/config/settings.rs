@@ -7,11 +7,12 @@ use ::http::HeaderName;
 use log::LevelFilter;
 
 use super::process::{Account, Environment, Umask, account, environment, optional_text, umask, workers};
-use super::value::{Bind, CertReqs, FileMode, LogTarget, Value, WorkerClass};
+use super::value::{Bind, CertReqs, FileMode, LogTarget, StatsdHost, Value, WorkerClass};
 use super::value::{
-    bind_list, cert_reqs, count, file_mode, files, header_map, header_names, leaving, level, log_format,
-    log_target, networks, optional_log, optional_name, optional_path, optional_size, protocol,
-    proxy_protocol, scheme_headers, seconds, seconds_or_none, switch, tls_version, worker_class,
+    bind_list, bind_list_or_none, cert_reqs, count, file_mode, files, header_map, header_names, leaving,
+    level, log_format, log_target, networks, optional_log, optional_name, optional_path, optional_size,
+    protocol, proxy_protocol, scheme_headers, seconds, seconds_or_none, statsd_host, statsd_text, switch,
+    tls_version, worker_class,
 };
 use crate::Protocol;
 use crate::app::{HeaderMapping, Leaving, Networks, TlsVersion};
@@ -39,6 +40,8 @@ pub enum Group {
     Tls,
     /// Error log and access log.
     Logging,
+    /// Numbers for whoever watches the server.
+    Metrics,
 }
 
 impl Group {
@@ -54,6 +57,7 @@ impl Group {
             Group::Proxies => "Behind proxies",
             Group::Tls => "TLS: all addresses speak it once there is a certificate",
             Group::Logging => "Logging",
+            Group::Metrics => "Metrics",
         }
     }
 }
@@ -675,6 +679,36 @@ settings! {
             parse: level,
         }
     }
+    Metrics {
+        /// Where to answer for numbers and health, as --bind takes it: /metrics (Prometheus), /stats (JSON), /health. Nowhere if
+        /// it is not given.
+        ///
+        /// The numbers are those of all workers. It is answered by a thread of its own in each worker: though all connections
+        /// of --worker-connections are taken, and though a handler blocks the worker. Anybody may ask who can connect, so
+        /// do not bind it where clients are.
+        metrics_bind: Vec<Bind> {
+            flag: "metrics-bind", repeatable: true, value: "ADDRESS", default: "",
+            parse: bind_list_or_none,
+        }
+        /// Where StatsD listens: HOST:PORT or unix://PATH. It is sent gunicorn's metrics, about once a second.
+        ///
+        /// gunicorn.requests, gunicorn.request.duration (ms), gunicorn.request.status.200 and so on, gunicorn.workers,
+        /// gunicorn.log.error, .warning and .exception. What can't be sent at once is dropped.
+        statsd_host: Option<StatsdHost> {
+            flag: "statsd-host", value: "ADDRESS", default: "",
+            parse: statsd_host,
+        }
+        /// What StatsD's names begin with; a dot is put behind it.
+        statsd_prefix: String {
+            flag: "statsd-prefix", value: "PREFIX", default: "",
+            parse: statsd_text,
+        }
+        /// Tags of DogStatsD for all of StatsD's metrics, with commas between them: name:value,name.
+        dogstatsd_tags: String {
+            flag: "dogstatsd-tags", value: "TAGS", default: "",
+            parse: statsd_text,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -707,6 +741,9 @@ mod tests {
             user: account("nobody").unwrap(),
             umask: umask("027").unwrap(),
             raw_env: environment("A=1,2\nB=x=y").unwrap(),
+            metrics_bind: bind_list("127.0.0.1:9100,unix:/run/m").unwrap(),
+            statsd_host: statsd_host("[::1]:8125").unwrap(),
+            statsd_prefix: "shop".to_owned(),
             ..Config::default()
         };
         let mut copy = Config::default();

@@ -112,6 +112,48 @@ impl fmt::Display for CertReqs {
     }
 }
 
+/// Where StatsD listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StatsdHost {
+    /// By UDP.
+    Udp {
+        /// A name, an IPv4 address, or an IPv6 address without brackets.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// By datagrams to a Unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for StatsdHost {
+    /// As it would be typed after `--statsd-host`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StatsdHost::Udp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            StatsdHost::Udp { host, port } => write!(f, "{host}:{port}"),
+            StatsdHost::Unix(path) => write!(f, "unix://{}", path.display()),
+        }
+    }
+}
+
+impl FromStr for StatsdHost {
+    type Err = String;
+
+    /// `HOST:PORT`, `[IPV6]:PORT`, `unix://PATH`.
+    fn from_str(text: &str) -> Result<StatsdHost, String> {
+        let expected = || "expected HOST:PORT or unix://PATH, such as 127.0.0.1:8125".to_owned();
+        let has_port = text.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+        match bind(text)? {
+            Bind::Unix(path) => Ok(StatsdHost::Unix(path)),
+            Bind::Tcp { host, port } if has_port && port > 0 && !text.starts_with(':') => {
+                Ok(StatsdHost::Udp { host, port })
+            }
+            Bind::Tcp { .. } => Err(expected()),
+        }
+    }
+}
+
 /// A value that can be shown as it would be typed.
 pub(super) trait Value {
     fn show(&self) -> String;
@@ -172,6 +214,24 @@ fn bind(text: &str) -> Result<Bind, String> {
     };
     let host = if host.is_empty() { "0.0.0.0" } else { host };
     Ok(Bind::Tcp { host: host.to_owned(), port })
+}
+
+/// As [`bind_list`], and none for an empty value.
+pub(super) fn bind_list_or_none(text: &str) -> Result<Vec<Bind>, String> {
+    if text.is_empty() { Ok(Vec::new()) } else { bind_list(text) }
+}
+
+/// Where StatsD listens; nobody for an empty value.
+pub(super) fn statsd_host(text: &str) -> Result<Option<StatsdHost>, String> {
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
+}
+
+/// What may stand in a line of StatsD without ending it, or a part of it.
+pub(super) fn statsd_text(text: &str) -> Result<String, String> {
+    match text.contains(|c: char| c.is_control() || c.is_whitespace() || c == '|') {
+        true => Err("expected text without spaces and |".to_owned()),
+        false => Ok(text.to_owned()),
+    }
 }
 
 /// A whole number in a range.
@@ -434,6 +494,12 @@ impl Value for Vec<Bind> {
     }
 }
 
+impl Value for Option<StatsdHost> {
+    fn show(&self) -> String {
+        self.as_ref().map(StatsdHost::to_string).unwrap_or_default()
+    }
+}
+
 impl Value for usize {
     fn show(&self) -> String {
         self.to_string()
@@ -588,6 +654,22 @@ mod tests {
 
     fn tcp(host: &str, port: u16) -> Bind {
         Bind::Tcp { host: host.to_owned(), port }
+    }
+
+    #[test]
+    fn statsd_listens_at_a_host_with_a_port_or_a_unix_socket() {
+        let shown = |text: &str| statsd_host(text).unwrap().map(|host| host.to_string());
+        for text in ["127.0.0.1:8125", "[::1]:8125", "metrics.example:1", "unix:///run/statsd.sock"] {
+            assert_eq!(shown(text).as_deref(), Some(text));
+        }
+        assert_eq!(statsd_host(""), Ok(None));
+        for wrong in ["localhost", ":8125", "[::1]", "localhost:0", "localhost:x", "unix://", "udp://a:1"] {
+            assert!(statsd_host(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(statsd_text("env:prod,blue").as_deref(), Ok("env:prod,blue"));
+        for wrong in ["a b", "a|c", "a\nb"] {
+            assert!(statsd_text(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

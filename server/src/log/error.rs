@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
@@ -92,6 +92,15 @@ impl ErrorLog {
     }
 }
 
+/// How many errors and warnings this process has logged since they were last taken.
+static LOGGED: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+
+/// How many errors and warnings have been logged since this was last asked.
+pub(crate) fn take_logged() -> (u64, u64) {
+    let [errors, warnings] = &LOGGED;
+    (errors.swap(0, Ordering::Relaxed), warnings.swap(0, Ordering::Relaxed))
+}
+
 thread_local! {
     static LINE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
@@ -107,6 +116,9 @@ impl Log for ErrorLog {
     fn log(&self, record: &Record<'_>) {
         if !self.enabled(record.metadata()) {
             return;
+        }
+        if let Some(count) = LOGGED.get(record.level() as usize - 1) {
+            count.fetch_add(1, Ordering::Relaxed);
         }
         let targets = self.targets();
         // taken rather than borrowed: a message's Display may log

@@ -25,6 +25,7 @@ mod syslog;
 pub use access::{AccessFormat, FormattedLog};
 pub(crate) use context::adopt_request_id;
 pub use context::{Context, context, field, fields, request_id};
+pub(crate) use error::take_logged;
 pub use error::{ErrorLog, LogFormat};
 pub(crate) use panics::are_logged as panics_are_logged;
 pub use panics::log_panics;

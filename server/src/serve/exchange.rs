@@ -1,5 +1,6 @@
 //! One connection's life, and one request of it: from the head that was found to what becomes of the connection after it.
 
+use std::cell::Cell;
 use std::io;
 use std::net::Shutdown;
 use std::ops::Deref;
@@ -10,7 +11,7 @@ use ::http::{HeaderMap, HeaderName, StatusCode, Version};
 
 use super::conn::{Conn, NoRequest};
 use super::failures::{after_broken, after_failure, after_leaving, after_panic, cut_off, cut_off_between};
-use super::failures::{described, log_access, refuse};
+use super::failures::{count, described, log_access, refuse};
 use super::output::GATHER;
 use super::respond::respond;
 use super::transport::Transport;
@@ -21,6 +22,7 @@ use crate::app::{
 };
 use crate::http::{Head, Lines};
 use crate::log::adopt_request_id;
+use crate::metrics::{Begun, Meter};
 
 /// Serves a connection until it ends, or until nothing has come for a while: then gives how much longer its next request may
 /// be waited for, and nobody else holds on to the connection.
@@ -86,6 +88,8 @@ pub(super) struct Asked {
     pub(super) keep_alive: bool,
     /// Noted only if somebody will look.
     pub(super) started: Option<(SystemTime, Instant)>,
+    /// It is being counted, and has not been yet.
+    pub(super) begun: Cell<Option<Begun>>,
 }
 
 impl Asked {
@@ -166,7 +170,8 @@ fn one_request<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler) -> After {
 fn exchange<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler, came: Rc<Came>) -> After {
     let keep_alive = came.head().keep_alive && !conn.settings.keep_alive.is_zero();
     let version = conn.settings.protocol.framing(came.head().version);
-    let asked = Asked { came, version, keep_alive, started: start(conn) };
+    let begun = Cell::new(conn.settings.meter.as_ref().map(begin));
+    let asked = Asked { came, version, keep_alive, started: start(conn), begun };
     if let Some(header) = &conn.settings.request_id_header {
         name_request(&asked, header);
     }
@@ -188,6 +193,9 @@ fn exchange<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler, came: Rc<Came>)
     let after = match (caught, outcome) {
         (Ok(Ok(())), Some(Ok(answered))) => {
             let after = settle(conn, &asked, answered.alive);
+            if asked.begun.get().is_some() {
+                count(conn, &asked, answered.status);
+            }
             if let Some(rest) = answered.rest {
                 log_access(conn, &asked, answered.status, &rest.headers);
             }
@@ -271,6 +279,12 @@ fn work_after<T: Transport>(conn: &Rc<Conn<T>>, asked: &Asked, after: After) -> 
 #[inline(never)]
 pub(super) fn start<T: Transport>(conn: &Conn<T>) -> Option<(SystemTime, Instant)> {
     conn.settings.access_log.is_some().then(|| (SystemTime::now(), Instant::now()))
+}
+
+/// Apart, so that the clock's reading has no place in the frames under the handler.
+#[inline(never)]
+fn begin(meter: &Meter) -> Begun {
+    meter.begin()
 }
 
 /// Has the handler answer, and hands its answer to the output.

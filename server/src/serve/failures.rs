@@ -15,10 +15,12 @@ use super::transport::Transport;
 use crate::app::{ContentType, Headers};
 use crate::http::Connection;
 use crate::http::framing::ResponseBody;
+use crate::metrics::Meter;
 
 #[cold]
 #[inline(never)]
 pub(super) fn after_panic<T: Transport>(conn: &Rc<Conn<T>>, asked: &Asked, panic: &str) -> After {
+    conn.settings.meter.iter().for_each(Meter::exception);
     // Where all panics are logged, with more than is known here, this says only whose it was.
     let reason = match crate::log::panics_are_logged() {
         true => "the handler panicked".to_owned(),
@@ -42,7 +44,10 @@ pub(super) fn after_broken<T: Transport>(conn: &Rc<Conn<T>>, asked: &Asked, brok
             // The missing end tells the client.
             asked.close()
         }
-        Broken::Application(reason) => after_failure(conn, asked, StatusCode::INTERNAL_SERVER_ERROR, &reason),
+        Broken::Application(reason) => {
+            conn.settings.meter.iter().for_each(Meter::exception);
+            after_failure(conn, asked, StatusCode::INTERNAL_SERVER_ERROR, &reason)
+        }
     }
 }
 
@@ -157,6 +162,9 @@ pub(super) fn refuse<T: Transport>(
     // RFC 9110, 9.3.2: no content in answer to HEAD, not even to a bad one.
     let head_only = conn.input().is_ok_and(|input| input.asks_for_head());
     answer_plainly(conn, status, reason, head_only);
+    if let Some(meter) = &conn.settings.meter {
+        meter.refused(status, conn.output().map_or(0, |output| output.body_sent));
+    }
     if let Some(access_log) = &conn.settings.access_log {
         let (started, since) = started.unwrap_or_else(|| (SystemTime::now(), Instant::now()));
         access_log.log(&Exchange {
@@ -185,6 +193,15 @@ fn answer_plainly<T: Transport>(conn: &Conn<T>, status: StatusCode, reason: &str
     }
 }
 
+/// Counts a request whose answer has ended, if it is to be and has not been.
+#[inline(never)]
+pub(super) fn count<T: Transport>(conn: &Conn<T>, asked: &Asked, status: StatusCode) {
+    if let (Some(meter), Some(begun)) = (&conn.settings.meter, asked.begun.take()) {
+        meter.end(begun, status, conn.output().map_or(0, |output| output.body_sent));
+    }
+}
+
+/// Counts the request, and tells the access log of it.
 #[inline(never)]
 pub(super) fn log_access<T: Transport>(
     conn: &Conn<T>,
@@ -192,6 +209,7 @@ pub(super) fn log_access<T: Transport>(
     status: StatusCode,
     headers: &HeaderMap,
 ) {
+    count(conn, asked, status);
     let (Some(access_log), Some((started, since))) = (&conn.settings.access_log, asked.started) else {
         return;
     };

@@ -27,9 +27,10 @@ use super::settings::Settings;
 use super::stop::{LAST_MOMENT, Registered, Registry, ServerHandle};
 use super::threads::addr;
 use super::transport::{Transport, between_looks, has_left, patiently, with_read_buffer};
-use super::watch::{PULSE, Watch};
+use super::watch::PULSE;
 use crate::app::{Addr, Handler, Leaving};
 use crate::http::ProxyProtocol;
+use crate::metrics::{HubLoad, Meter};
 
 /// Accepts on each listener in a green thread of its own until the server is stopped.
 pub(crate) fn serve(
@@ -43,7 +44,7 @@ pub(crate) fn serve(
     let _monitor = settings.blocked_threshold.and_then(monitor);
     let server = Rc::new(Green {
         pool: Pool::new(settings.worker_connections),
-        live: Registry::new(),
+        live: Registry::new(settings.meter.clone()),
         failure: RefCell::new(None),
         settings,
         handle,
@@ -60,10 +61,11 @@ pub(crate) fn serve(
     if let Some(watch) = &server.settings.watch {
         watch.shows(Arc::new(look::insight(&server)));
     }
-    let _pulse = server.settings.watch.clone().map(pulse).transpose()?;
+    let _pulse = pulse(&server.settings)?;
     while !server.handle.is_stopping() && server.failure.borrow().is_none() {
         (&*woken).read_exact(&mut [0])?;
     }
+    server.settings.meter.iter().for_each(Meter::stops);
     running.stop(woken)?;
     match server.failure.take() {
         Some(error) => Err(error),
@@ -72,19 +74,28 @@ pub(crate) fn serve(
 }
 
 /// Tells that it accepts, and from then on that the hub turns, until the returned guard is dropped.
-fn pulse(watch: Arc<dyn Watch>) -> io::Result<impl Drop> {
+fn pulse(settings: &Settings) -> io::Result<Option<impl Drop + use<>>> {
     struct Pulse(Greenlet<()>);
     impl Drop for Pulse {
         fn drop(&mut self) {
             self.0.kill_soon();
         }
     }
-    watch.accepts();
+    let (watch, meter) = (settings.watch.clone(), settings.meter.clone());
+    if watch.is_none() && meter.is_none() {
+        return Ok(None);
+    }
+    meter.iter().for_each(|meter| meter.accepts(settings.worker_connections));
+    watch.iter().for_each(|watch| watch.accepts());
     let turn = move || loop {
-        watch.turns();
+        watch.iter().for_each(|watch| watch.turns());
+        if let Some(meter) = &meter {
+            let load = greenlet::inspect::load();
+            meter.turns(Some(HubLoad { idle: load.idle, longest_stall: load.longest_stall }));
+        }
         greenlet::sleep(PULSE);
     };
-    greenlet::Builder::new().name("pulse").spawn(turn).map(Pulse)
+    greenlet::Builder::new().name("pulse").spawn(turn).map(|pulse| Some(Pulse(pulse)))
 }
 
 /// Has somebody say who holds up the others. The server serves without, too.
@@ -154,6 +165,7 @@ impl Green {
             #[cfg(feature = "tls")]
             let tls = listener.tls.clone();
             let newcomer = Newcomer {
+                accepted: self.settings.meter.as_ref().map(|_| Instant::now()),
                 server,
                 socket,
                 ends,
@@ -169,8 +181,10 @@ impl Green {
         let _ = socket.set_write_timeout(Some(self.settings.write_timeout));
         let mut caller =
             Box::new(Caller { server, socket, ends, served_any: false, slot: None, _place: place });
+        let accepted = self.settings.meter.as_ref().map(|_| Instant::now());
         slot.spawn_with(move |slot| {
             caller.slot = Some(slot);
+            caller.server.settings.has_waited(accepted);
             caller.serve();
         });
     }
@@ -179,6 +193,8 @@ impl Green {
 /// A connection on which something comes before HTTP: a PROXY header, a TLS handshake, or the one and then the other. Each in
 /// the connection's own green thread, so that nobody else waits for it.
 struct Newcomer {
+    /// Noted only if it is counted.
+    accepted: Option<Instant>,
     server: Rc<Green>,
     socket: GreenSocket,
     ends: Ends,
@@ -196,6 +212,7 @@ impl Newcomer {
         let mut newcomer = Box::new(self);
         slot.spawn_with(move |slot| {
             newcomer.slot = Some(slot);
+            newcomer.server.settings.has_waited(newcomer.accepted);
             newcomer.serve();
         });
     }

@@ -17,6 +17,7 @@ mod output;
 mod respond;
 mod server;
 mod settings;
+mod side;
 mod spare;
 mod stop;
 mod threads;

@@ -11,10 +11,13 @@ use ::http::{HeaderName, HeaderValue};
 
 use super::listen::Listener;
 use super::settings::{BodyRate, Settings};
+use super::side::{self, Side};
 use super::threads::Runs;
 use super::{AccessLog, Protocol, ServerHandle, Watch, green, threads};
 use crate::app::{Addr, Handler, HeaderMapping, Leaving, Networks};
+use crate::config::StatsdHost;
 use crate::http::{Limits, ProxyProtocol};
+use crate::metrics::{Board, Meter, Statsd};
 
 /// An HTTP/1.1 server: bound to addresses, then set up, then run.
 ///
@@ -31,6 +34,8 @@ pub struct Server {
     settings: Settings,
     handle: ServerHandle,
     woken: UnixStream,
+    metrics: Vec<Listener>,
+    statsd: Option<Statsd>,
 }
 
 impl Server {
@@ -42,14 +47,14 @@ impl Server {
     pub fn bind(address: impl AsRef<str>) -> io::Result<Server> {
         let settings = Settings::default();
         let listeners = vec![Listener::bind(address.as_ref(), settings.backlog)?];
-        let (handle, woken) = ServerHandle::new()?;
-        Ok(Server { listeners, settings, handle, woken })
+        Server::on(listeners)
     }
 
     /// A server on sockets that listen already.
     pub(crate) fn on(listeners: Vec<Listener>) -> io::Result<Server> {
         let (handle, woken) = ServerHandle::new()?;
-        Ok(Server { listeners, settings: Settings::default(), handle, woken })
+        let settings = Settings::default();
+        Ok(Server { listeners, settings, handle, woken, metrics: Vec::new(), statsd: None })
     }
 
     /// Listens on one more address; as [`Server::bind`].
@@ -279,12 +284,70 @@ impl Server {
         self
     }
 
+    /// Answers on one more address for numbers and health (`--metrics-bind`): `/metrics` in Prometheus's text format, `/stats` in
+    /// JSON, and with 200 or 503 `/health/ready` (the same as `/health`: it accepts, and does not hang) and `/health/live`.
+    ///
+    /// A thread of its own does that while the server serves, however full or blocked it is. What is served there is not
+    /// counted. May be called several times.
+    ///
+    /// # Errors
+    /// As [`Server::bind`].
+    pub fn metrics_bind(mut self, address: impl AsRef<str>) -> io::Result<Server> {
+        self.metrics.push(Listener::bind(address.as_ref(), side::BACKLOG)?);
+        Ok(self)
+    }
+
+    /// The addresses of [`Server::metrics_bind`], with the ports that the kernel has chosen.
+    pub fn metrics_addrs(&self) -> Vec<Addr> {
+        self.metrics.iter().map(|listener| listener.addr.clone()).collect()
+    }
+
+    /// Sends its numbers to a StatsD (gunicorn's `statsd_host`), about once a second, under gunicorn's names.
+    /// `prefix` is what these begin with (`statsd_prefix`), `tags` are DogStatsD's (`dogstatsd_tags`, `name:value,name`); both
+    /// may be empty. Never waits: what can't be sent at once is dropped.
+    ///
+    /// # Errors
+    /// The host has no address, or there is no socket to be had.
+    pub fn statsd(mut self, host: &StatsdHost, prefix: &str, tags: &str) -> io::Result<Server> {
+        self.statsd = Some(Statsd::new(host, prefix, tags)?);
+        Ok(self)
+    }
+
+    /// The same, with one that is there already.
+    pub(crate) fn send_to(mut self, statsd: Statsd) -> Server {
+        self.statsd = Some(statsd);
+        self
+    }
+
+    /// Answers for a worker's numbers on these sockets, which listen already.
+    pub(crate) fn metrics_on(mut self, listeners: Vec<Listener>) -> Server {
+        self.metrics = listeners;
+        self
+    }
+
+    /// Counts in that row of that board. Without this a server that is asked for numbers has a board of its own.
+    pub(crate) fn count_on(mut self, board: Board, place: usize) -> Server {
+        self.settings.meter = Some(Meter::new(board, place, self.statsd.take()));
+        self
+    }
+
+    /// Gets ready for counting, if somebody wants numbers, and answers for them until the guard is dropped.
+    fn start_metrics(&mut self) -> io::Result<Side> {
+        if self.settings.meter.is_none() && (self.statsd.is_some() || !self.metrics.is_empty()) {
+            let board = Board::new()?;
+            let place = board.begin(1)?;
+            self.settings.meter = Some(Meter::new(board, place, self.statsd.take()));
+        }
+        Side::start(std::mem::take(&mut self.metrics), self.settings.meter.clone())
+    }
+
     /// Serves `app` with a green thread for each connection, all on the calling OS thread, until [`ServerHandle::stop`]. May
     /// be called in a green thread, too; killing that one cuts off all connections.
     ///
     /// # Errors
     /// A listener that can't be used any more. Problems of single connections are logged, and end nothing else.
-    pub fn serve(self, app: impl Handler) -> io::Result<()> {
+    pub fn serve(mut self, app: impl Handler) -> io::Result<()> {
+        let _side = self.start_metrics()?;
         green::serve(self.listeners, Arc::new(self.settings), self.handle, self.woken, Rc::new(app))
     }
 
@@ -292,10 +355,12 @@ impl Server {
     ///
     /// # Errors
     /// A listener that can't be used any more. Problems of single connections are logged, and end nothing else.
-    pub fn serve_threads(self, app: impl Handler + Send + Sync) -> io::Result<()> {
+    pub fn serve_threads(mut self, app: impl Handler + Send + Sync) -> io::Result<()> {
+        let _side = self.start_metrics()?;
         let app = Arc::new(app);
         threads::serve(self.listeners, Arc::new(self.settings), self.handle, self.woken, app, Runs::Beside)
     }
+
     /// Serves `app` with no other thread than the calling one, until [`ServerHandle::stop`]: one connection after the other, and
     /// one request on each (gunicorn's `sync`). [`Server::worker_connections`] and [`Server::keep_alive`] have no effect. Neither
     /// has [`Server::graceful_timeout`], nor [`ServerHandle::quit`] on the request under way: its end is waited for.
@@ -304,6 +369,7 @@ impl Server {
     /// A listener that can't be used any more. Problems of single connections are logged, and end nothing else.
     pub fn serve_sync(mut self, app: impl Handler + Send + Sync) -> io::Result<()> {
         (self.settings.keep_alive, self.settings.worker_connections) = (Duration::ZERO, 1);
+        let _side = self.start_metrics()?;
         let app = Arc::new(app);
         threads::serve(self.listeners, Arc::new(self.settings), self.handle, self.woken, app, Runs::Here)
     }

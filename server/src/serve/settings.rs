@@ -3,13 +3,14 @@
 use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::http::{HeaderName, HeaderValue};
 
 use super::{AccessLog, Protocol, Watch};
 use crate::app::{Leaving, Networks, Trust};
 use crate::http::{Limits, ProxyProtocol};
+use crate::metrics::Meter;
 
 /// The settings of a [`Server`](super::Server), each with its builder method there.
 #[derive(Clone)]
@@ -36,6 +37,7 @@ pub(crate) struct Settings {
     pub(crate) request_id_header: Option<HeaderName>,
     pub(crate) access_log: Option<Arc<dyn AccessLog>>,
     pub(crate) watch: Option<Arc<dyn Watch>>,
+    pub(crate) meter: Option<Meter>,
 }
 
 /// How fast a request's body must come at least.
@@ -54,6 +56,16 @@ impl BodyRate {
         // Less than a second's.
         let earned = Duration::from_secs(received / rate) + Duration::from_nanos(nanos as u64);
         self.grace.saturating_add(earned)
+    }
+}
+
+impl Settings {
+    /// A connection's thread has begun. Counted if it was noted when the connection was accepted.
+    #[inline]
+    pub(crate) fn has_waited(&self, accepted: Option<Instant>) {
+        if let (Some(meter), Some(accepted)) = (&self.meter, accepted) {
+            meter.waited(accepted);
+        }
     }
 }
 
@@ -82,6 +94,7 @@ impl Default for Settings {
             request_id_header: None,
             access_log: None,
             watch: None,
+            meter: None,
         }
     }
 }
@@ -110,6 +123,7 @@ impl fmt::Debug for Settings {
             .field("server_name", &self.server_name)
             .field("request_id_header", &self.request_id_header)
             .field("access_log", &self.access_log.is_some())
+            .field("meter", &self.meter.is_some())
             .finish_non_exhaustive()
     }
 }

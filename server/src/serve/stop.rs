@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use super::transport::Transport;
+use crate::metrics::Meter;
 
 /// How long connections that wait for their next request may still get it when the server stops. A client that had one on the
 /// way at that moment would lose it.
@@ -140,7 +141,12 @@ impl fmt::Debug for ServerHandle {
 }
 
 /// The live connections of a server.
-pub(crate) struct Registry<T>(Arc<Mutex<Live<T>>>);
+pub(crate) struct Registry<T>(Arc<Members<T>>);
+
+struct Members<T> {
+    live: Mutex<Live<T>>,
+    meter: Option<Meter>,
+}
 
 type Live<T> = Slab<T>;
 
@@ -157,12 +163,14 @@ impl<T> Clone for Registry<T> {
 }
 
 impl<T: Transport> Registry<T> {
-    pub(crate) fn new() -> Registry<T> {
-        Registry(Arc::new(Mutex::new(Slab::new())))
+    /// With a meter, who comes and goes is counted.
+    pub(crate) fn new(meter: Option<Meter>) -> Registry<T> {
+        Registry(Arc::new(Members { live: Mutex::new(Slab::new()), meter }))
     }
 
     pub(crate) fn register(&self, socket: T) -> Registered<T> {
         let key = self.lock().insert(socket);
+        self.0.meter.iter().for_each(Meter::opened);
         Registered { registry: self.clone(), key }
     }
 
@@ -213,7 +221,7 @@ impl<T: Transport> Registry<T> {
 
     /// Nothing that can panic runs under the lock, so a poisoned one is whole all the same.
     fn lock(&self) -> MutexGuard<'_, Live<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -221,6 +229,7 @@ impl<T: Transport> Drop for Registered<T> {
     fn drop(&mut self) {
         // The socket is taken out before the lock is given back, and dropped after.
         let removed = self.registry.lock().try_remove(self.key);
+        self.registry.0.meter.iter().for_each(Meter::closed);
         drop(removed);
     }
 }

@@ -30,6 +30,7 @@ use super::transport::{Transport, between_looks, has_left, patiently, with_read_
 use super::watch::PULSE;
 use crate::app::{Addr, Handler, Leaving};
 use crate::http::ProxyProtocol;
+use crate::metrics::Meter;
 
 /// Accepts on all listeners in this thread until the server is stopped, and waits for the connections' threads.
 pub(crate) fn serve(
@@ -41,16 +42,20 @@ pub(crate) fn serve(
     runs: Runs,
 ) -> io::Result<()> {
     woken.set_nonblocking(true)?;
+    let live = Registry::new(settings.meter.clone());
     let server = Threads {
         settings,
         handle,
         app,
         runs,
-        live: Registry::new(),
+        live,
         waiting: Arc::new(AtomicBool::new(false)),
         turned: Cell::new(None),
     };
     let mut backoff = Backoff::new();
+    if let Some(meter) = &server.settings.meter {
+        meter.accepts(server.settings.worker_connections);
+    }
     if let Some(watch) = &server.settings.watch {
         watch.shows(Arc::new(Look(server.live.clone())));
         watch.accepts();
@@ -78,6 +83,7 @@ pub(crate) fn serve(
             }
         }
     }
+    server.settings.meter.iter().for_each(Meter::stops);
     server.stop(listeners, &woken)
 }
 
@@ -147,13 +153,17 @@ impl Threads {
 
     /// Shows that the accepting thread lives; gives how long it may wait until it has to do so again.
     fn pulse(&self) -> Option<Duration> {
-        let watch = self.settings.watch.as_ref()?;
+        let Settings { watch, meter, .. } = &*self.settings;
+        if watch.is_none() && meter.is_none() {
+            return None;
+        }
         let now = Instant::now();
         let due = self.turned.get().map_or(now, |turned| turned + PULSE);
         if due > now {
             return Some(due - now);
         }
-        watch.turns();
+        watch.iter().for_each(|watch| watch.turns());
+        meter.iter().for_each(|meter| meter.turns(None));
         self.turned.set(Some(now));
         Some(PULSE)
     }
@@ -176,11 +186,13 @@ impl Threads {
         let ending =
             Ending { place: Some(place), waiting: Arc::clone(&self.waiting), handle: handle.clone() };
         let peer = addr(&peer);
+        let accepted = self.settings.meter.as_ref().map(|_| Instant::now());
         #[cfg(feature = "tls")]
         let tls = listener.tls.clone();
         let name = format!("connection {peer}");
         let serve = move || {
             let _ending = ending;
+            settings.has_waited(accepted);
             let mut ends = Ends::Socket(peer);
             if settings.proxy_protocol != ProxyProtocol::Off {
                 match arrive(&socket, ends.peer(), &settings, &handle, false) {

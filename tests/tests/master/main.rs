@@ -4,6 +4,7 @@ mod control;
 mod deaths;
 mod identity;
 mod logs;
+mod metrics;
 mod process;
 mod renewal;
 mod scaling;
