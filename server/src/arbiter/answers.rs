@@ -44,7 +44,11 @@ impl Master {
 
     pub(super) fn stop(&mut self, how: Leave) {
         if !self.fleet.is_stopping() {
-            self.notify.stopping();
+            match (&self.successor, self.parent) {
+                (Some(successor), _) => self.notify.hand_over(successor.id()),
+                (None, None) => self.notify.stopping(),
+                (None, Some(_)) => {}
+            }
             if !self.others_listen() {
                 self.sockets.remove_files();
             }
@@ -69,7 +73,7 @@ impl Master {
             }
         };
         let moved = config.bind != self.config.bind || config.backlog != self.config.backlog;
-        if moved && !self.is_given {
+        if moved && !self.sockets.are_given() {
             if let Err(error) = self.sockets.change(&config.bind, config.backlog) {
                 log::error!("The settings are not loaded again, the old ones stay: {error}");
                 return;
@@ -87,7 +91,9 @@ impl Master {
         self.resize(self.config.workers);
         self.fleet.renew();
         self.reloading = true;
-        self.notify.reloading();
+        if self.parent.is_none() {
+            self.notify.reloading();
+        }
         log::info!("Hang up: the workers are replaced one after the other");
     }
 
@@ -122,7 +128,7 @@ impl Master {
             }
         }
         self.hooks.pre_exec(&self.config);
-        match self.start.again(&self.sockets, self.is_given) {
+        match self.start.again(&self.sockets, self.sockets.are_given()) {
             Ok(successor) => {
                 log::info!("Started a new master, process {}", successor.id());
                 self.successor = Some(successor);
@@ -139,6 +145,10 @@ impl Master {
         }
         self.parent = None;
         log::info!("The old master is gone: this one takes its place");
+        self.sockets.own_files();
+        if self.was_ready {
+            self.notify.took_over(&self.status());
+        }
         if let (Some(file), Some(path)) = (&mut self.pid_file, &self.config.pidfile)
             && let Err(error) = file.rename(path)
         {

@@ -16,7 +16,7 @@ use super::link::{Link, Order, Report};
 use super::pidfile::PidFile;
 use super::signals::{MASTER, Signals};
 use super::sockets::Sockets;
-use super::systemd::{self, Notify};
+use super::systemd::Notify;
 use super::upgrade::{Legacy, Start};
 use super::worker::Worker;
 use crate::config::Config;
@@ -76,8 +76,6 @@ pub(crate) struct Master {
     pub(super) fleet: Fleet,
     pub(super) children: Vec<Child>,
     pub(super) sockets: Sockets,
-    /// The sockets are the service manager's, whatever `bind` says.
-    pub(super) is_given: bool,
     pub(super) notify: Notify,
     pub(super) told_alive: Instant,
     /// Workers are being replaced, and the service manager waits to hear of the end of it.
@@ -116,19 +114,7 @@ impl Master {
         hooks.on_starting(&config);
         let legacy = Legacy::take().map_err(setup("can't take over the old master's sockets"))?;
         let parent = legacy.as_ref().map(|legacy| legacy.master);
-        let (given, inherited) = match legacy {
-            Some(Legacy { sockets, all: true, .. }) => {
-                (sockets.into_iter().map(|(_, it)| it).collect(), Vec::new())
-            }
-            Some(Legacy { sockets, .. }) => (Vec::new(), sockets),
-            None => (systemd::sockets().map_err(Halt::Bind)?, Vec::new()),
-        };
-        let is_given = !given.is_empty();
-        let sockets = match is_given {
-            true => Sockets::given(given, config.backlog),
-            false => Sockets::open(&config.bind, inherited, config.backlog, config.reuse_port),
-        };
-        let sockets = sockets.map_err(Halt::Bind)?;
+        let sockets = Sockets::of(&config, legacy).map_err(Halt::Bind)?;
         let pid_file = config.pidfile.as_deref().map(|path| match parent {
             Some(_) => PidFile::create(&PidFile::second(path)),
             None => PidFile::create(path),
@@ -144,7 +130,6 @@ impl Master {
             start,
             children: Vec::new(),
             sockets,
-            is_given,
             notify: Notify::new(),
             told_alive: Instant::now(),
             reloading: false,
@@ -208,12 +193,25 @@ impl Master {
             }
             self.was_ready = true;
             self.reloading = false;
-            self.notify.ready(self.fleet.seats(), self.parent.is_some());
+            if self.parent.is_none() {
+                self.notify.ready(&self.status());
+            }
         }
-        if self.notify.watchdog.is_some_and(|every| now.saturating_duration_since(self.told_alive) >= every) {
+        // While workers are tried again and again and none serves the watchdog's time runs.
+        if self.parent.is_none()
+            && self.fleet.is_alive()
+            && self
+                .notify
+                .watchdog
+                .is_some_and(|every| now.saturating_duration_since(self.told_alive) >= every)
+        {
             self.told_alive = now;
             self.notify.alive();
         }
+    }
+
+    pub(super) fn status(&self) -> String {
+        format!("{} workers serve", self.fleet.seats())
     }
 
     /// Until something happens, or it is time to look after the workers.
@@ -293,7 +291,7 @@ impl Master {
 
     /// Whether another process has the same sockets, and goes on.
     pub(super) fn others_listen(&self) -> bool {
-        self.is_given || self.successor.is_some() || self.parent.is_some()
+        self.sockets.are_given() || self.successor.is_some() || self.parent.is_some()
     }
 
     /// Whether what waits in the queues of this worker's sockets is lost when it has left.

@@ -23,4 +23,6 @@ mod worker;
 
 pub use hooks::{Hooks, WorkerInfo};
 pub(crate) use master::{Halt, Master, Program};
+pub(crate) use sockets::listeners;
+pub(crate) use systemd::Notify;
 pub(crate) use worker::{Errands, Line, Worker};

@@ -17,12 +17,13 @@ use std::time::Duration;
 
 use self::signals::Stop;
 use self::tls::TlsConfig;
-use crate::arbiter::{Errands, Halt, Hooks, Line, Master, Program, Worker};
+use crate::arbiter::{self, Errands, Halt, Hooks, Line, Master, Notify, Program, Worker};
 use crate::config::{Action, App, CommandLine, Config, LogTarget, UsageError, WorkerClass};
 use crate::demo::Demo;
 use crate::files::StaticFiles;
 use crate::http::Limits;
 use crate::log::{ErrorLog, FormattedLog, Sink};
+use crate::serve::Watch;
 use crate::{Addr, Handler, Protocol, Request, Response, Server};
 
 /// The whole command line of a server program, for an application of one's own.
@@ -146,7 +147,11 @@ fn serve(config: &Config, app: impl Handler + Send + Sync, logs: &Logs) -> Resul
     limits::raise_open_files(config.worker_connections);
     let tls = tls::load(config).map_err(Failure::Tls)?;
     let server = set_up(listen(config).map_err(Failure::Bind)?, config, logs);
-    let server = tls::speak(server, tls.as_ref());
+    let mut server = tls::speak(server, tls.as_ref());
+    let manager = Arc::new(Manager(Notify::new()));
+    if manager.0.is_heard() {
+        server = server.watch(Arc::clone(&manager) as Arc<_>);
+    }
     let handle = server.handle();
     let flush = logs.clone();
     let leave = move || {
@@ -154,8 +159,12 @@ fn serve(config: &Config, app: impl Handler + Send + Sync, logs: &Logs) -> Resul
         process::exit(0)
     };
     let on_stop = move |stop| match stop {
-        Stop::Graceful => handle.stop(),
+        Stop::Graceful => {
+            manager.0.stopping();
+            handle.stop();
+        }
         Stop::Quick => {
+            manager.0.stopping();
             handle.stop();
             // a thread of its own, so that a second signal is heard meanwhile
             let leave = leave.clone();
@@ -171,6 +180,21 @@ fn serve(config: &Config, app: impl Handler + Send + Sync, logs: &Logs) -> Resul
     tell_addresses(scheme(config, tls.as_ref()), server.local_addrs().iter());
     log::info!("Using worker: {}", config.worker_class);
     serve_as(config.worker_class, server, app).map_err(Failure::Serve)
+}
+
+/// The service manager, as it is told of a server without a master.
+struct Manager(Notify);
+
+impl Watch for Manager {
+    fn accepts(&self) {
+        self.0.ready("this process serves");
+    }
+
+    fn turns(&self) {
+        if self.0.watchdog.is_some() {
+            self.0.alive();
+        }
+    }
 }
 
 fn serve_as(class: WorkerClass, server: Server, app: impl Handler + Send + Sync) -> io::Result<()> {
@@ -256,10 +280,7 @@ fn tell_addresses<'a>(scheme: &str, addrs: impl Iterator<Item = &'a Addr>) {
 const QUICK: Duration = Duration::from_millis(200);
 
 fn listen(config: &Config) -> io::Result<Server> {
-    let mut addresses = config.bind.iter().map(ToString::to_string);
-    // the parser of --bind gives at least one
-    let first = addresses.next().ok_or(io::ErrorKind::InvalidInput)?;
-    addresses.try_fold(Server::bind(first)?, Server::and_bind)?.backlog(config.backlog)
+    Server::on(arbiter::listeners(config)?)?.backlog(config.backlog)
 }
 
 fn set_up(server: Server, config: &Config, logs: &Logs) -> Server {

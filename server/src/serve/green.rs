@@ -318,8 +318,7 @@ impl Running {
             greenlet::kill_all(&self.acceptors, None)?;
         }
         // What the kernel has completed until now would be reset.
-        let orphans = if last { &self.listeners[..] } else { &[] };
-        'all: for listener in orphans {
+        'all: for listener in self.listeners.iter().filter(|listener| last && !listener.kept) {
             for _ in 0..settings.backlog {
                 let Ok(socket) = SockRef::from(&**listener).accept() else { break };
                 let Ok(slot) = pool.reserve(left()) else { break 'all };
@@ -354,6 +353,8 @@ struct GreenListener {
     socket: ListenerKind,
     #[cfg(feature = "tls")]
     tls: Option<crate::tls::TlsConfig>,
+    /// See [`Listener::kept`].
+    kept: bool,
     /// Removed after the socket is closed.
     file: Cell<Option<SocketFile>>,
 }
@@ -365,7 +366,7 @@ enum ListenerKind {
 
 impl GreenListener {
     fn new(listener: Listener) -> io::Result<GreenListener> {
-        let Listener { socket, addr, file, .. } = listener;
+        let Listener { socket, addr, file, kept, .. } = listener;
         let socket = match addr {
             Addr::Inet(_) => ListenerKind::Tcp(TcpListener::from_std(socket.into())?),
             Addr::Unix(_) => ListenerKind::Unix(UnixListener::from_std(socket.into())?),
@@ -375,6 +376,7 @@ impl GreenListener {
             socket,
             #[cfg(feature = "tls")]
             tls: listener.tls,
+            kept,
             file: Cell::new(file),
         })
     }
@@ -403,8 +405,10 @@ impl GreenListener {
 
 /// See [`Listener::turn_away`].
 fn turn_away(listener: &GreenListener) {
-    listener.file.take();
-    turn_away_from(SockRef::from(listener));
+    if !listener.kept {
+        listener.file.take();
+        turn_away_from(SockRef::from(listener));
+    }
 }
 
 impl AsFd for GreenListener {

@@ -13,6 +13,7 @@ mod green;
 mod input;
 mod listen;
 mod output;
+mod passed;
 mod respond;
 mod server;
 mod settings;
@@ -31,5 +32,6 @@ pub use server::Server;
 pub use stop::ServerHandle;
 pub use uwsgi::Protocol;
 
-pub(crate) use listen::Listener;
+pub(crate) use listen::{How, Listener};
+pub(crate) use passed::passed;
 pub(crate) use watch::Watch;

@@ -151,7 +151,7 @@ impl Threads {
         }
         // What the kernel has completed until the sockets are closed would be reset.
         let serve_rest = || {
-            for listener in listeners.iter().filter(|_| last) {
+            for listener in listeners.iter().filter(|listener| last && !listener.kept) {
                 for _ in 0..self.settings.backlog {
                     let Ok((socket, peer)) = listener.socket.accept() else { break };
                     self.start(listener, socket, peer);
@@ -429,6 +429,6 @@ fn describe(payload: Box<dyn Any + Send>) -> String {
 pub(super) fn addr(address: &SockAddr) -> Addr {
     match address.as_socket() {
         Some(inet) => Addr::Inet(inet),
-        None => Addr::Unix(address.as_pathname().map(std::path::Path::to_path_buf)),
+        None => address.as_unix().map_or(Addr::Unix(None), Addr::from),
     }
 }

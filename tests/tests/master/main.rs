@@ -3,7 +3,9 @@
 mod deaths;
 mod signals;
 mod sockets;
+mod spread;
 mod stopping;
+mod systemd;
 
 use greenserve_tests::{Load, Tally};
 
