@@ -88,7 +88,9 @@ impl Drop for Proxy {
         if thread::panicking() {
             eprintln!("--- the proxy's log\n{}---", self.log());
         }
-        send_signal(self.child.id(), libc::SIGTERM);
+        if self.is_running() {
+            send_signal(self.child.id(), libc::SIGTERM);
+        }
         let start = Instant::now();
         while self.is_running() && start.elapsed() < Duration::from_secs(5) {
             thread::sleep(Duration::from_millis(5));

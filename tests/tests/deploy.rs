@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use base64::Engine;
 use greenserve_tests::{
     Binary, Client, Load, PATIENCE, Proxy, Scratch, ServerProcess, Tally, children_of, eventually,
     send_signal,
@@ -65,6 +66,12 @@ fn nginx_conf(scratch: &Scratch, site: &str) -> String {
     )
 }
 
+fn pem(label: &str, der: &[u8]) -> String {
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let lines: String = text.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line) + "\n").collect();
+    format!("-----BEGIN {label}-----\n{lines}-----END {label}-----\n")
+}
+
 #[test]
 fn nginx_takes_its_configuration() {
     if !Proxy::exists("nginx") {
@@ -74,8 +81,8 @@ fn nginx_takes_its_configuration() {
     let dir = scratch.path().display().to_string();
     let rcgen::CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed(vec!["app.example".to_owned()]).unwrap();
-    scratch.write("fullchain.pem", cert.pem());
-    scratch.write("privkey.pem", signing_key.serialize_pem());
+    scratch.write("fullchain.pem", pem("CERTIFICATE", cert.der()));
+    scratch.write("privkey.pem", pem("PRIVATE KEY", &signing_key.serialize_der()));
     // Ports that need no privileges and are nobody else's.
     let (plain, tls) = (format!("listen unix:{dir}/plain;"), format!("listen unix:{dir}/tls ssl;"));
     let site = with(
@@ -177,6 +184,8 @@ fn haproxy_takes_its_configuration_and_both_ways_work() {
     let proxy = Proxy::start(&scratch.join("log"), |addr| {
         let bind = |addr: SocketAddr| format!("bind {addr}");
         let replaced = [
+            // As many as the limit on open files lets it have here.
+            ("maxconn 20000", "maxconn 100".to_owned()),
             ("bind :8080", bind(addr)),
             ("bind :8443", bind(passed_on)),
             ("127.0.0.1:8000", http.addr().to_string()),

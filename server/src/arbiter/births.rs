@@ -34,6 +34,7 @@ impl Master {
         self.hooks.pre_fork(&WorkerInfo::new(0, age));
         // Its life begins now.
         self.beats.beat(place);
+        self.loads.forget(place);
         let Some(pid) = fork_alone().inspect_err(|_| self.forget(age, now))? else {
             // Or it would not see the master's end.
             drop(ours);
@@ -65,7 +66,8 @@ impl Master {
         }
         let sockets = std::mem::replace(&mut self.sockets, Sockets::none());
         let info = WorkerInfo::new(process::id(), age);
-        let line = Line::new(info, Arc::clone(&self.hooks), link, self.beats.clone(), place);
+        let loads = sockets.are_shared().then(|| self.loads.clone());
+        let line = Line::new(info, Arc::clone(&self.hooks), link, self.beats.clone(), loads, place);
         let worker =
             Worker { config: self.config.clone(), listeners: sockets.into_seat(seat), line: line.clone() };
         let served = catch_unwind(AssertUnwindSafe(|| {

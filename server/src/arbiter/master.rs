@@ -13,6 +13,7 @@ use super::beats::Beats;
 use super::fleet::{Action, Age, Fleet, Times};
 use super::hooks::{Hooks, WorkerInfo};
 use super::link::{Link, Order, Report};
+use super::loads::Loads;
 use super::pidfile::PidFile;
 use super::signals::{MASTER, Signals};
 use super::sockets::Sockets;
@@ -82,6 +83,7 @@ pub(crate) struct Master {
     pub(super) reloading: bool,
     pub(super) signals: Signals,
     pub(super) beats: Beats,
+    pub(super) loads: Loads,
     pub(super) pid_file: Option<PidFile>,
     /// The master that has started this one, as long as it lives.
     pub(super) parent: Option<u32>,
@@ -122,6 +124,9 @@ impl Master {
         let pid_file = pid_file.transpose().map_err(setup("can't write the pid file"))?;
         let signals = Signals::new(MASTER).map_err(setup("can't handle signals"))?;
         let beats = Beats::new().map_err(setup("no shared memory for signs of life"))?;
+        // While they are replaced there are twice as many; more can come by TTIN.
+        let loads =
+            Loads::new(config.workers * 2 + 16).map_err(setup("no shared memory for workers' loads"))?;
         Ok(Master {
             fleet: Fleet::new(config.workers, times(&config)),
             config,
@@ -135,6 +140,7 @@ impl Master {
             reloading: false,
             signals,
             beats,
+            loads,
             pid_file,
             parent,
             successor: None,

@@ -13,6 +13,7 @@ mod deaths;
 mod fleet;
 mod hooks;
 mod link;
+mod loads;
 mod master;
 mod pidfile;
 mod signals;

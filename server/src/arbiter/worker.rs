@@ -14,6 +14,7 @@ use super::beats::Beats;
 use super::fleet::Leave;
 use super::hooks::{Hooks, WorkerInfo};
 use super::link::{Link, Order, Report};
+use super::loads::Loads;
 use super::signals::{Signals, WORKER, name};
 use crate::config::Config;
 use crate::serve::{Listener, ServerHandle, Watch};
@@ -38,7 +39,9 @@ pub(crate) struct Line {
     hooks: Arc<dyn Hooks>,
     link: Arc<Mutex<Link<Report, Order>>>,
     beats: Beats,
-    /// Its place among the beats.
+    /// Unless it has sockets of its own.
+    loads: Option<Loads>,
+    /// Its place among the beats and loads.
     place: usize,
 }
 
@@ -57,9 +60,10 @@ impl Line {
         hooks: Arc<dyn Hooks>,
         link: Link<Report, Order>,
         beats: Beats,
+        loads: Option<Loads>,
         place: usize,
     ) -> Line {
-        Line { info, hooks, link: Arc::new(Mutex::new(link)), beats, place }
+        Line { info, hooks, link: Arc::new(Mutex::new(link)), beats, loads, place }
     }
 
     pub(crate) fn info(&self) -> &WorkerInfo {
@@ -111,6 +115,10 @@ impl Watch for Line {
 
     fn turns(&self) {
         self.beats.beat(self.place);
+    }
+
+    fn has_more(&self, connections: usize) -> bool {
+        self.loads.as_ref().is_some_and(|loads| loads.is_above_average(self.place, connections))
     }
 }
 
@@ -191,6 +199,9 @@ impl<E: Errands> Attendant<E> {
         let before = self.leaving.replace(self.leaving.max(Some(how)).unwrap_or(how));
         if before >= Some(how) {
             return;
+        }
+        if let Some(loads) = &self.line.loads {
+            loads.forget(self.line.place);
         }
         match (how, alone) {
             (_, true) => self.handle.stop(),

@@ -24,7 +24,7 @@ use super::settings::Settings;
 use super::stop::{Registered, Registry, ServerHandle};
 use super::threads::addr;
 use super::transport::{Transport, between_looks, has_left, patiently, with_read_buffer};
-use super::watch::{PULSE, Watch};
+use super::watch::{COURTESY, PULSE, Watch};
 use crate::app::{Addr, Handler, Leaving};
 use crate::http::ProxyProtocol;
 
@@ -54,7 +54,7 @@ pub(crate) fn serve(
         let server = Rc::clone(&server);
         running.acceptors.push(greenlet::Builder::new().name(name).spawn(move || server.accept(&listener))?);
     }
-    let _pulse = server.settings.watch.clone().map(pulse).transpose()?;
+    let _pulse = server.settings.watch.clone().map(|watch| pulse(watch, Rc::clone(&server))).transpose()?;
     while !server.handle.is_stopping() && server.failure.borrow().is_none() {
         (&woken).read_exact(&mut [0])?;
     }
@@ -65,8 +65,8 @@ pub(crate) fn serve(
     }
 }
 
-/// Tells that it accepts, and from then on that the hub turns, until the returned guard is dropped.
-fn pulse(watch: Arc<dyn Watch>) -> io::Result<impl Drop> {
+/// Tells that it accepts, and from then on that the hub turns and how many connections there are, until the returned guard is dropped.
+fn pulse(watch: Arc<dyn Watch>, server: Rc<Green>) -> io::Result<impl Drop> {
     struct Pulse(Greenlet<()>);
     impl Drop for Pulse {
         fn drop(&mut self) {
@@ -76,6 +76,10 @@ fn pulse(watch: Arc<dyn Watch>) -> io::Result<impl Drop> {
     watch.accepts();
     let turn = move || loop {
         watch.turns();
+        // Connections have ended since somebody was accepted.
+        if !server.handle.is_stopping() {
+            watch.has_more(server.live.len());
+        }
         greenlet::sleep(PULSE);
     };
     greenlet::Builder::new().name("pulse").spawn(turn).map(Pulse)
@@ -106,6 +110,11 @@ impl Green {
                 Ok(slot) => slot,
                 Err(error) => break io::Error::from(error),
             };
+            if let Some(watch) = &self.settings.watch
+                && watch.has_more(self.live.len())
+            {
+                greenlet::sleep(COURTESY);
+            }
             match listener.accept() {
                 Ok((socket, peer)) => {
                     backoff.succeeded();

@@ -25,7 +25,7 @@ use super::listen::{HANDSHAKE, Listener};
 use super::settings::Settings;
 use super::stop::{Registered, Registry, ServerHandle};
 use super::transport::{Transport, between_looks, has_left, patiently, with_read_buffer};
-use super::watch::PULSE;
+use super::watch::{COURTESY, PULSE};
 use crate::app::{Addr, Handler, Leaving};
 use crate::http::ProxyProtocol;
 
@@ -47,6 +47,12 @@ pub(crate) fn serve(
     while !server.handle.is_stopping() {
         let ready = wait(&listeners, &woken, server.is_full(), server.pulse())?;
         server.waiting.store(false, Ordering::SeqCst);
+        if let Some(watch) = &server.settings.watch
+            && watch.has_more(server.live.len())
+            && !ready.is_empty()
+        {
+            std::thread::sleep(COURTESY);
+        }
         for index in ready {
             // One each, so that no listener starves the others and the pool is looked at in between.
             match listeners[index].socket.accept() {

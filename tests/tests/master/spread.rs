@@ -41,18 +41,17 @@ fn new(server: &ServerProcess) -> Shares {
 
 #[test]
 fn every_worker_gets_a_share_of_the_connections() {
-    for reuse_port in [false, true] {
+    for (reuse_port, load) in [(false, kept as fn(&_) -> _), (false, new), (true, kept), (true, new)] {
         let workers = WORKERS.to_string();
         let mut args = vec!["demo", "-w", &workers, "--keep-alive", "60"];
         args.extend(reuse_port.then_some("--reuse-port"));
         let server = ServerProcess::start(args);
         server.wait_for_workers(WORKERS);
-        for (how, shares) in [("kept", kept(&server)), ("new", new(&server))] {
-            println!("reuse_port {reuse_port}, {how}: {:?}", shares.values().collect::<Vec<_>>());
-            assert_eq!(shares.len(), WORKERS, "somebody gets nothing: {shares:?} ({how}, {reuse_port})");
-            // A tenth of an even share: what is to be found is a worker that starves, not the throw of the kernel's dice.
-            let least = CONNECTIONS / WORKERS / 10;
-            assert!(shares.values().all(|share| *share >= least), "{shares:?} ({how}, {reuse_port})");
-        }
+        let shares: Shares = load(&server);
+        println!("reuse_port {reuse_port}: {:?}", shares.values().collect::<Vec<_>>());
+        assert_eq!(shares.len(), WORKERS, "somebody gets nothing: {shares:?} (reuse_port {reuse_port})");
+        // A tenth of an even share: what is to be found is a worker that starves, not the throw of the kernel's dice.
+        let least = CONNECTIONS / WORKERS / 10;
+        assert!(shares.values().all(|share| *share >= least), "{shares:?} (reuse_port {reuse_port})");
     }
 }
