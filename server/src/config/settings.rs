@@ -180,10 +180,11 @@ settings! {
         ///
         /// Without it all workers accept on one socket: whoever is awake takes the next connection, and who has clearly more than
         /// the average lets others go first for a millisecond. With it a connection waits for the worker that the kernel has
-        /// chosen, even while others have nothing to do. Over 4 workers 200 connections were spread by 38 to 56 without it and
-        /// by 41 to 63 with it.
+        /// chosen, even while others have nothing to do. Over 4 workers 200 connections were spread by 41 to 57 without it and
+        /// by 38 to 63 with it.
         ///
-        /// All servers on the port must say so and belong to the same user. The master keeps all these sockets open while workers are replaced, so that nothing that waits in one of them is lost.
+        /// All servers on the port must say so and belong to the same user. The master keeps all these sockets open
+        /// while workers are replaced, so that nothing that waits in one of them is lost.
         reuse_port: bool {
             flag: "reuse-port", switch: true, value: "BOOL", default: "false",
             parse: switch,
