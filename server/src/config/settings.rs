@@ -157,7 +157,7 @@ settings! {
         /// name) or fd://NUMBER; IPv6 in brackets.
         ///
         /// Can be given several times, or several addresses with commas between them. Port 0 takes a free port;
-        /// the log says which one. [::]:PORT is for IPv4, too, unless an IPv4 address with the same port is given besides.
+        /// the log says which one. The IPv6 address :: is for IPv4, too, unless an IPv4 address with the same port is given besides.
         /// The file of a Unix socket has the permissions that the umask of the process leaves.
         ///
         /// Sockets that systemd has opened (LISTEN_FDS) take the place of all these addresses, unless one of them is

@@ -51,7 +51,7 @@ impl fmt::Display for Bind {
 impl FromStr for Bind {
     type Err = String;
 
-    /// HOST:PORT, [IPV6]:PORT, :PORT, HOST, unix:PATH, unix:@NAME, fd://NUMBER, fd://NAME.
+    /// `HOST:PORT`, `[IPV6]:PORT`, `:PORT`, `HOST`, `unix:PATH`, `unix:@NAME`, `fd://NUMBER`, `fd://NAME`.
     fn from_str(text: &str) -> Result<Bind, String> {
         bind(text)
     }
