@@ -116,8 +116,16 @@ impl Client {
     /// # Panics
     /// When the server does not take the connection.
     pub fn unix(path: &Path) -> Client {
-        let stream =
-            UnixStream::connect(path).unwrap_or_else(|e| panic!("connect to {}: {e}", path.display()));
+        Client::try_unix(path).unwrap_or_else(|error| panic!("connect to {}: {error}", path.display()))
+    }
+
+    /// The same, or why not: a server may be about to go.
+    pub fn try_unix(path: &Path) -> io::Result<Client> {
+        UnixStream::connect(path).map(Stream::Unix).map(Client::new)
+    }
+
+    /// Over a connection that was made elsewhere.
+    pub fn over_unix(stream: UnixStream) -> Client {
         Client::new(Stream::Unix(stream))
     }
 

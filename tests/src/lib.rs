@@ -8,15 +8,19 @@
 
 mod client;
 mod load;
+mod manager;
 mod process;
+mod proxy;
 mod response;
 mod scratch;
 mod sys;
 mod wait;
 
 pub use client::{Client, request, uwsgi};
-pub use load::{Connections, Load, Tally};
+pub use load::{At, Connections, Load, Tally};
+pub use manager::Manager;
 pub use process::{Binary, ServerBuilder, ServerProcess, children_of};
+pub use proxy::Proxy;
 pub use response::{Framing, ReadError, Response};
 pub use scratch::Scratch;
 pub use sys::{Proc, limit_open_files, raise_open_files_limit, send_signal, try_send_signal};

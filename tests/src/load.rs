@@ -1,6 +1,8 @@
 //! A steady load that counts what gets lost.
 
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -15,6 +17,36 @@ pub enum Connections {
     Kept,
     /// A new one for each request.
     New,
+}
+
+/// Where the clients of a load connect.
+#[derive(Debug, Clone)]
+pub enum At {
+    /// Over TCP.
+    Tcp(SocketAddr),
+    /// To a Unix socket's path.
+    Unix(PathBuf),
+}
+
+impl At {
+    fn connect(&self) -> io::Result<Client> {
+        match self {
+            At::Tcp(addr) => Client::try_tcp(*addr),
+            At::Unix(path) => Client::try_unix(path),
+        }
+    }
+}
+
+impl From<SocketAddr> for At {
+    fn from(addr: SocketAddr) -> At {
+        At::Tcp(addr)
+    }
+}
+
+impl From<&Path> for At {
+    fn from(path: &Path) -> At {
+        At::Unix(path.to_path_buf())
+    }
 }
 
 /// Clients that ask for `/plaintext` again and again, until [`Load::finish`].
@@ -36,18 +68,20 @@ pub struct Tally {
 
 impl Load {
     /// Starts `clients` threads, each of which asks about two hundred times a second.
-    pub fn start(addr: SocketAddr, connections: Connections, clients: usize) -> Load {
+    pub fn start(at: impl Into<At>, connections: Connections, clients: usize) -> Load {
+        let at = at.into();
         let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let clients = (0..clients).map(|_| {
-            let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
-            thread::spawn(move || ask(addr, connections, &stop, &answered))
+            let (stop, answered, at) = (Arc::clone(&stop), Arc::clone(&answered), at.clone());
+            thread::spawn(move || ask(&at, connections, &stop, &answered))
         });
         Load { clients: clients.collect(), stop, answered }
     }
 
     /// Both kinds at once.
-    pub fn both(addr: SocketAddr, clients: usize) -> [Load; 2] {
-        [Connections::Kept, Connections::New].map(|connections| Load::start(addr, connections, clients))
+    pub fn both(at: impl Into<At>, clients: usize) -> [Load; 2] {
+        let at = at.into();
+        [Connections::Kept, Connections::New].map(|connections| Load::start(at.clone(), connections, clients))
     }
 
     /// Waits until so many more requests were answered, which shows that the server serves.
@@ -66,15 +100,17 @@ impl Load {
 }
 
 /// One client's life. That nobody listens any more ends it without loss: nothing was asked then.
-fn ask(addr: SocketAddr, connections: Connections, stop: &AtomicBool, answered: &AtomicU64) -> Vec<String> {
+fn ask(at: &At, connections: Connections, stop: &AtomicBool, answered: &AtomicU64) -> Vec<String> {
     let mut lost = Vec::new();
     let mut kept = None;
     while !stop.load(Ordering::SeqCst) {
         let mut client = match kept.take() {
             Some(client) => client,
-            None => match Client::try_tcp(addr) {
+            None => match at.connect() {
                 Ok(client) => client,
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => break,
+                Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => {
+                    break;
+                }
                 Err(error) => {
                     lost.push(format!("connect: {error}"));
                     continue;

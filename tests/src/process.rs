@@ -5,11 +5,14 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use command_fds::{CommandFdExt, FdMapping};
 
 use crate::sys::{Proc, raise_open_files_limit, send_signal, try_send_signal};
 use crate::{Client, PATIENCE, Response, eventually, eventually_some};
@@ -61,6 +64,8 @@ pub struct ServerBuilder {
     log: Option<PathBuf>,
     workers: bool,
     bound: bool,
+    before: Option<String>,
+    passed: Vec<OwnedFd>,
 }
 
 impl ServerBuilder {
@@ -94,6 +99,18 @@ impl ServerBuilder {
         self
     }
 
+    /// Starts it by way of a shell, which says this first and then becomes the server.
+    pub fn after(mut self, words: impl Into<String>) -> Self {
+        self.before = Some(words.into());
+        self
+    }
+
+    /// Has these sockets open in the server, from descriptor 3 on.
+    pub fn passing(mut self, sockets: impl IntoIterator<Item = OwnedFd>) -> Self {
+        self.passed.extend(sockets);
+        self
+    }
+
     /// Says nothing of the number of workers: the settings file does.
     pub fn without_worker_count(mut self) -> Self {
         self.workers = false;
@@ -114,7 +131,17 @@ impl ServerBuilder {
         if self.binds.is_empty() && self.bound {
             self.binds.push("127.0.0.1:0".to_owned());
         }
-        let mut command = command_for(self.program.as_deref().unwrap_or_else(|| Binary::path()));
+        let program = self.program.as_deref().unwrap_or_else(|| Binary::path());
+        let mut command = match &self.before {
+            None => command_for(program),
+            Some(words) => {
+                let mut shell = command_for(Path::new("sh"));
+                shell.arg("-c").arg(format!("{words}; exec \"$0\" \"$@\"")).arg(program);
+                shell
+            }
+        };
+        let passed = (3..).zip(self.passed).map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd });
+        command.fd_mappings(passed.collect()).expect("each number once");
         if self.workers {
             // One process unless the test wants a master: what is asked of the process is then asked of the one that serves.
             command.arg("--workers=0");
@@ -171,6 +198,8 @@ impl ServerProcess {
             log: None,
             workers: true,
             bound: true,
+            before: None,
+            passed: Vec::new(),
         }
     }
 
@@ -361,7 +390,16 @@ fn command_for(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.stdin(Stdio::null());
     // Without the last two there is no control socket unless a test says where.
-    for name in ["PORT", "WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS", "XDG_RUNTIME_DIR", "HOME"] {
+    for name in [
+        "PORT",
+        "WEB_CONCURRENCY",
+        "FORWARDED_ALLOW_IPS",
+        "NOTIFY_SOCKET",
+        "LISTEN_FDS",
+        "LISTEN_PID",
+        "XDG_RUNTIME_DIR",
+        "HOME",
+    ] {
         command.env_remove(name);
     }
     for (name, _) in env::vars_os() {

@@ -4,14 +4,11 @@
 //! nginx runs as a child in the foreground, on a free port and with all its files in a scratch directory. Where there is
 //! none these tests say NOT CHECKED and pass.
 
-use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::net::SocketAddr;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use greenserve_tests::{
-    Client, Framing, PATIENCE, ReadError, Response, Scratch, ServerProcess, eventually, send_signal,
+    Client, Framing, PATIENCE, Proxy, ReadError, Response, Scratch, ServerProcess, eventually,
 };
 use serde_json::{Value, json};
 
@@ -20,7 +17,7 @@ const WAYS: [&str; 4] = ["http-tcp", "http-unix", "uwsgi-tcp", "uwsgi-unix"];
 
 /// nginx and the servers behind it, one for each way. nginx goes first.
 struct World {
-    nginx: Nginx,
+    nginx: Proxy,
     servers: Vec<ServerProcess>,
     scratch: Scratch,
 }
@@ -28,18 +25,19 @@ struct World {
 impl World {
     /// `None`: there is no nginx.
     fn start(args: &[&str]) -> Option<World> {
-        if Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_err() {
-            println!("NOT CHECKED: there is no nginx");
+        if !Proxy::exists("nginx") {
             return None;
         }
         let scratch = Scratch::new();
         let servers: Vec<_> = WAYS.map(|way| serve(&scratch, way, args, None)).into();
-        let nginx = Nginx::start(&scratch, servers[0].addr(), servers[2].addr());
+        scratch.write("uwsgi_params", UWSGI_PARAMS);
+        let (http, uwsgi) = (servers[0].addr(), servers[2].addr());
+        let nginx = Proxy::nginx(&scratch, |addr| configuration(&scratch, addr, http, uwsgi));
         Some(World { nginx, servers, scratch })
     }
 
     fn connect(&self) -> Client {
-        Client::tcp(self.nginx.addr)
+        Client::tcp(self.nginx.addr())
     }
 
     #[track_caller]
@@ -77,57 +75,6 @@ fn request(way: &str, method: &str, target: &str, fields: &[&str], body: &[u8]) 
     let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
     let head = format!("{method} {target} HTTP/1.1\r\nHost: {way}\r\n{fields}{length}\r\n");
     [head.as_bytes(), body].concat()
-}
-
-/// A running nginx, stopped by its id when dropped.
-struct Nginx {
-    child: Child,
-    addr: SocketAddr,
-    log: std::path::PathBuf,
-}
-
-impl Nginx {
-    fn start(scratch: &Scratch, http: SocketAddr, uwsgi: SocketAddr) -> Nginx {
-        let log = scratch.join("error.log");
-        for _ in 0..5 {
-            // it may be taken by somebody else before nginx has it
-            let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-            let conf = scratch.write("nginx.conf", configuration(scratch, addr, http, uwsgi));
-            scratch.write("uwsgi_params", UWSGI_PARAMS);
-            let mut command = Command::new("nginx");
-            command.arg("-e").arg(&log).arg("-p").arg(scratch.path()).arg("-c").arg(conf);
-            let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-            let mut nginx = Nginx { child: child.unwrap(), addr, log: log.clone() };
-            let start = Instant::now();
-            while nginx.child.try_wait().unwrap().is_none() {
-                if TcpStream::connect(addr).is_ok() && nginx.child.try_wait().unwrap().is_none() {
-                    return nginx;
-                }
-                assert!(start.elapsed() < PATIENCE, "nginx does not listen:\n{}", nginx.log());
-                thread::sleep(Duration::from_millis(5));
-            }
-        }
-        panic!("nginx does not start:\n{}", fs::read_to_string(&log).unwrap_or_default());
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            eprintln!("--- nginx's log\n{}---", self.log());
-        }
-        send_signal(self.child.id(), libc::SIGTERM);
-        let start = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) && start.elapsed() < Duration::from_secs(5) {
-            thread::sleep(Duration::from_millis(5));
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// What nginx brings along under this name.

@@ -1,7 +1,10 @@
 //! The address of one end of a connection.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 /// The address of one end of a connection: an IP address with its port, or a Unix socket, which may have no name.
@@ -9,7 +12,7 @@ use std::path::{Path, PathBuf};
 pub enum Addr {
     /// A TCP address.
     Inet(SocketAddr),
-    /// A Unix socket and its path; clients' sockets have none.
+    /// A Unix socket and its path; clients' sockets have none. An abstract name is shown as `@name`.
     Unix(Option<PathBuf>),
 }
 
@@ -39,7 +42,8 @@ impl From<SocketAddr> for Addr {
 
 impl From<std::os::unix::net::SocketAddr> for Addr {
     fn from(addr: std::os::unix::net::SocketAddr) -> Addr {
-        Addr::Unix(addr.as_pathname().map(Path::to_path_buf))
+        let shown = |name: &[u8]| PathBuf::from(OsString::from_vec([b"@", name].concat()));
+        Addr::Unix(addr.as_pathname().map(Path::to_path_buf).or_else(|| addr.as_abstract_name().map(shown)))
     }
 }
 

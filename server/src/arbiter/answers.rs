@@ -46,7 +46,11 @@ impl Master {
 
     pub(super) fn stop(&mut self, how: Leave) {
         if !self.fleet.is_stopping() {
-            self.notify.stopping();
+            match (&self.successor, self.parent) {
+                (Some(successor), _) => self.notify.hand_over(successor.id()),
+                (None, None) => self.notify.stopping(),
+                (None, Some(_)) => {}
+            }
         }
         self.fleet.stop(how, Instant::now());
     }
@@ -82,7 +86,7 @@ impl Master {
             log::warn!("The new value of {name} waits for a restart or SIGUSR2; SIGHUP does not change it");
         }
         let moved = config.bind != self.config.bind || config.backlog != self.config.backlog;
-        if moved && !self.is_given {
+        if moved && !self.sockets.are_given() {
             with_umask(config.umask, || self.sockets.change(&config.bind, config.backlog))
                 .map_err(|error| error.to_string())?;
             let addresses: Vec<String> = self.sockets.addrs().map(ToString::to_string).collect();
@@ -102,9 +106,7 @@ impl Master {
             self.gauges = gauges(&config);
         }
         self.identity = identity;
-        if !self.is_given
-            && let Err(error) = self.sockets.give_to(self.identity.as_ref())
-        {
+        if let Err(error) = self.sockets.give_to(self.identity.as_ref()) {
             log::error!("can't give the sockets to --user: {error}");
         }
         self.program.adopt();
@@ -120,7 +122,9 @@ impl Master {
         self.resize(self.fleet.seats().clamp(*limits.start(), *limits.end()));
         self.fleet.renew();
         self.reloading = true;
-        self.notify.reloading();
+        if self.parent.is_none() {
+            self.notify.reloading();
+        }
         log::info!("Hang up: the workers are replaced one after the other");
         Ok(())
     }
@@ -164,7 +168,7 @@ impl Master {
             }
         }
         self.hooks.pre_exec(&self.config);
-        match self.start.again(&self.sockets, &self.metrics, self.is_given) {
+        match self.start.again(&self.sockets, &self.metrics, self.sockets.are_given()) {
             Ok(successor) => {
                 log::info!("Started a new master, process {}", successor.id());
                 self.successor = Some(successor);
@@ -182,6 +186,10 @@ impl Master {
         self.parent = None;
         log::info!("The old master is gone: this one takes its place");
         self.inherit_control();
+        self.sockets.own_files();
+        if self.was_ready {
+            self.notify.took_over(&self.status());
+        }
         if let (Some(file), Some(path)) = (&mut self.pid_file, &self.config.pidfile)
             && let Err(error) = file.rename(path)
         {

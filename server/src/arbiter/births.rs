@@ -37,6 +37,7 @@ impl Master {
         self.hooks.pre_fork(&WorkerInfo::new(0, age));
         // Its life begins now.
         let place = self.board.begin(age).inspect_err(|_| self.forget(age, now))?;
+        self.loads.forget(place);
         let forked = fork_alone().inspect_err(|_| {
             self.board.end(place, false);
             self.forget(age, now);
@@ -80,6 +81,7 @@ impl Master {
             process::exit(0);
         }
         let sockets = self.sockets.take();
+        let loads = sockets.are_shared().then(|| self.loads.clone());
         let metrics = self.metrics.take().into_seat(seat);
         // What the master has logged it counts itself.
         take_logged();
@@ -88,7 +90,7 @@ impl Master {
         let wear = Wear::new(&self.config, age);
         let busy = scales(&self.config).then(|| Busy::new(self.config.worker_class));
         let hooks = Arc::clone(&self.hooks);
-        let line = Line::new(info, hooks, link, teller, self.board.clone(), place, wear, busy);
+        let line = Line::new(info, hooks, link, teller, self.board.clone(), loads, place, wear, busy);
         let listeners = sockets.into_seat(seat);
         let worker = Worker { config: self.config.clone(), listeners, metrics, line: line.clone() };
         let served = catch_unwind(AssertUnwindSafe(|| {

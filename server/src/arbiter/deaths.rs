@@ -38,6 +38,7 @@ impl Master {
         // What it said at last.
         self.hear(now);
         let child = self.children.swap_remove(place);
+        self.loads.forget(child.place);
         let loss = self.fleet.ended(child.info.age, now);
         self.sockets.trim(self.fleet.seats_in_use());
         self.board.end(child.place, loss != Loss::Expected);

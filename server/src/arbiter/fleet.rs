@@ -263,6 +263,11 @@ impl Fleet {
         (0..self.seats).all(|seat| self.current(seat).is_some_and(Worker::is_ready))
     }
 
+    /// Whether somebody serves, or nobody is to.
+    pub(super) fn is_alive(&self) -> bool {
+        self.seats == 0 || self.stopping.is_some() || self.workers.iter().any(Worker::is_ready)
+    }
+
     /// A worker was started for that seat.
     pub(super) fn started(&mut self, seat: usize, now: Instant) -> Age {
         let age = self.next_age;
@@ -517,6 +522,23 @@ mod tests {
         assert_eq!(world.ends(2), Loss::Replaced);
         assert_eq!(world.step(), [Action::Start { seat: 1 }]);
         assert_eq!(world.step(), [], "once");
+    }
+
+    #[test]
+    fn it_is_alive_while_somebody_serves_or_nobody_is_to() {
+        let mut world = World::up(2);
+        world.ends(1);
+        assert!(world.fleet.is_alive());
+        world.ends(2);
+        assert!(!world.fleet.is_alive());
+        let started = world.step();
+        assert_eq!(started.len(), 2);
+        assert!(!world.fleet.is_alive(), "who boots does not serve");
+        world.fleet.ready(3, world.now);
+        assert!(world.fleet.is_alive());
+        world.ends(3);
+        world.fleet.set_seats(0);
+        assert!(world.fleet.is_alive(), "nobody is to");
     }
 
     #[test]

@@ -14,13 +14,14 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::fleet::{Action, Age, Fleet, Times};
 use super::hooks::{Hooks, WorkerInfo};
 use super::link::{Link, Order, Report, Told};
+use super::loads::Loads;
 use super::operator::Operator;
 use super::pidfile::PidFile;
 use super::privileges::{Identity, with_umask};
 use super::scale::Scale;
 use super::signals::{MASTER, Signals};
 use super::sockets::Sockets;
-use super::systemd::{self, Notify};
+use super::systemd::Notify;
 use super::upgrade::{Legacy, Start};
 use super::worker::Worker;
 use crate::config::Config;
@@ -99,8 +100,6 @@ pub(crate) struct Master {
     scaled: Instant,
     pub(super) children: Vec<Child>,
     pub(super) sockets: Sockets,
-    /// The sockets are the service manager's, whatever `bind` says.
-    pub(super) is_given: bool,
     pub(super) notify: Notify,
     pub(super) told_alive: Instant,
     /// Workers are being replaced, and the service manager waits to hear of the end of it.
@@ -110,6 +109,7 @@ pub(crate) struct Master {
     /// Where workers answer for numbers and health.
     pub(super) metrics: Sockets,
     pub(super) gauges: Option<Gauges>,
+    pub(super) loads: Loads,
     pub(super) pid_file: Option<PidFile>,
     pub(super) control: Control,
     pub(super) operator: Operator,
@@ -147,24 +147,10 @@ impl Master {
         hooks.on_starting(&config);
         let legacy = Legacy::take().map_err(setup("can't take over the old master's sockets"))?;
         let parent = legacy.as_ref().map(|legacy| legacy.master);
-        let (given, inherited, metrics) = match legacy {
-            Some(Legacy { sockets, metrics, all: true, .. }) => {
-                (sockets.into_iter().map(|(_, it)| it).collect(), Vec::new(), metrics)
-            }
-            Some(Legacy { sockets, metrics, .. }) => (Vec::new(), sockets, metrics),
-            None => (systemd::sockets().map_err(Halt::Bind)?, Vec::new(), Vec::new()),
-        };
-        let is_given = !given.is_empty();
-        let sockets = match is_given {
-            true => Sockets::given(given, config.backlog),
-            false => with_umask(config.umask, || {
-                Sockets::open(&config.bind, inherited, config.backlog, config.reuse_port)
-            }),
-        };
-        let sockets = sockets.map_err(Halt::Bind)?;
-        if !is_given {
-            sockets.give_to(identity.as_ref()).map_err(setup("can't give the sockets to --user"))?;
-        }
+        let mut legacy = legacy;
+        let metrics = legacy.as_mut().map(|legacy| std::mem::take(&mut legacy.metrics)).unwrap_or_default();
+        let sockets = with_umask(config.umask, || Sockets::of(&config, legacy)).map_err(Halt::Bind)?;
+        sockets.give_to(identity.as_ref()).map_err(setup("can't give the sockets to --user"))?;
         let pid_file = config.pidfile.as_deref().map(|path| match parent {
             Some(_) => PidFile::create(&PidFile::second(path)),
             None => PidFile::create(path),
@@ -172,6 +158,9 @@ impl Master {
         let pid_file = pid_file.transpose().map_err(setup("can't write the pid file"))?;
         let signals = Signals::new(MASTER).map_err(setup("can't handle signals"))?;
         let board = Board::new().map_err(setup("no shared memory for signs of life"))?;
+        // While they are replaced there are twice as many; more can come by TTIN.
+        let loads =
+            Loads::new(config.workers * 2 + 16).map_err(setup("no shared memory for workers' loads"))?;
         let metrics = Sockets::open(&config.metrics_bind, metrics, BACKLOG, false).map_err(Halt::Bind)?;
         let gauges = gauges(&config);
         let mut master = Master {
@@ -185,12 +174,12 @@ impl Master {
             identity,
             children: Vec::new(),
             sockets,
-            is_given,
             notify: Notify::new(),
             told_alive: Instant::now(),
             reloading: false,
             signals,
             board,
+            loads,
             metrics,
             gauges,
             pid_file,
@@ -282,17 +271,30 @@ impl Master {
             }
             self.was_ready = true;
             self.reloading = false;
-            self.notify.ready(self.fleet.seats(), self.parent.is_some());
+            if self.parent.is_none() {
+                self.notify.ready(&self.status());
+            }
         }
         let (errors, warnings) = take_logged();
         self.board.logged(errors, warnings);
         if let Some(gauges) = &mut self.gauges {
             gauges.tell(self.children.len(), errors, warnings, now);
         }
-        if self.notify.watchdog.is_some_and(|every| now.saturating_duration_since(self.told_alive) >= every) {
+        // While workers are tried again and again and none serves the watchdog's time runs.
+        if self.parent.is_none()
+            && self.fleet.is_alive()
+            && self
+                .notify
+                .watchdog
+                .is_some_and(|every| now.saturating_duration_since(self.told_alive) >= every)
+        {
             self.told_alive = now;
             self.notify.alive();
         }
+    }
+
+    pub(super) fn status(&self) -> String {
+        format!("{} workers serve", self.fleet.seats())
     }
 
     /// Until something happens, or it is time to look after the workers.
@@ -393,7 +395,7 @@ impl Master {
 
     /// Whether another process has the same sockets, and goes on.
     pub(super) fn others_listen(&self) -> bool {
-        self.is_given || self.successor.is_some() || self.parent.is_some()
+        self.sockets.are_given() || self.successor.is_some() || self.parent.is_some()
     }
 
     /// Whether what waits in the queues of this worker's sockets is lost when it has left.

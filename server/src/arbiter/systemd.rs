@@ -1,5 +1,7 @@
-//! What systemd gives a service, and is told by it: sockets that it has opened (sd_listen_fds(3)), and how things stand
-//! (sd_notify(3)). The protocols are environment variables and datagrams; no library is needed for either.
+//! What systemd is told by a service: how things stand (sd_notify(3)). The protocol is an environment variable and datagrams; no
+//! library is needed.
+//!
+//! systemd listens to a service's main process. Of two masters that is the old one, until it says who comes after it.
 
 use std::env;
 use std::io;
@@ -11,38 +13,17 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::serve::Listener;
-
-/// The first descriptor that is passed.
-const FIRST: i32 = 3;
-
-/// The sockets that systemd has opened for this process, in the order of the unit's files. Empty: none, or they are for
-/// another process.
-///
-/// # Errors
-/// One of them does not listen.
-pub(super) fn sockets() -> io::Result<Vec<Listener>> {
-    let number = |name| env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
-    let (Some(pid), Some(count)) = (number("LISTEN_PID"), number("LISTEN_FDS")) else {
-        return Ok(Vec::new());
-    };
-    if pid != process::id() {
-        return Ok(Vec::new());
-    }
-    (FIRST..).take(count as usize).map(Listener::inherited).collect()
-}
-
 /// The way to tell the service manager something. Does nothing where there is none.
 #[derive(Debug)]
-pub(super) struct Notify {
+pub(crate) struct Notify {
     socket: Option<(UnixDatagram, SocketAddr)>,
     /// How often it wants to hear that all is well.
-    pub(super) watchdog: Option<Duration>,
+    pub(crate) watchdog: Option<Duration>,
 }
 
 impl Notify {
     /// As the environment has it.
-    pub(super) fn new() -> Notify {
+    pub(crate) fn new() -> Notify {
         let socket = env::var_os("NOTIFY_SOCKET").and_then(|name| {
             let addr = match name.as_bytes().strip_prefix(b"@") {
                 Some(name) => SocketAddr::from_abstract_name(name),
@@ -62,10 +43,24 @@ impl Notify {
         Notify { socket, watchdog: watchdog.map(|every| every / 2).filter(|every| !every.is_zero()) }
     }
 
-    /// Workers serve. With `main`, this process has taken another's place.
-    pub(super) fn ready(&self, workers: usize, main: bool) {
-        let main = if main { format!("MAINPID={}\n", process::id()) } else { String::new() };
-        self.tell(&format!("{main}READY=1\nSTATUS={workers} workers serve"));
+    /// Whether there is anybody to tell.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    /// It serves, and how that is.
+    pub(crate) fn ready(&self, status: &str) {
+        self.tell(&format!("READY=1\nSTATUS={status}"));
+    }
+
+    /// This process has taken another's place, and serves.
+    pub(super) fn took_over(&self, status: &str) {
+        self.tell(&format!("MAINPID={}\nREADY=1\nSTATUS={status}", process::id()));
+    }
+
+    /// Another process serves in place of this one, which is about to end.
+    pub(super) fn hand_over(&self, successor: u32) {
+        self.tell(&format!("MAINPID={successor}\nSTATUS=a new master serves"));
     }
 
     /// The settings are loaded again, and workers replaced.
@@ -75,12 +70,12 @@ impl Notify {
         self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}\nSTATUS=workers are replaced"));
     }
 
-    pub(super) fn stopping(&self) {
-        self.tell("STOPPING=1\nSTATUS=workers finish their requests");
+    pub(crate) fn stopping(&self) {
+        self.tell("STOPPING=1\nSTATUS=requests under way are finished");
     }
 
     /// All is well.
-    pub(super) fn alive(&self) {
+    pub(crate) fn alive(&self) {
         self.tell("WATCHDOG=1");
     }
 

@@ -71,7 +71,9 @@ impl Start {
             .env(FD, names.join(","))
             .env_remove("LISTEN_FDS")
             .env_remove("LISTEN_PID")
-            .env_remove("LISTEN_FDNAMES");
+            .env_remove("LISTEN_FDNAMES")
+            // The one that is watched is going to be the new one.
+            .env_remove("WATCHDOG_PID");
         command.fd_mappings(mappings).map_err(|_| io::ErrorKind::InvalidInput)?;
         command.spawn()
     }

@@ -18,6 +18,7 @@ use super::busy::Busy;
 use super::fleet::Leave;
 use super::hooks::{Hooks, WorkerInfo};
 use super::link::{Link, Order, Report, Teller, Told, What};
+use super::loads::Loads;
 use super::signals::{Signals, WORKER, name};
 use super::wear::Wear;
 use crate::config::{Config, WorkerClass};
@@ -54,7 +55,9 @@ pub(crate) struct Line {
     hooks: Arc<dyn Hooks>,
     link: Arc<Mutex<Link<Report, Order>>>,
     board: Board,
-    /// Its place on the board.
+    /// Unless it has sockets of its own.
+    loads: Option<Loads>,
+    /// Its place on the board and among the loads.
     place: usize,
     teller: Teller,
     /// How to look into what serves, once that does.
@@ -82,13 +85,14 @@ impl Line {
         link: Link<Report, Order>,
         teller: Teller,
         board: Board,
+        loads: Option<Loads>,
         place: usize,
         wear: Wear,
         busy: Option<Busy>,
     ) -> Line {
         let (link, wear, busy) = (Arc::new(Mutex::new(link)), Arc::new(wear), busy.map(Arc::new));
         let (insight, outdated) = (Arc::default(), Arc::default());
-        Line { info, hooks, link, board, place, teller, insight, wear, busy, outdated }
+        Line { info, hooks, link, board, loads, place, teller, insight, wear, busy, outdated }
     }
 
     pub(crate) fn info(&self) -> &WorkerInfo {
@@ -182,6 +186,10 @@ impl Watch for Line {
         if let Some(why) = self.wear.look() {
             self.outdated(why);
         }
+    }
+
+    fn has_more(&self, connections: usize) -> bool {
+        self.loads.as_ref().is_some_and(|loads| loads.is_above_average(self.place, connections))
     }
 }
 
@@ -317,6 +325,9 @@ impl<E: Errands> Attendant<E> {
         let before = self.leaving.replace(self.leaving.max(Some(how)).unwrap_or(how));
         if before >= Some(how) {
             return;
+        }
+        if let Some(loads) = &self.line.loads {
+            loads.forget(self.line.place);
         }
         match (how, alone) {
             (Leave::Quick, _) => self.handle.quit(),

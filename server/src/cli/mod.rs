@@ -24,14 +24,14 @@ use self::daemon::Daemon;
 use self::logs::Logs;
 use self::signals::Stop;
 use self::tls::TlsConfig;
-use crate::arbiter::{Halt, Hooks, Identity, Line, Master, Program, Start, Worker, with_umask};
-use crate::config::{Action, App, CommandLine, Config, LogTarget, UsageError, WorkerClass};
+use crate::arbiter::{self, Halt, Hooks, Identity, Line, Master, Notify, Program, Start, Worker, with_umask};
+use crate::config::{Action, App, Bind, CommandLine, Config, LogTarget, UsageError, WorkerClass};
 use crate::demo::Demo;
 use crate::files::StaticFiles;
 use crate::http::Limits;
 use crate::log::{ErrorLog, Sink, SyslogAddress};
 use crate::metrics::{Board, Statsd};
-use crate::serve::Listener;
+use crate::serve::{Listener, Watch};
 use crate::{Addr, Handler, Protocol, Request, Response, Server};
 
 /// The whole command line of a server program, for an application of one's own.
@@ -235,7 +235,10 @@ fn serve(
     let tls = tls::load(config).map_err(Failure::Tls)?;
     let server = with_umask(config.umask, || listen(config)).map_err(Failure::Bind)?;
     for addr in server.local_addrs().iter() {
-        if let (Addr::Unix(Some(path)), Some(identity)) = (addr, identity) {
+        if let (Addr::Unix(Some(path)), Some(identity)) = (addr, identity)
+            // What somebody else has opened is not ours to give.
+            && config.bind.contains(&Bind::Unix(path.clone()))
+        {
             identity
                 .own_socket(path)
                 .map_err(|error| Failure::Process("can't give the sockets to --user", error))?;
@@ -254,7 +257,11 @@ fn serve(
     let mut metrics = config.metrics_bind.iter().map(ToString::to_string);
     let server = metrics.try_fold(server, Server::metrics_bind).map_err(Failure::Bind)?;
     let server = statsd(server, config);
-    let server = tls::speak(server, tls.as_ref());
+    let mut server = tls::speak(server, tls.as_ref());
+    let manager = Arc::new(Manager(Notify::new()));
+    if manager.0.is_heard() {
+        server = server.watch(Arc::clone(&manager) as Arc<_>);
+    }
     let handle = server.handle();
     let flush = logs.clone();
     let leave = move || {
@@ -265,6 +272,7 @@ fn serve(
     let on_stop = move |stop| match stop {
         // threads of their own, so that a second signal is heard meanwhile
         Stop::Graceful if !drain_delay.is_zero() => {
+            manager.0.stopping();
             handle.set_ready(false);
             let handle = handle.clone();
             thread::spawn(move || {
@@ -272,8 +280,12 @@ fn serve(
                 handle.stop();
             });
         }
-        Stop::Graceful => handle.stop(),
+        Stop::Graceful => {
+            manager.0.stopping();
+            handle.stop();
+        }
         Stop::Quick => {
+            manager.0.stopping();
             handle.quit();
             let leave = leave.clone();
             thread::spawn(move || {
@@ -292,6 +304,21 @@ fn serve(
     }
     log::info!("Using worker: {}", config.worker_class);
     serve_as(config.worker_class, server, app).map_err(Failure::Serve)
+}
+
+/// The service manager, as it is told of a server without a master.
+struct Manager(Notify);
+
+impl Watch for Manager {
+    fn accepts(&self) {
+        self.0.ready("this process serves");
+    }
+
+    fn turns(&self) {
+        if self.0.watchdog.is_some() {
+            self.0.alive();
+        }
+    }
 }
 
 fn serve_as(class: WorkerClass, server: Server, app: impl Handler + Send + Sync) -> io::Result<()> {
@@ -432,10 +459,7 @@ fn tell_addresses<'a>(scheme: &str, addrs: impl Iterator<Item = &'a Addr>) {
 const QUICK: Duration = Duration::from_millis(1500);
 
 fn listen(config: &Config) -> io::Result<Server> {
-    let mut addresses = config.bind.iter().map(ToString::to_string);
-    // the parser of --bind gives at least one
-    let first = addresses.next().ok_or(io::ErrorKind::InvalidInput)?;
-    addresses.try_fold(Server::bind(first)?, Server::and_bind)?.backlog(config.backlog)
+    Server::on(arbiter::listeners(config)?)?.backlog(config.backlog)
 }
 
 fn set_up(server: Server, config: &Config, logs: &Logs) -> Server {

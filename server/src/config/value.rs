@@ -26,6 +26,12 @@ pub enum Bind {
     },
     /// A Unix domain socket at a path.
     Unix(PathBuf),
+    /// A Unix domain socket with a name that is no file's (unix(7), "abstract"). Without the leading `@`.
+    Abstract(String),
+    /// A socket that listens already, left open under this number by whoever started the program.
+    Fd(i32),
+    /// The sockets that the service manager has opened under this name (`FileDescriptorName=` in systemd's socket units).
+    Named(String),
 }
 
 impl fmt::Display for Bind {
@@ -35,6 +41,9 @@ impl fmt::Display for Bind {
             Bind::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Bind::Tcp { host, port } => write!(f, "{host}:{port}"),
             Bind::Unix(path) => write!(f, "unix:{}", path.display()),
+            Bind::Abstract(name) => write!(f, "unix:@{name}"),
+            Bind::Fd(number) => write!(f, "fd://{number}"),
+            Bind::Named(name) => write!(f, "fd://{name}"),
         }
     }
 }
@@ -42,7 +51,7 @@ impl fmt::Display for Bind {
 impl FromStr for Bind {
     type Err = String;
 
-    /// `HOST:PORT`, `[IPV6]:PORT`, `:PORT`, `HOST`, `unix:PATH`.
+    /// `HOST:PORT`, `[IPV6]:PORT`, `:PORT`, `HOST`, `unix:PATH`, `unix:@NAME`, `fd://NUMBER`, `fd://NAME`.
     fn from_str(text: &str) -> Result<Bind, String> {
         bind(text)
     }
@@ -149,7 +158,7 @@ impl FromStr for StatsdHost {
             Bind::Tcp { host, port } if has_port && port > 0 && !text.starts_with(':') => {
                 Ok(StatsdHost::Udp { host, port })
             }
-            Bind::Tcp { .. } => Err(expected()),
+            Bind::Tcp { .. } | Bind::Abstract(_) | Bind::Fd(_) | Bind::Named(_) => Err(expected()),
         }
     }
 }
@@ -159,24 +168,47 @@ pub(super) trait Value {
     fn show(&self) -> String;
 }
 
-/// Of every address: HOST:PORT, [IPV6]:PORT, :PORT, HOST, unix:PATH, with commas between them.
+/// Of every address: HOST:PORT, [IPV6]:PORT, :PORT, HOST, unix:PATH, unix:@NAME, fd://NUMBER, fd://NAME, with commas between them.
 pub(super) fn bind_list(text: &str) -> Result<Vec<Bind>, String> {
     let list = text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(bind);
     let list = list.collect::<Result<Vec<_>, _>>()?;
     if list.is_empty() { Err(BIND_FORMS.to_owned()) } else { Ok(list) }
 }
 
-const BIND_FORMS: &str = "expected HOST:PORT, [IPV6]:PORT, :PORT or unix:PATH";
+const BIND_FORMS: &str = "expected HOST:PORT, [IPV6]:PORT, :PORT, unix:PATH, unix:@NAME or fd://NUMBER";
 const DEFAULT_PORT: u16 = 8000;
 
 fn bind(text: &str) -> Result<Bind, String> {
     if let Some(path) = text.strip_prefix("unix:") {
         let path = path.strip_prefix("//").unwrap_or(path);
+        if let Some(name) = path.strip_prefix('@') {
+            return match name.len() {
+                0 => Err("expected a name after unix:@, such as unix:@greenserve".to_owned()),
+                1..108 => Ok(Bind::Abstract(name.to_owned())),
+                _ => Err("the name of an abstract Unix socket has at most 107 bytes".to_owned()),
+            };
+        }
         // sockaddr_un holds 108 bytes with the closing NUL (unix(7))
         return match path.len() {
             0 => Err("expected a path after unix:, such as unix:/run/greenserve.sock".to_owned()),
             1..108 => Ok(Bind::Unix(path.into())),
             _ => Err("the path of a Unix socket has at most 107 bytes".to_owned()),
+        };
+    }
+    if let Some(which) = text.strip_prefix("fd://") {
+        return match which.parse::<i32>() {
+            Ok(number) if number >= 3 => Ok(Bind::Fd(number)),
+            Ok(_) => {
+                Err("the descriptors up to 2 are the standard streams; sockets begin with fd://3".to_owned())
+            }
+            // As systemd.socket(5) has it.
+            Err(_)
+                if (1..256).contains(&which.len())
+                    && which.bytes().all(|b| b.is_ascii_graphic() && b != b':') =>
+            {
+                Ok(Bind::Named(which.to_owned()))
+            }
+            Err(_) => Err("expected fd://NUMBER, or fd://NAME with the name of systemd's sockets".to_owned()),
         };
     }
     if text.contains("://") || text.contains('/') {
@@ -684,8 +716,14 @@ mod tests {
             ("unix:/run/a.sock", Bind::Unix("/run/a.sock".into())),
             ("unix:///run/a.sock", Bind::Unix("/run/a.sock".into())),
             ("unix:a.sock", Bind::Unix("a.sock".into())),
+            ("unix:./@a", Bind::Unix("./@a".into())),
+            ("unix:@a b", Bind::Abstract("a b".to_owned())),
+            ("fd://3", Bind::Fd(3)),
+            ("fd://web-1", Bind::Named("web-1".to_owned())),
         ] {
+            let shown = expected.to_string();
             assert_eq!(bind_list(text), Ok(vec![expected]), "{text}");
+            assert_eq!(bind_list(&shown), bind_list(text), "{text} is shown as {shown}");
         }
         assert_eq!(bind_list("a:1, b:2"), Ok(vec![tcp("a", 1), tcp("b", 2)]));
     }
@@ -704,6 +742,11 @@ mod tests {
             ("localhost:65536", "0 to 65535"),
             ("http://localhost", "HOST:PORT"),
             ("unix:", "path"),
+            ("unix:@", "unix:@greenserve"),
+            ("fd://0", "fd://3"),
+            ("fd://-1", "fd://3"),
+            ("fd://", "fd://NAME"),
+            ("fd://a:b", "fd://NAME"),
         ] {
             let error = bind_list(text).unwrap_err();
             assert!(error.contains(hint), "{text}: {error}");

@@ -27,7 +27,7 @@ use super::settings::Settings;
 use super::stop::{LAST_MOMENT, Registered, Registry, ServerHandle};
 use super::threads::addr;
 use super::transport::{Transport, between_looks, has_left, patiently, with_read_buffer};
-use super::watch::PULSE;
+use super::watch::{COURTESY, PULSE};
 use crate::app::{Addr, Handler, Leaving};
 use crate::http::ProxyProtocol;
 use crate::metrics::{HubLoad, Meter};
@@ -61,7 +61,7 @@ pub(crate) fn serve(
     if let Some(watch) = &server.settings.watch {
         watch.shows(Arc::new(look::insight(&server)));
     }
-    let _pulse = pulse(&server.settings)?;
+    let _pulse = pulse(&server)?;
     while !server.handle.is_stopping() && server.failure.borrow().is_none() {
         (&*woken).read_exact(&mut [0])?;
     }
@@ -73,25 +73,32 @@ pub(crate) fn serve(
     }
 }
 
-/// Tells that it accepts, and from then on that the hub turns, until the returned guard is dropped.
-fn pulse(settings: &Settings) -> io::Result<Option<impl Drop + use<>>> {
+/// Tells that it accepts, and from then on that the hub turns and how many connections there are, until the returned guard is
+/// dropped.
+fn pulse(server: &Rc<Green>) -> io::Result<Option<impl Drop + use<>>> {
     struct Pulse(Greenlet<()>);
     impl Drop for Pulse {
         fn drop(&mut self) {
             self.0.kill_soon();
         }
     }
+    let Green { settings, .. } = &**server;
     let (watch, meter) = (settings.watch.clone(), settings.meter.clone());
     if watch.is_none() && meter.is_none() {
         return Ok(None);
     }
     meter.iter().for_each(|meter| meter.accepts(settings.worker_connections));
     watch.iter().for_each(|watch| watch.accepts());
+    let beating = Rc::clone(server);
     let turn = move || loop {
         watch.iter().for_each(|watch| watch.turns());
         if let Some(meter) = &meter {
             let load = greenlet::inspect::load();
             meter.turns(Some(HubLoad { idle: load.idle, longest_stall: load.longest_stall }));
+        }
+        // Connections have ended since somebody was accepted.
+        if !beating.handle.is_stopping() {
+            watch.iter().for_each(|watch| _ = watch.has_more(beating.live.len()));
         }
         greenlet::sleep(PULSE);
     };
@@ -123,6 +130,11 @@ impl Green {
                 Ok(slot) => slot,
                 Err(error) => break io::Error::from(error),
             };
+            if let Some(watch) = &self.settings.watch
+                && watch.has_more(self.live.len())
+            {
+                greenlet::sleep(COURTESY);
+            }
             match listener.accept() {
                 Ok((socket, peer)) => {
                     backoff.succeeded();
@@ -369,8 +381,7 @@ impl Running {
             greenlet::kill_all(&self.acceptors, None)?;
         }
         // What the kernel has completed until now would be reset.
-        let orphans = if last { &self.listeners[..] } else { &[] };
-        'all: for listener in orphans {
+        'all: for listener in self.listeners.iter().filter(|listener| last && !listener.kept) {
             for _ in 0..settings.backlog {
                 let Ok(socket) = SockRef::from(&**listener).accept() else { break };
                 let Ok(slot) = pool.reserve(left()) else { break 'all };
@@ -409,6 +420,8 @@ struct GreenListener {
     socket: ListenerKind,
     #[cfg(feature = "tls")]
     tls: Option<crate::tls::TlsConfig>,
+    /// See [`Listener::kept`].
+    kept: bool,
     /// Removed after the socket is closed.
     file: Cell<Option<SocketFile>>,
 }
@@ -420,7 +433,7 @@ enum ListenerKind {
 
 impl GreenListener {
     fn new(listener: Listener) -> io::Result<GreenListener> {
-        let Listener { socket, addr, file, .. } = listener;
+        let Listener { socket, addr, file, kept, .. } = listener;
         let socket = match addr {
             Addr::Inet(_) => ListenerKind::Tcp(TcpListener::from_std(socket.into())?),
             Addr::Unix(_) => ListenerKind::Unix(UnixListener::from_std(socket.into())?),
@@ -430,6 +443,7 @@ impl GreenListener {
             socket,
             #[cfg(feature = "tls")]
             tls: listener.tls,
+            kept,
             file: Cell::new(file),
         })
     }
@@ -458,8 +472,10 @@ impl GreenListener {
 
 /// See [`Listener::turn_away`].
 fn turn_away(listener: &GreenListener) {
-    listener.file.take();
-    turn_away_from(SockRef::from(listener));
+    if !listener.kept {
+        listener.file.take();
+        turn_away_from(SockRef::from(listener));
+    }
 }
 
 impl AsFd for GreenListener {

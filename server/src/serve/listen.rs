@@ -10,7 +10,26 @@ use std::time::Duration;
 
 use socket2::{Domain, SockAddr, SockFilter, SockRef, Socket, Type};
 
+use super::passed::passed;
 use crate::app::Addr;
+
+/// How to listen.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct How {
+    /// How many connections may wait to be accepted.
+    pub(crate) backlog: u32,
+    /// Others of this user may bind to the same port, and the kernel spreads connections over all.
+    pub(crate) reuse_port: bool,
+    /// A socket for `[::]` takes no IPv4 connections, for which there is another. Else it does if the kernel's default is so.
+    pub(crate) only_v6: bool,
+}
+
+impl How {
+    /// Alone, with so many waiting.
+    pub(crate) fn plain(backlog: u32) -> How {
+        How { backlog, reuse_port: false, only_v6: false }
+    }
+}
 
 /// The port when an address names none, as gunicorn has it.
 const DEFAULT_PORT: u16 = 8000;
@@ -21,24 +40,61 @@ pub(crate) struct Listener {
     pub(crate) addr: Addr,
     /// The Unix socket's file, which goes after the socket.
     pub(crate) file: Option<SocketFile>,
+    /// Whoever has opened it keeps it when this program ends: what waits in its queue is not lost.
+    pub(crate) kept: bool,
     /// What TLS is spoken with there.
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<crate::tls::TlsConfig>,
 }
 
 impl Listener {
-    /// Binds `address` (`HOST`, `HOST:PORT` or `unix:PATH`) and listens.
-    pub(crate) fn bind(address: &str, backlog: u32) -> io::Result<Listener> {
-        Listener::bind_with(address, backlog, false)
+    /// Listens on `address`: `HOST`, `HOST:PORT`, `unix:PATH`, `unix:@NAME`, `fd://NUMBER` or `fd://NAME`. The last may be several.
+    pub(crate) fn open(address: &str, how: How) -> io::Result<Vec<Listener>> {
+        match address.strip_prefix("fd://").map(|which| (which, which.parse())) {
+            Some((_, Ok(number))) => Ok(vec![Listener::given(number, how.backlog)?]),
+            Some((name, Err(_))) => {
+                let named = passed().into_iter().filter(|passed| passed.name == name);
+                let named: Vec<_> = named
+                    .map(|passed| Listener::given(passed.number, how.backlog))
+                    .collect::<Result<_, _>>()?;
+                if named.is_empty() {
+                    let what = format!(
+                        "can't listen on {address}: the service manager has passed no socket of that name \
+                         (FileDescriptorName= of the socket unit, or the unit's name)"
+                    );
+                    return Err(io::Error::new(io::ErrorKind::NotFound, what));
+                }
+                Ok(named)
+            }
+            None => Ok(vec![Listener::bind(address, how)?]),
+        }
     }
 
-    /// The same; with `reuse_port` others of this user may bind to the same port, and the kernel spreads connections over all.
-    pub(crate) fn bind_with(address: &str, backlog: u32, reuse_port: bool) -> io::Result<Listener> {
-        let bound = match address.strip_prefix("unix:") {
-            Some(path) => Listener::unix(Path::new(path), backlog),
-            None => Listener::inet(address, backlog, reuse_port),
+    /// Binds to an address that is no `fd://`, and listens.
+    pub(crate) fn bind(address: &str, how: How) -> io::Result<Listener> {
+        let name = address.strip_prefix("unix:").map(|name| name.strip_prefix("//").unwrap_or(name));
+        let bound = match (name, name.and_then(|name| name.strip_prefix('@'))) {
+            (_, Some(name)) => Listener::abstract_unix(name, how.backlog),
+            (Some(path), None) => Listener::unix(Path::new(path), how.backlog),
+            (None, None) => Listener::inet(address, how),
         };
-        bound.map_err(|error| io::Error::new(error.kind(), format!("can't listen on {address}: {error}")))
+        bound.map_err(|error| {
+            let hint = match error.kind() {
+                io::ErrorKind::AddrInUse if how.reuse_port => {
+                    " (a port is shared by processes of one user only, all of which say so)"
+                }
+                _ => "",
+            };
+            io::Error::new(error.kind(), format!("can't listen on {address}: {error}{hint}"))
+        })
+    }
+
+    /// One that the service manager, or whoever else has started the program, keeps open.
+    pub(crate) fn given(number: i32, backlog: u32) -> io::Result<Listener> {
+        let mut listener = Listener::inherited(number)?;
+        listener.set_backlog(backlog)?;
+        listener.kept = true;
+        Ok(listener)
     }
 
     /// A socket that whoever started this program has left open under this number, and which listens already.
@@ -54,7 +110,7 @@ impl Listener {
         let addr = socket.local_addr().map_err(named)?;
         let addr = match (addr.as_socket(), addr.is_unix()) {
             (Some(addr), _) => addr.into(),
-            (None, true) => Addr::Unix(addr.as_pathname().map(Path::to_path_buf)),
+            (None, true) => super::threads::addr(&addr),
             _ => return Err(named(io::Error::other("it is neither a TCP nor a Unix socket"))),
         };
         if !listens {
@@ -70,6 +126,9 @@ impl Listener {
     /// Has nobody new come, while those that are on their way can still be accepted: then it can be closed without resetting
     /// anybody.
     pub(crate) fn turn_away(&mut self) {
+        if self.kept {
+            return;
+        }
         self.file = None;
         turn_away_from(SockRef::from(&self.socket));
     }
@@ -81,15 +140,20 @@ impl Listener {
         }
     }
 
+    /// The Unix socket's file goes with this: whoever has made it has gone.
+    pub(crate) fn own_file(&mut self, path: &Path) {
+        self.file.get_or_insert_with(|| SocketFile::new(path.to_path_buf()));
+    }
+
     /// Sets how many connections the kernel completes ahead of the server.
     pub(crate) fn set_backlog(&self, backlog: u32) -> io::Result<()> {
         self.socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))
     }
 
-    fn inet(address: &str, backlog: u32, reuse_port: bool) -> io::Result<Listener> {
+    fn inet(address: &str, how: How) -> io::Result<Listener> {
         let mut last = None;
         for addr in resolve(address)? {
-            match Listener::inet_one(addr, backlog, reuse_port) {
+            match Listener::inet_one(addr, how) {
                 Ok(listener) => return Ok(listener),
                 Err(error) => last = Some(error),
             }
@@ -97,17 +161,28 @@ impl Listener {
         Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address")))
     }
 
-    fn inet_one(addr: SocketAddr, backlog: u32, reuse_port: bool) -> io::Result<Listener> {
+    fn inet_one(addr: SocketAddr, how: How) -> io::Result<Listener> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
-        if reuse_port {
+        if how.reuse_port {
             socket.set_reuse_port(true)?;
+        }
+        if how.only_v6 && addr.is_ipv6() {
+            socket.set_only_v6(true)?;
         }
         // Connections inherit it: a response goes out when it is written, not when the last one was acknowledged.
         socket.set_tcp_nodelay(true)?;
         socket.bind(&addr.into())?;
         let local = socket.local_addr()?.as_socket().unwrap_or(addr);
-        Listener::new(socket, local.into(), None).listening(backlog)
+        Listener::new(socket, local.into(), None).listening(how.backlog)
+    }
+
+    fn abstract_unix(name: &str, backlog: u32) -> io::Result<Listener> {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        // A path that begins with NUL is no path.
+        socket.bind(&SockAddr::unix(format!("\0{name}"))?)?;
+        let shown = Addr::Unix(Some(format!("@{name}").into()));
+        Listener::new(socket, shown, None).listening(backlog)
     }
 
     fn unix(path: &Path, backlog: u32) -> io::Result<Listener> {
@@ -130,6 +205,7 @@ impl Listener {
             socket,
             addr,
             file,
+            kept: false,
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -172,7 +248,7 @@ pub(crate) fn turn_away_from(socket: SockRef<'_>) {
 /// `HOST`, `HOST:PORT`, `:PORT`, `[::1]:PORT`.
 fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
     let wrong = || {
-        let message = "an address is HOST, HOST:PORT or unix:PATH, such as 127.0.0.1:8000";
+        let message = "an address is HOST, HOST:PORT, unix:PATH or fd://NUMBER, such as 127.0.0.1:8000";
         io::Error::new(io::ErrorKind::InvalidInput, message)
     };
     let bare_v6 = address.parse::<std::net::Ipv6Addr>().is_ok();
@@ -259,9 +335,9 @@ mod tests {
 
     #[test]
     fn a_bind_that_fails_names_its_address() {
-        let first = Listener::bind("127.0.0.1:0", 1).unwrap();
+        let first = Listener::bind("127.0.0.1:0", How::plain(1)).unwrap();
         let taken = first.addr.to_string();
-        let error = Listener::bind(&taken, 1).unwrap_err();
+        let error = Listener::bind(&taken, How::plain(1)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         assert!(error.to_string().contains(&taken), "{error}");
     }
@@ -272,14 +348,30 @@ mod tests {
         fs::create_dir_all(&dir).unwrap();
         let path = dir.join("s");
         let address = format!("unix:{}", path.display());
-        let live = Listener::bind(&address, 1).unwrap();
-        assert_eq!(Listener::bind(&address, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let live = Listener::bind(&address, How::plain(1)).unwrap();
+        assert_eq!(Listener::bind(&address, How::plain(1)).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(live);
         assert!(!path.exists(), "the file goes with its server");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        drop(Listener::bind(&address, 1).unwrap());
+        drop(Listener::bind(&address, How::plain(1)).unwrap());
         fs::write(&path, "precious").unwrap();
-        assert_eq!(Listener::bind(&address, 1).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(Listener::bind(&address, How::plain(1)).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn an_abstract_name_is_free_again_when_its_socket_is_closed() {
+        let address = format!("unix:@greenserve-{}", std::process::id());
+        let first = Listener::bind(&address, How::plain(1)).unwrap();
+        assert_eq!(first.addr.to_string(), address);
+        assert_eq!(Listener::bind(&address, How::plain(1)).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        Listener::bind(&address, How::plain(1)).unwrap();
+    }
+
+    #[test]
+    fn a_name_that_no_service_manager_has_passed_is_said_to_be_none() {
+        let error = Listener::open("fd://nobody", How::plain(1)).unwrap_err();
+        assert!(error.to_string().contains("fd://nobody"), "{error}");
     }
 }

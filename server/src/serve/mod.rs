@@ -14,6 +14,7 @@ mod input;
 mod insight;
 mod listen;
 mod output;
+mod passed;
 mod respond;
 mod server;
 mod settings;
@@ -34,5 +35,6 @@ pub use stop::ServerHandle;
 pub use uwsgi::Protocol;
 
 pub(crate) use insight::{Blind, Insight};
-pub(crate) use listen::{Listener, SocketFile, remove_stale};
+pub(crate) use listen::{How, Listener, SocketFile, remove_stale};
+pub(crate) use passed::passed;
 pub(crate) use watch::{PULSE, Watch};

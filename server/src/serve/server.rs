@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ::http::{HeaderName, HeaderValue};
 
-use super::listen::Listener;
+use super::listen::{How, Listener};
 use super::settings::{BodyRate, Settings};
 use super::side::{self, Side};
 use super::threads::Runs;
@@ -39,14 +39,18 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server that listens on `address`: `HOST`, `HOST:PORT` (port 8000 if none is named, 0 for any free one) or
-    /// `unix:PATH`. A socket file left behind by a dead server is replaced.
+    /// A server that listens on `address`: `HOST`, `HOST:PORT` (port 8000 if none is named, 0 for any free one), `unix:PATH`,
+    /// or `unix:@NAME` for an abstract name. A socket file left behind by a dead server is replaced.
+    ///
+    /// `fd://NUMBER` is a listening socket that whoever has started the program has left open under this number, and `fd://NAME`
+    /// are the sockets that systemd has opened under this name (sd_listen_fds(3)). They are theirs: what waits in their queues
+    /// when the server stops is left to whoever comes next.
     ///
     /// # Errors
     /// Those of name resolution, `bind(2)` and `listen(2)`, naming the address.
     pub fn bind(address: impl AsRef<str>) -> io::Result<Server> {
         let settings = Settings::default();
-        let listeners = vec![Listener::bind(address.as_ref(), settings.backlog)?];
+        let listeners = Listener::open(address.as_ref(), How::plain(settings.backlog))?;
         Server::on(listeners)
     }
 
@@ -57,12 +61,13 @@ impl Server {
         Ok(Server { listeners, settings, handle, woken, metrics: Vec::new(), statsd: None })
     }
 
-    /// Listens on one more address; as [`Server::bind`].
+    /// Listens on one more address; as [`Server::bind`]. `[::]` takes IPv4 connections, too (unless the kernel's
+    /// `net.ipv6.bindv6only` says otherwise), so `0.0.0.0` beside it on the same port is in use.
     ///
     /// # Errors
     /// As [`Server::bind`].
     pub fn and_bind(mut self, address: impl AsRef<str>) -> io::Result<Server> {
-        self.listeners.push(Listener::bind(address.as_ref(), self.settings.backlog)?);
+        self.listeners.extend(Listener::open(address.as_ref(), How::plain(self.settings.backlog))?);
         Ok(self)
     }
 
@@ -293,7 +298,7 @@ impl Server {
     /// # Errors
     /// As [`Server::bind`].
     pub fn metrics_bind(mut self, address: impl AsRef<str>) -> io::Result<Server> {
-        self.metrics.push(Listener::bind(address.as_ref(), side::BACKLOG)?);
+        self.metrics.extend(Listener::open(address.as_ref(), How::plain(side::BACKLOG))?);
         Ok(self)
     }
 

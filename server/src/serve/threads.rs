@@ -27,7 +27,7 @@ use super::listen::{HANDSHAKE, Listener};
 use super::settings::Settings;
 use super::stop::{Registered, Registry, ServerHandle};
 use super::transport::{Transport, between_looks, has_left, patiently, with_read_buffer};
-use super::watch::PULSE;
+use super::watch::{COURTESY, PULSE};
 use crate::app::{Addr, Handler, Leaving};
 use crate::http::ProxyProtocol;
 use crate::metrics::Meter;
@@ -63,6 +63,12 @@ pub(crate) fn serve(
     while !server.handle.is_stopping() {
         let ready = wait(&listeners, &woken, server.is_full(), server.pulse())?;
         server.waiting.store(false, Ordering::SeqCst);
+        if let Some(watch) = &server.settings.watch
+            && watch.has_more(server.live.len())
+            && !ready.is_empty()
+        {
+            std::thread::sleep(COURTESY);
+        }
         for index in ready {
             // One each, so that no listener starves the others and the pool is looked at in between.
             match listeners[index].socket.accept() {
@@ -236,7 +242,7 @@ impl Threads {
         }
         // What the kernel has completed until the sockets are closed would be reset.
         let serve_rest = || {
-            for listener in listeners.iter().filter(|_| last) {
+            for listener in listeners.iter().filter(|listener| last && !listener.kept) {
                 for _ in 0..self.settings.backlog {
                     let Ok((socket, peer)) = listener.socket.accept() else { break };
                     self.start(listener, socket, peer);
@@ -518,6 +524,6 @@ fn describe(payload: Box<dyn Any + Send>) -> String {
 pub(super) fn addr(address: &SockAddr) -> Addr {
     match address.as_socket() {
         Some(inet) => Addr::Inet(inet),
-        None => Addr::Unix(address.as_pathname().map(std::path::Path::to_path_buf)),
+        None => address.as_unix().map_or(Addr::Unix(None), Addr::from),
     }
 }

@@ -17,7 +17,16 @@ pub(crate) trait Watch: Send + Sync + 'static {
 
     /// It does not hang: whoever accepts has had its turn. Called about every [`PULSE`].
     fn turns(&self);
+
+    /// Whether others who accept on the same sockets should go first: this server has so many connections, and they fewer. Asked
+    /// before each accept, and told now and then.
+    fn has_more(&self, _connections: usize) -> bool {
+        false
+    }
 }
+
+/// How long others get to go first.
+pub(super) const COURTESY: Duration = Duration::from_millis(1);
 
 /// How often a server shows that it lives.
 pub(crate) const PULSE: Duration = Duration::from_secs(1);

@@ -10,7 +10,9 @@ mod renewal;
 mod scaling;
 mod signals;
 mod sockets;
+mod spread;
 mod stopping;
+mod systemd;
 
 use greenserve_tests::{Load, Tally};
 
