@@ -440,7 +440,8 @@ settings! {
         /// %(q)s query, %(H)s protocol, %(s)s status, %(B)s bytes of the body, %(b)s the same or -, %(f)s referrer,
         /// %(a)s user agent, %(T)s seconds taken, %(M)s milliseconds, %(D)s microseconds, %(L)s seconds with
         /// decimals, %(p)s process id, %({name}i)s a request header, %({name}o)s a response header, %% a percent
-        /// sign. What the request brought is escaped, so that it cannot forge a line.
+        /// sign; and ours: %({route}x)s the pattern of the router's route, %({request_id}x)s the request's id if it has got
+        /// one, %({tls_version}x)s and %({tls_cipher}x)s. What the request brought is escaped, so that it cannot forge a line.
         /// A header is written as it came, whatever it holds: think before you log {authorization}i or {cookie}i.
         access_log_format: AccessFormat {
             flag: "access-logformat", value: "FORMAT",

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ::http::HeaderName;
 use base64::Engine as _;
 
+use super::context::known_request_id;
 use super::{Sink, clock};
 use crate::serve::{AccessLog, Exchange};
 
@@ -82,7 +83,7 @@ enum Part {
     ResponseHeader(HeaderName),
 }
 
-/// gunicorn's one-letter atoms.
+/// gunicorn's one-letter atoms, and those of ours in braces before an `x` (where Apache has those of its TLS module).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Atom {
     RemoteAddress,
@@ -104,6 +105,10 @@ enum Atom {
     Microseconds,
     DecimalSeconds,
     ProcessId,
+    Route,
+    RequestId,
+    TlsVersion,
+    TlsCipher,
 }
 
 impl AccessFormat {
@@ -189,6 +194,10 @@ fn part(name: &str) -> Result<Part, String> {
         "D" => Some(Atom::Microseconds),
         "L" => Some(Atom::DecimalSeconds),
         "p" => Some(Atom::ProcessId),
+        "{route}x" => Some(Atom::Route),
+        "{request_id}x" => Some(Atom::RequestId),
+        "{tls_version}x" => Some(Atom::TlsVersion),
+        "{tls_cipher}x" => Some(Atom::TlsCipher),
         _ => None,
     };
     let known = known.map(Part::Atom);
@@ -197,7 +206,8 @@ fn part(name: &str) -> Result<Part, String> {
     known.ok_or_else(|| {
         format!(
             "there is no atom %({name})s; there are h l u t r m U q H s B b f a T M D L p, \
-             {{name}}i for a request header and {{name}}o for a response header"
+             {{name}}i for a request header, {{name}}o for a response header, {{route}}x, {{request_id}}x, \
+             {{tls_version}}x and {{tls_cipher}}x"
         )
     })
 }
@@ -236,6 +246,13 @@ impl Atom {
                 write_display(line, format_args!(".{:06}", exchange.duration.subsec_micros()));
             }
             Atom::ProcessId => write_display(line, format_args!("<{}>", std::process::id())),
+            Atom::Route => escape_or_dash(line, exchange.route.map(str::as_bytes)),
+            Atom::RequestId => escape_or_dash(line, known_request_id().as_deref().map(str::as_bytes)),
+            Atom::TlsVersion => match exchange.tls {
+                Some(tls) => write_display(line, tls.version),
+                None => line.push(b'-'),
+            },
+            Atom::TlsCipher => escape_or_dash(line, exchange.tls.map(|tls| tls.cipher_suite.as_bytes())),
         }
     }
 }
@@ -291,7 +308,7 @@ mod tests {
     use ::http::{HeaderMap, HeaderValue, StatusCode};
 
     use super::*;
-    use crate::Addr;
+    use crate::{Addr, TlsInfo, TlsVersion};
 
     const CURL: &[u8] = b"GET /a/b?c=d HTTP/1.1\r\nReferer: http://r/\r\nUser-Agent: curl\r\n\
         Authorization: Basic YWxpY2U6c2VjcmV0\r\nX-A: 1\r\n\r\n";
@@ -304,6 +321,14 @@ mod tests {
             head,
             status: StatusCode::OK,
             response_headers: &response,
+            route: Some("/a/{b}"),
+            tls: Some(&TlsInfo {
+                version: TlsVersion::V1_3,
+                cipher_suite: "TLS_AES_256_GCM_SHA384".to_owned(),
+                server_name: None,
+                alpn_protocol: None,
+                client_certificates: Vec::new(),
+            }),
             body_sent: 1234,
             started: SystemTime::UNIX_EPOCH,
             duration: Duration::from_micros(1_002_003),
@@ -342,6 +367,9 @@ mod tests {
             ("%({x-A}i)s", "1"),
             ("%({x-b}i)s", "-"),
             ("%({Content-Type}o)s", "text/plain"),
+            ("%({route}x)s", "/a/{b}"),
+            ("%({tls_version}x)s %({tls_cipher}x)s", "TLSv1.3 TLS_AES_256_GCM_SHA384"),
+            ("%({request_id}x)s", "-"),
             ("100%% %(s)s!", "100% 200!"),
         ] {
             assert_eq!(render(format, Some(CURL)), expected, "{format}");
@@ -383,6 +411,7 @@ mod tests {
             ("%(x)s", "h l u t"),
             ("%({a b}i)s", "{name}i"),
             ("%({x}e)s", "{name}o"),
+            ("%({id}x)s", "{request_id}x"),
             ("a\nb", "one line"),
         ] {
             let error = AccessFormat::compile(format).unwrap_err();

@@ -4,6 +4,7 @@ use std::io;
 use std::net::Shutdown;
 use std::ops::Deref;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use ::http::{HeaderMap, HeaderName, StatusCode, Version};
@@ -17,7 +18,7 @@ use super::transport::Transport;
 use super::upgrade::hand_over;
 use super::uwsgi::Protocol;
 use crate::app::{
-    Came, Handler, HeaderMapping, Request, TakeOver, has_work_after, keep_came, next_work_after,
+    Came, Handler, HeaderMapping, Request, Response, TakeOver, has_work_after, keep_came, next_work_after,
 };
 use crate::http::{Head, Lines};
 use crate::log::adopt_request_id;
@@ -118,10 +119,26 @@ impl<T: Transport> Drop for UnderWay<'_, T> {
 pub(super) struct Answered {
     pub(super) status: StatusCode,
     /// Kept only if somebody will look.
-    pub(super) headers: Option<Box<HeaderMap>>,
+    pub(super) noted: Option<Box<Noted>>,
     pub(super) alive: bool,
     /// What takes the connection over now.
     pub(super) take_over: Option<Box<TakeOver>>,
+}
+
+/// What an access log is told of a response.
+#[derive(Default)]
+pub(super) struct Noted {
+    pub(super) headers: HeaderMap,
+    pub(super) route: Option<Arc<str>>,
+}
+
+impl Noted {
+    #[cold]
+    #[inline(never)]
+    pub(super) fn of(response: &mut Response) -> Box<Noted> {
+        let route = response.take_route();
+        Box::new(Noted { headers: std::mem::take(response.headers_mut()), route })
+    }
 }
 
 /// Why an answer is not whole.
@@ -179,8 +196,8 @@ fn exchange<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler, came: Rc<Came>)
     let after = match (caught, outcome) {
         (Ok(Ok(())), Some(Ok(answered))) => {
             let after = settle(conn, &asked, answered.alive);
-            if let Some(headers) = answered.headers {
-                log_access(conn, &asked, answered.status, &headers);
+            if let Some(noted) = answered.noted {
+                log_access(conn, &asked, answered.status, &noted);
             }
             after
         }
@@ -202,7 +219,7 @@ fn exchange<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler, came: Rc<Came>)
 #[cold]
 #[inline(never)]
 fn refuse_name<T: Transport>(conn: &Rc<Conn<T>>, came: &Came) -> bool {
-    let refused = conn.settings.trust.refuses(conn.ends.peer(), came.bytes());
+    let refused = conn.settings.trust.refuses(conn.peer(), came.bytes());
     if refused {
         let reason = "a header field's name holds an underscore, and header_map refuses it";
         refuse(conn, Some(came.bytes()), StatusCode::BAD_REQUEST, reason);
