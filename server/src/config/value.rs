@@ -42,7 +42,7 @@ impl fmt::Display for Bind {
 impl FromStr for Bind {
     type Err = String;
 
-    /// HOST:PORT, [IPV6]:PORT, :PORT, HOST, unix:PATH.
+    /// `HOST:PORT`, `[IPV6]:PORT`, `:PORT`, `HOST`, `unix:PATH`.
     fn from_str(text: &str) -> Result<Bind, String> {
         bind(text)
     }
