@@ -7,7 +7,6 @@
 //! curl -X POST http://127.0.0.1:8000/count && curl http://127.0.0.1:8000/count
 //! ```
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,7 +48,7 @@ fn count(req: Request) -> Result<String, Error> {
 
 fn look(req: Request) -> Result<String, Error> {
     let lock = lock_of(&req)?;
-    let count = lock.lock().or_else(LockError::recover).map_err(io::Error::from)?;
+    let count = lock.lock().or_else(LockError::recover)?;
     Ok(format!("{}\n", count[1]))
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use greenserve::{AccessLog, Body, Exchange, IntoResponse, Leaving, Request, Response, after_response};
 use socket2::SockRef;
-use support::{Mode, PATIENCE, Running, both};
+use support::{Mode, PATIENCE, Running, all_ways, plain_and_tls};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -57,7 +57,7 @@ impl AccessLog for Statuses {
 
 #[test]
 fn work_after_the_response_runs_when_the_client_has_it_and_before_the_next_request() {
-    both(|mode| {
+    all_ways(|mode| {
         let (open, gate) = mpsc::channel();
         let (events, heard) = channel();
         let (tell, gate) = (Arc::clone(&events), Arc::new(Mutex::new(gate)));
@@ -95,7 +95,7 @@ fn work_after_the_response_runs_when_the_client_has_it_and_before_the_next_reque
 
 #[test]
 fn a_client_that_waits_for_the_end_of_the_connection_does_not_wait_for_the_work() {
-    both(|mode| {
+    all_ways(|mode| {
         let (open, gate) = mpsc::channel();
         let gate = Arc::new(Mutex::new(gate));
         let app = move |_| {
@@ -112,7 +112,7 @@ fn a_client_that_waits_for_the_end_of_the_connection_does_not_wait_for_the_work(
 
 #[test]
 fn work_after_the_response_runs_however_the_request_went_and_may_panic_itself() {
-    both(|mode| {
+    all_ways(|mode| {
         let (events, heard) = channel();
         let app = move |req: Request| -> Response {
             let tell = Arc::clone(&events);
@@ -209,7 +209,7 @@ fn a_green_thread_that_a_handler_spawns_lives_on_and_a_stop_does_not_wait_for_it
 
 #[test]
 fn a_requests_values_are_gone_before_the_next_whatever_became_of_it() {
-    both(|mode| {
+    all_ways(|mode| {
         let app = |req: Request| -> Response {
             SEEN.set(SEEN.get() + 1);
             match req.path() {
@@ -338,7 +338,7 @@ fn who_is_killed_at_the_end_of_the_graceful_timeout_gets_503() {
 
 #[test]
 fn the_access_log_has_the_status_that_the_client_has_seen() {
-    both(|mode| {
+    all_ways(|mode| {
         let app = |req: Request| -> Response {
             match req.path() {
                 "/panic" => panic!("as it was asked to"),
@@ -391,85 +391,90 @@ impl Drop for Guard {
 
 #[test]
 fn a_handler_is_cancelled_when_its_client_leaves_and_not_when_it_half_closes() {
-    for (how, pipelined) in [(Leaving::Reset, false), (Leaving::Close, false), (Leaving::Close, true)] {
-        let (events, heard) = channel();
-        let (entered, has_entered) = channel();
-        let app = move |req: Request| {
-            after_response(|| ());
-            if req.path() == "/quick" {
-                return "quick";
-            }
-            let mut guard = Guard(Arc::clone(&events), false);
-            entered.lock().unwrap().send(String::new()).unwrap();
-            greenlet::sleep(if req.path() == "/short" {
-                Duration::from_millis(200)
-            } else {
-                Duration::from_secs(3600)
-            });
-            guard.1 = true;
-            "done"
-        };
-        let (statuses, log) = channel();
-        let setup = move |s: greenserve::Server| s.cancel_on_disconnect(how).access_log(Statuses(statuses));
-        let server = Running::start(Mode::Green, setup, app);
-        let mut leaves = server.client();
-        leaves.send(get("/quick"));
-        leaves.until("quick");
-        assert_eq!(next(&log), "/quick 200");
-        leaves.send(get("/long") + if pipelined { GET } else { "" });
-        next(&has_entered);
-        if how == Leaving::Reset {
-            // A half-closed client is still there.
-            let mut half = server.client();
-            half.send(get("/short"));
-            half.finish();
+    plain_and_tls(|| {
+        for (how, pipelined) in [(Leaving::Reset, false), (Leaving::Close, false), (Leaving::Close, true)] {
+            let (events, heard) = channel();
+            let (entered, has_entered) = channel();
+            let app = move |req: Request| {
+                after_response(|| ());
+                if req.path() == "/quick" {
+                    return "quick";
+                }
+                let mut guard = Guard(Arc::clone(&events), false);
+                entered.lock().unwrap().send(String::new()).unwrap();
+                greenlet::sleep(if req.path() == "/short" {
+                    Duration::from_millis(200)
+                } else {
+                    Duration::from_secs(3600)
+                });
+                guard.1 = true;
+                "done"
+            };
+            let (statuses, log) = channel();
+            let setup =
+                move |s: greenserve::Server| s.cancel_on_disconnect(how).access_log(Statuses(statuses));
+            let server = Running::start(Mode::Green, setup, app);
+            let mut leaves = server.client();
+            leaves.send(get("/quick"));
+            leaves.until("quick");
+            assert_eq!(next(&log), "/quick 200");
+            leaves.send(get("/long") + if pipelined { GET } else { "" });
             next(&has_entered);
-            assert!(half.rest().ends_with("done"));
-            assert_eq!((next(&heard), next(&log)), ("whole".into(), "/short 200".into()));
-            SockRef::from(&leaves.stream).set_linger(Some(Duration::ZERO)).unwrap();
+            if how == Leaving::Reset {
+                // A half-closed client is still there.
+                let mut half = server.client();
+                half.send(get("/short"));
+                half.finish();
+                next(&has_entered);
+                assert!(half.rest().ends_with("done"));
+                assert_eq!((next(&heard), next(&log)), ("whole".into(), "/short 200".into()));
+                SockRef::from(&leaves.stream).set_linger(Some(Duration::ZERO)).unwrap();
+            }
+            drop(leaves);
+            assert_eq!((next(&heard), next(&log)), ("unwound".into(), "/long 499".into()), "{how:?}");
+            let mut patient = server.client();
+            patient.send(get("/short") + &get("/quick"));
+            patient.until("quick");
+            assert_eq!(next(&heard), "whole");
         }
-        drop(leaves);
-        assert_eq!((next(&heard), next(&log)), ("unwound".into(), "/long 499".into()), "{how:?}");
-        let mut patient = server.client();
-        patient.send(get("/short") + &get("/quick"));
-        patient.until("quick");
-        assert_eq!(next(&heard), "whole");
-    }
+    });
 }
 
 #[test]
 fn a_part_of_a_handler_is_cancelled_and_the_rest_goes_on() {
-    let (events, heard) = channel();
-    let (entered, has_entered) = channel();
-    let app = move |mut req: Request| -> std::io::Result<String> {
-        let client = req.client();
-        let mut body = String::new();
-        // Who watches is not in the way of who reads.
-        client.unless_it_leaves(Leaving::Close, || req.body_mut().read_to_string(&mut body))??;
-        assert!(!client.has_left(Leaving::Close));
-        let result = client.unless_it_leaves(Leaving::Close, || {
-            let _guard = Guard(Arc::clone(&events), false);
-            entered.lock().unwrap().send(String::new()).unwrap();
-            greenlet::sleep(Duration::from_secs(3600));
-        });
-        let left = (client.has_left(Leaving::Close), client.has_left(Leaving::Reset));
-        events.lock().unwrap().send(format!("{result:?} {left:?}")).unwrap();
-        result?;
-        Ok(body)
-    };
-    let server = Running::start(Mode::Green, |s| s, app);
-    let mut client = server.client();
-    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe");
-    client.send("llo");
-    next(&has_entered);
-    client.finish();
-    assert_eq!(next(&heard), "unwound");
-    assert_eq!(next(&heard), "Err(ClientLeft(())) (true, false)");
+    plain_and_tls(|| {
+        let (events, heard) = channel();
+        let (entered, has_entered) = channel();
+        let app = move |mut req: Request| -> std::io::Result<String> {
+            let client = req.client();
+            let mut body = String::new();
+            // Who watches is not in the way of who reads.
+            client.unless_it_leaves(Leaving::Close, || req.body_mut().read_to_string(&mut body))??;
+            assert!(!client.has_left(Leaving::Close));
+            let result = client.unless_it_leaves(Leaving::Close, || {
+                let _guard = Guard(Arc::clone(&events), false);
+                entered.lock().unwrap().send(String::new()).unwrap();
+                greenlet::sleep(Duration::from_secs(3600));
+            });
+            let left = (client.has_left(Leaving::Close), client.has_left(Leaving::Reset));
+            events.lock().unwrap().send(format!("{result:?} {left:?}")).unwrap();
+            result?;
+            Ok(body)
+        };
+        let server = Running::start(Mode::Green, |s| s, app);
+        let mut client = server.client();
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe");
+        client.send("llo");
+        next(&has_entered);
+        client.finish();
+        assert_eq!(next(&heard), "unwound");
+        assert_eq!(next(&heard), "Err(ClientLeft(())) (true, false)");
+    });
 }
 
 #[test]
 fn a_thread_can_ask_whether_its_client_has_left() {
-    both(|mode| {
+    all_ways(|mode| {
         let (events, heard) = channel();
         let app = move |req: Request| {
             let client = req.client();
@@ -497,7 +502,7 @@ fn a_thread_can_ask_whether_its_client_has_left() {
 
 #[test]
 fn rfc8297_early_hints_come_at_once_and_before_the_answer() {
-    both(|mode| {
+    all_ways(|mode| {
         let (open, gate) = mpsc::channel();
         let gate = Arc::new(Mutex::new(gate));
         let app = move |mut req: Request| -> std::io::Result<String> {
@@ -539,7 +544,7 @@ fn rfc8297_early_hints_come_at_once_and_before_the_answer() {
 
 #[test]
 fn early_hints_are_too_late_once_the_answer_has_begun() {
-    both(|mode| {
+    all_ways(|mode| {
         let kept = Arc::new(Mutex::new(Vec::new()));
         let told = Arc::clone(&kept);
         let app = move |req: Request| {
@@ -562,7 +567,7 @@ fn early_hints_are_too_late_once_the_answer_has_begun() {
 
 #[test]
 fn rfc9110_6_5_a_requests_trailers_are_there_when_its_body_was_read() {
-    both(|mode| {
+    all_ways(|mode| {
         let app = |mut req: Request| -> std::io::Result<String> {
             assert_eq!(
                 req.body().trailers().is_some(),
@@ -592,7 +597,7 @@ fn rfc9110_6_5_a_requests_trailers_are_there_when_its_body_was_read() {
 
 #[test]
 fn rfc9110_6_5_1_an_answers_trailers_go_to_who_asks_for_them() {
-    both(|mode| {
+    all_ways(|mode| {
         let app = |_: Request| {
             let body = Body::stream(|out| {
                 out.write_all(b"abc")?;
@@ -632,7 +637,7 @@ impl Iterator for Counted {
 
 #[test]
 fn pep3333_each_piece_is_sent_before_the_next_is_asked_for_and_the_iterator_is_dropped() {
-    both(|mode| {
+    all_ways(|mode| {
         let (open, gate) = mpsc::channel();
         let gate = Arc::new(Mutex::new(gate));
         let asked = Arc::new(AtomicUsize::new(0));
@@ -694,7 +699,7 @@ fn a_reader_is_read_as_the_client_takes_it_and_its_failure_is_no_regular_end() {
             }
         }
     }
-    both(|mode| {
+    all_ways(|mode| {
         let reads = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&reads);
         let app = move |req: Request| match req.path() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use greenserve::sse::{self, Event};
 use greenserve::{Request, Stopping};
-use support::{Mode, PATIENCE, Running, both, split};
+use support::{Mode, PATIENCE, Running, all_ways, split};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\nLast-Event-ID: 41\r\n\r\n";
 
@@ -21,7 +21,7 @@ fn pause(mode: Mode) {
 
 #[test]
 fn events_are_sent_one_by_one_with_the_fields_that_keep_them_moving() {
-    both(|mode| {
+    all_ways(|mode| {
         let (go, gone) = mpsc::channel::<()>();
         let gone = std::sync::Arc::new(Mutex::new(gone));
         let server = Running::start(
@@ -74,7 +74,7 @@ fn the_head_comes_before_the_first_event() {
 
 #[test]
 fn a_stop_ends_the_stream_as_it_should_be() {
-    both(|mode| {
+    all_ways(|mode| {
         let server = Running::start(
             mode,
             |s| s.graceful_timeout(PATIENCE),
@@ -100,7 +100,7 @@ fn a_stop_ends_the_stream_as_it_should_be() {
 
 #[test]
 fn a_client_that_leaves_ends_it_with_an_error() {
-    both(|mode| {
+    all_ways(|mode| {
         let (told, hears) = mpsc::channel();
         let told = Mutex::new(told);
         let server = Running::start(

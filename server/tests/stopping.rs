@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use greenserve::{Body, IntoResponse, Request};
-use support::{Mode, PATIENCE, Running, both, hello, split};
+use support::{Mode, PATIENCE, Running, all_ways, both, hello, split};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -32,7 +32,7 @@ fn pause(mode: Mode, time: Duration) {
 
 #[test]
 fn a_full_pool_accepts_nobody_and_drops_nobody() {
-    both(|mode| {
+    all_ways(|mode| {
         let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (running, peak) = (Arc::clone(&now), Arc::clone(&most));
         let app = move |_| {
@@ -56,7 +56,7 @@ fn a_full_pool_accepts_nobody_and_drops_nobody() {
 
 #[test]
 fn idle_connections_hold_their_place_only_for_the_keep_alive_time() {
-    both(|mode| {
+    all_ways(|mode| {
         let server =
             Running::start(mode, |s| s.worker_connections(1).keep_alive(Duration::from_millis(100)), hello);
         let mut first = server.client();
@@ -105,7 +105,7 @@ fn stop_ends_idle_connections_soon_and_requests_under_way_with_their_answer() {
 
 #[test]
 fn an_idle_connection_may_bring_one_more_request_right_after_the_stop() {
-    both(|mode| {
+    all_ways(|mode| {
         let server = Running::start(mode, |s| s.keep_alive(Duration::from_secs(3600)), hello);
         let mut client = server.client();
         client.send(GET);
@@ -157,7 +157,7 @@ fn connections_that_the_kernel_completed_before_the_stop_are_served() {
 
 #[test]
 fn what_outlasts_the_graceful_timeout_is_cut_off() {
-    both(|mode| {
+    all_ways(|mode| {
         let (entered, has_entered) = mpsc::channel();
         let entered = Mutex::new(entered);
         let server = Running::start(

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use greenserve::{AccessLog, Body, Exchange, IntoResponse, Request, Response, Stopping, Upgraded};
-use support::{Mode, PATIENCE, Running, both, hello, split};
+use support::{Mode, PATIENCE, Running, all_ways, both, hello, split};
 
 const ASK: &str = "GET /echo HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
 
@@ -39,7 +39,7 @@ fn head(client: &mut support::Client) -> String {
 
 #[test]
 fn the_101_says_what_it_must_and_what_came_behind_the_head_is_read_first() {
-    both(|mode| {
+    all_ways(|mode| {
         let server = Running::start(mode, |s| s, app);
         let mut client = server.client();
         client.send(format!("{ASK}early"));
@@ -59,7 +59,7 @@ fn the_101_says_what_it_must_and_what_came_behind_the_head_is_read_first() {
 
 #[test]
 fn answers_to_earlier_requests_come_before_the_101() {
-    both(|mode| {
+    all_ways(|mode| {
         let server = Running::start(mode, |s| s, app);
         let mut client = server.client();
         client.send(format!("GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n{ASK}x"));
@@ -74,7 +74,7 @@ fn answers_to_earlier_requests_come_before_the_101() {
 
 #[test]
 fn who_has_not_asked_for_the_protocol_is_told_of_it_and_stays() {
-    both(|mode| {
+    all_ways(|mode| {
         let server = Running::start(mode, |s| s, app);
         for asked in
             ["", "Upgrade: echo\r\n", "Connection: upgrade\r\n", "Connection: upgrade\r\nUpgrade: other\r\n"]
@@ -96,7 +96,7 @@ fn who_has_not_asked_for_the_protocol_is_told_of_it_and_stays() {
 
 #[test]
 fn an_upgrade_that_nobody_wants_is_ignored() {
-    both(|mode| {
+    all_ways(|mode| {
         let server = Running::start(mode, |s| s, app);
         let mut client = server.client();
         for (asked, protocols) in [
@@ -112,7 +112,7 @@ fn an_upgrade_that_nobody_wants_is_ignored() {
 
 #[test]
 fn a_body_is_read_away_before_the_change_of_protocol_or_the_change_is_refused() {
-    both(|mode| {
+    all_ways(|mode| {
         let server = Running::start(mode, |s| s, app);
         let ask = ASK.trim_end_matches("\r\n").replace("GET", "POST");
         let mut client = server.client();
@@ -135,7 +135,7 @@ fn a_body_is_read_away_before_the_change_of_protocol_or_the_change_is_refused() 
 
 #[test]
 fn connect_becomes_a_tunnel_by_200_and_nothing_else_does() {
-    both(|mode| {
+    all_ways(|mode| {
         let server = Running::start(mode, |s| s, app);
         let mut client = server.client();
         client.send("CONNECT b:1 HTTP/1.1\r\nHost: b:1\r\n\r\nearly");
@@ -157,7 +157,7 @@ fn an_interim_status_without_an_upgrade_is_the_applications_fault() {
 
 #[test]
 fn each_side_can_end_its_half() {
-    both(|mode| {
+    all_ways(|mode| {
         let server = Running::start(
             mode,
             |s| s,
@@ -217,7 +217,7 @@ fn one_green_thread_reads_while_others_write() {
 
 #[test]
 fn timeouts_are_as_they_were_set_and_not_those_of_http() {
-    both(|mode| {
+    all_ways(|mode| {
         let short = Duration::from_millis(30);
         let server = Running::start(
             mode,
@@ -245,7 +245,7 @@ fn timeouts_are_as_they_were_set_and_not_those_of_http() {
 
 #[test]
 fn a_client_that_takes_nothing_runs_into_the_write_timeout() {
-    both(|mode| {
+    all_ways(|mode| {
         let (told, hears) = mpsc::channel();
         let told = Mutex::new(told);
         let server = Running::start(
@@ -275,7 +275,7 @@ fn a_client_that_takes_nothing_runs_into_the_write_timeout() {
 
 #[test]
 fn a_read_hears_once_that_the_server_stops_and_can_say_goodbye() {
-    both(|mode| {
+    all_ways(|mode| {
         let server = Running::start(
             mode,
             |s| s.graceful_timeout(PATIENCE),
@@ -305,7 +305,7 @@ fn a_read_hears_once_that_the_server_stops_and_can_say_goodbye() {
 
 #[test]
 fn who_does_not_hear_it_is_cut_off_at_the_graceful_deadline() {
-    both(|mode| {
+    all_ways(|mode| {
         let server = Running::start(
             mode,
             |s| s.graceful_timeout(Duration::from_millis(200)),
@@ -330,7 +330,7 @@ fn who_does_not_hear_it_is_cut_off_at_the_graceful_deadline() {
 
 #[test]
 fn a_panic_ends_its_connection_only() {
-    both(|mode| {
+    all_ways(|mode| {
         let server = Running::start(
             mode,
             |s| s,
@@ -428,7 +428,7 @@ fn the_access_log_gets_one_line_at_the_end_with_the_bytes_written() {
             self.0.lock().unwrap().send(line).unwrap();
         }
     }
-    both(|mode| {
+    all_ways(|mode| {
         let (lines, logged) = mpsc::channel();
         let log = Arc::new(Mutex::new(Some(Log(Mutex::new(lines)))));
         let server = Running::start(mode, move |s| s.access_log(log.lock().unwrap().take().unwrap()), app);

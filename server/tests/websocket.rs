@@ -3,13 +3,12 @@
 mod support;
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use greenserve::websocket::{self, Acceptor, Message, Sender, close};
 use greenserve::{IntoResponse, Request, Response};
-use support::{Client, Mode, PATIENCE, Running, both};
+use support::{Client, Mode, PATIENCE, Running, Stream, all_ways};
 use tungstenite::Message as Theirs;
 use tungstenite::protocol::frame::coding::CloseCode;
 
@@ -95,7 +94,7 @@ fn shake(client: &mut Client) {
     assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
 }
 
-fn connect(server: &Running) -> tungstenite::WebSocket<TcpStream> {
+fn connect(server: &Running) -> tungstenite::WebSocket<Stream> {
     let client = server.client();
     let url = format!("ws://{}/", server.addr);
     tungstenite::client(url, client.stream).expect("a handshake").0
@@ -107,7 +106,7 @@ fn ended(error: &tungstenite::Error) -> bool {
 
 #[test]
 fn the_handshake_is_that_of_the_rfc() {
-    both(|mode| {
+    all_ways(|mode| {
         let server = Running::start(
             mode,
             |s| s,
@@ -161,7 +160,7 @@ fn a_wrong_handshake_leaves_the_connection_to_http() {
 
 #[test]
 fn messages_of_all_sizes_come_back_as_they_were() {
-    both(|mode| {
+    all_ways(|mode| {
         let server = Running::start(mode, |s| s, echo);
         let mut client = connect(&server);
         for size in [0, 1, 125, 126, 65_535, 65_536, 1 << 20] {
@@ -187,7 +186,7 @@ fn messages_of_all_sizes_come_back_as_they_were() {
 
 #[test]
 fn fragments_make_one_message_with_control_frames_between_them() {
-    both(|mode| {
+    all_ways(|mode| {
         let server = Running::start(mode, |s| s, echo);
         let mut client = open(&server);
         let mut bytes = frame(0x01, b"one, \xc3");
@@ -215,7 +214,7 @@ fn frames_right_behind_the_handshake_are_not_lost() {
 
 #[test]
 fn whoever_breaks_the_protocol_is_told_how() {
-    both(|mode| {
+    all_ways(|mode| {
         let server = Running::start(
             mode,
             |s| s,
@@ -259,7 +258,7 @@ fn whoever_breaks_the_protocol_is_told_how() {
 
 #[test]
 fn each_side_closes_with_its_code() {
-    both(|mode| {
+    all_ways(|mode| {
         let (told, hears) = mpsc::channel();
         let told = Mutex::new(told);
         let server = Running::start(
@@ -313,7 +312,7 @@ fn each_side_closes_with_its_code() {
 
 #[test]
 fn a_client_that_leaves_without_a_word_is_an_error() {
-    both(|mode| {
+    all_ways(|mode| {
         let (told, hears) = mpsc::channel();
         let told = Mutex::new(told);
         let server = Running::start(
@@ -335,7 +334,7 @@ fn a_client_that_leaves_without_a_word_is_an_error() {
 
 #[test]
 fn a_silent_client_is_pinged_and_given_up_if_it_stays_silent() {
-    both(|mode| {
+    all_ways(|mode| {
         let (told, hears) = mpsc::channel();
         let told = Mutex::new(told);
         let server = Running::start(
@@ -367,7 +366,7 @@ fn a_silent_client_is_pinged_and_given_up_if_it_stays_silent() {
 
 #[test]
 fn a_graceful_stop_says_going_away_and_waits_for_the_answer() {
-    both(|mode| {
+    all_ways(|mode| {
         let server = Running::start(mode, |s| s.graceful_timeout(PATIENCE), echo);
         let mut clients: Vec<_> = (0..3).map(|_| connect(&server)).collect();
         for client in &mut clients {
@@ -488,7 +487,7 @@ fn a_slow_client_fills_its_queue_and_no_more_and_gets_what_was_taken() {
 
 #[test]
 fn a_client_that_takes_nothing_is_cut_off_after_the_write_timeout() {
-    both(|mode| {
+    all_ways(|mode| {
         let (told, hears) = mpsc::channel();
         let told = Mutex::new(told);
         let server = Running::start(

@@ -318,6 +318,23 @@ impl Client {
         self.next_chunk().unwrap_or_else(|error| panic!("{error}"))
     }
 
+    /// Reads the chunks of a body whose head was read by [`Client::read_head`] to the last one: with a pause after each of so
+    /// many, and then without. Gives the number of bytes.
+    #[track_caller]
+    pub fn read_chunks_slowly(&mut self, slow: usize, pause: Duration) -> usize {
+        let mut total = 0;
+        for count in 1.. {
+            match self.read_chunk().len() {
+                0 => break,
+                length => total += length,
+            }
+            if count <= slow {
+                thread::sleep(pause);
+            }
+        }
+        total
+    }
+
     /// Reads bytes of a body whose head was read by [`Client::read_head`]: what is there, but at most so many, which are all
     /// that is taken off the socket.
     #[track_caller]

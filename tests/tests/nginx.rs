@@ -95,6 +95,25 @@ const UWSGI_PARAMS: &str = "
     uwsgi_param SERVER_NAME $server_name;
 ";
 
+/// As nginx's documentation has it for WebSockets, and events that are not held back.
+fn upgrading(way: &str) -> String {
+    format!(
+        "location /ws {{
+            proxy_http_version 1.1;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection $connection_upgrade;
+            proxy_set_header Host $http_host;
+            proxy_pass http://{way};
+        }}
+        location /tls/ {{
+            rewrite ^/tls(/.*)$ $1 break;
+            proxy_set_header X-Forwarded-Proto https;
+            proxy_set_header X-Forwarded-For $remote_addr;
+            proxy_pass http://{way};
+        }}"
+    )
+}
+
 /// One server for each way, with the locations that people write.
 fn configuration(scratch: &Scratch, listen: SocketAddr, http: SocketAddr, uwsgi: SocketAddr) -> String {
     let dir = scratch.path().display();
@@ -127,6 +146,7 @@ fn configuration(scratch: &Scratch, listen: SocketAddr, http: SocketAddr, uwsgi:
                     location / {{ try_files $uri @app; }}
                     location @app {{ {pass} }}
                     location /stream {{ {protocol}_buffering off; {pass} }}
+                    {unbuffered}
                     location /unbuffered/ {{
                         rewrite ^/unbuffered(/.*)$ $1 break;
                         {protocol}_request_buffering off;
@@ -138,6 +158,7 @@ fn configuration(scratch: &Scratch, listen: SocketAddr, http: SocketAddr, uwsgi:
                         {pass}
                     }}
                 }}",
+                unbuffered = if protocol == "proxy" { upgrading(way) } else { String::new() },
                 default = if way == "uwsgi-tcp" { " default_server" } else { "" },
                 script = if protocol == "uwsgi" { "uwsgi_param SCRIPT_NAME /app;" } else { "" },
             )
@@ -147,6 +168,7 @@ fn configuration(scratch: &Scratch, listen: SocketAddr, http: SocketAddr, uwsgi:
         "daemon off; master_process off; pid {dir}/nginx.pid; error_log {dir}/error.log info;
          events {{ worker_connections 1024; }}
          http {{
+            map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}
             access_log off; client_max_body_size 4G; sendfile on; server_tokens off;
             {temp}
             upstream http-tcp {{ server {http} fail_timeout=0; keepalive 32; }}
@@ -412,5 +434,88 @@ fn files_come_through_with_conditions_and_ranges() {
         assert_eq!(world.ask(way, "GET", "/%C3%A4%20b.bin", &[&etag], b"").status, 304, "{way}");
         let part = world.ask(way, "GET", "/%C3%A4%20b.bin", &["Range: bytes=10-19"], b"");
         assert_eq!((part.status, &part.body[..]), (206, &content[10..20]), "{way}");
+    }
+}
+
+#[test]
+fn a_websocket_goes_through() {
+    let Some(world) = World::start(&["demo"]) else { return };
+    for way in ["http-tcp", "http-unix"] {
+        let mut client = world.connect();
+        let fields = [
+            "Connection: Upgrade",
+            "Upgrade: websocket",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        ];
+        client.send(request(way, "GET", "/ws", &fields, b""));
+        let head = client.read_head("GET").unwrap();
+        assert_eq!((head.status, head.header("upgrade")), (101, Some("websocket")), "{way}");
+        assert_eq!(head.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{way}");
+        // "hi" and a close of 1001, masked with zeros
+        client.send(b"\x81\x82\0\0\0\0hi\x88\x82\0\0\0\0\x03\xe9");
+        assert_eq!(client.read_rest().unwrap(), b"\x81\x02hi\x88\x02\x03\xe9", "{way}");
+        assert_eq!(world.get(way, "/ws").status, 426, "{way}: without being asked for it");
+    }
+}
+
+#[test]
+fn events_come_one_by_one_although_nginx_buffers() {
+    let Some(world) = World::start(&["demo"]) else { return };
+    for way in WAYS {
+        let mut client = world.connect();
+        // the next one is a minute away
+        client.send(request(way, "GET", "/events?n=2&delay_ms=60000", &["Last-Event-ID: 7"], b""));
+        let head = client.read_head("GET").unwrap();
+        assert_eq!(head.header("content-type"), Some("text/event-stream"), "{way}");
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"\n\n") {
+            seen.extend(client.read_chunk());
+        }
+        assert!(seen.starts_with(b"event: count\nid: 8\n"), "{way}: {}", String::from_utf8_lossy(&seen));
+    }
+}
+
+#[test]
+fn the_scheme_and_the_client_are_what_nginx_says() {
+    let Some(world) = World::start(&["demo"]) else { return };
+    for way in ["http-tcp", "http-unix"] {
+        let plain = world.json(way, "/environ", &[]);
+        assert_eq!((&plain["scheme"], &plain["host"]), (&json!("http"), &json!(way)), "{way}");
+        let seen = world.json(way, "/tls/environ", &["X-Forwarded-For: 192.0.2.1"]);
+        assert_eq!((&seen["scheme"], &seen["client"]), (&json!("https"), &json!("127.0.0.1")), "{way}");
+        assert_eq!(seen["environ"]["wsgi.url_scheme"], "https", "{way}");
+    }
+}
+
+#[test]
+fn by_uwsgi_nginx_says_who_and_where_and_the_client_can_claim_nothing() {
+    // The client is on this machine, which is trusted unless told otherwise.
+    let Some(world) = World::start(&["demo", "--forwarded-allow-ips", ""]) else { return };
+    let claims = [
+        "X-Forwarded-For: 192.0.2.1",
+        "X-Forwarded-Proto: https",
+        "X-Forwarded-Host: evil",
+        "Forwarded: for=192.0.2.1;proto=https;host=evil",
+        "Remote-User: evil",
+        "Script-Name: /evil",
+        "Https: on",
+    ];
+    for way in ["uwsgi-tcp", "uwsgi-unix"] {
+        let seen = world.json(way, "/environ?a=1", &claims);
+        assert_eq!((&seen["scheme"], &seen["client"]), (&json!("http"), &json!("127.0.0.1")), "{way}");
+        assert_eq!(seen["host"], way);
+        for (name, value) in [
+            ("SERVER_NAME", way),
+            ("REMOTE_ADDR", "127.0.0.1"),
+            ("MINE", "mine"),
+            ("SCRIPT_NAME", ""),
+            ("PATH_INFO", "/environ"),
+            ("QUERY_STRING", "a=1"),
+            ("HTTP_REMOTE_USER", "evil"),
+        ] {
+            assert_eq!(seen["environ"][name], value, "{way}: {name}");
+        }
+        assert!(seen["environ"].get("REMOTE_USER").is_none(), "{way}: {seen}");
     }
 }

@@ -2,19 +2,24 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use ::http::Version;
 
 use super::forwarded::{ForwardedError, HeaderMapping, Origin};
 use super::{Addr, Request};
+use crate::http::uwsgi::Vars;
 
 /// The variables of one request: names, and values as bytes. Made by [`Request::environ`].
 ///
 /// A value is what came, so bytes and not text; a WSGI server for Python makes its `str` by Latin-1 of them (PEP 3333, "A
 /// Note on String Types"). What is no text has a place of its own: [`Environ::flags`]. `wsgi.version` is `(1, 0)`;
 /// `wsgi.input`, `wsgi.errors` and `wsgi.file_wrapper` are objects of whoever has Python.
+///
+/// By the uwsgi protocol the front server's own variables ([`Request::vars`]) are there as well, `REMOTE_USER` and `DOCUMENT_ROOT`
+/// say, and where both know one, such as `SERVER_NAME` or `REMOTE_ADDR`, its word counts unless it is empty. What remains the
+/// server's: the request line, `CONTENT_TYPE` and `CONTENT_LENGTH`, `HTTP_…`, `wsgi.…`, and where `PATH_INFO` begins.
 ///
 /// ```
 /// use greenserve::{Body, Request};
@@ -29,14 +34,14 @@ use super::{Addr, Request};
 ///
 /// | Variable | Here | gunicorn | gevent.pywsgi |
 /// |---|---|---|---|
-/// | `SCRIPT_NAME` | the header of a trusted peer, decoded, without a `/` at its end, and [`Environ::mounted_at`] | the header, or the process's variable, as it is | empty |
+/// | `SCRIPT_NAME` | what the uwsgi variable or the header of a trusted peer says, decoded and without a `/` at its end, or what the nests of [`Router`](crate::Router)s stand for, whichever is longer; and [`Environ::mounted_at`] | the header, or the process's variable, as it is | empty |
 /// | `PATH_INFO` | the path behind it, decoded; it begins with `/` or is empty; a target `http://host/path` has the path `/path` | the same, but `/apple` is below `/app` | the target with the host |
 /// | `PATH_INFO` as a header | only `HTTP_PATH_INFO` | the same | dropped |
 /// | `CONTENT_TYPE`, `CONTENT_LENGTH` | absent if they did not come; never as `HTTP_…` | with underscores they may be `HTTP_…` | absent |
 /// | `SERVER_NAME`, `SERVER_PORT` | where the client reached the server, IPv6 in brackets (RFC 3875, 4.1.14); by a Unix socket what [`Request::host`] says, or `localhost` | the listener's, which may be 0.0.0.0; by a Unix socket `Host` | the listener's name in the DNS; empty for a Unix socket |
 /// | `SERVER_PROTOCOL` | `HTTP/1.1` for all 1.x but 1.0 | as it came | as it came |
 /// | `GATEWAY_INTERFACE` | `CGI/1.1` | absent | `CGI/1.1` |
-/// | `REMOTE_ADDR` | the peer's, and empty for a Unix socket; see [`Request::client_addr`] | the same | absent for a Unix socket |
+/// | `REMOTE_ADDR` | the peer's, and empty for a Unix socket, or if a uwsgi front server names none; see [`Request::client_addr`] | the same | absent for a Unix socket |
 /// | `RAW_URI`, `REQUEST_URI` | the target as it came | `RAW_URI` only | absent |
 /// | `PROXY_PROTOCOL`, `PROXY_ADDR`, `PROXY_PORT` | after a PROXY header with addresses: `TCP4` or `TCP6`, and where the client reached the proxy | the same | absent |
 /// | `HTTP_PROXY` | never, since programs take it for a setting of theirs (httpoxy) | the header | the header |
@@ -45,8 +50,11 @@ use super::{Addr, Request};
 /// | names with underscores | see [`HeaderMapping`] and `forwarder_headers`; never are two headers joined by that | may be joined | dropped |
 /// | `wsgi.url_scheme` | [`Request::scheme`] | the same without `Forwarded` | whether it speaks TLS |
 /// | `wsgi.multithread` | whether OS threads serve | the same | false |
+/// | `wsgi.multiprocess` | whether a master has more than one worker | the same | false |
 pub struct Environ<'r> {
     req: &'r Request,
+    /// What a front server has said by the uwsgi protocol.
+    vars: Option<&'r Vars>,
     origin: Origin<'r>,
     /// What a trusted peer may send with underscores in its name is let through.
     trusted: bool,
@@ -95,14 +103,33 @@ const VARIABLES: [&str; 19] = [
     "wsgi.url_scheme",
 ];
 
+/// Those of them that no front server may set, since its request has become one of HTTP.
+const OURS: [&str; 8] = [
+    "REQUEST_METHOD",
+    "SCRIPT_NAME",
+    "PATH_INFO",
+    "QUERY_STRING",
+    "RAW_URI",
+    "CONTENT_TYPE",
+    "CONTENT_LENGTH",
+    "wsgi.url_scheme",
+];
+
+/// Whether a front server alone can say what that variable is.
+fn is_front_servers(name: &str) -> bool {
+    !VARIABLES.contains(&name) && !name.starts_with("HTTP_") && !name.starts_with("wsgi.")
+}
+
 impl Request {
     /// The CGI and WSGI view of this request. Nearly all of it is made when it is asked for.
     ///
     /// # Errors
-    /// What trusted proxies say is contradictory ([`Request::scheme`]), or `SCRIPT_NAME` is not where the path begins.
+    /// What trusted proxies say is contradictory ([`Request::scheme`]), or `SCRIPT_NAME`, as a header of theirs or a uwsgi variable,
+    /// is not where the path begins.
     pub fn environ(&self) -> Result<Environ<'_>, ForwardedError> {
         let environ = Environ {
             req: self,
+            vars: self.vars(),
             origin: self.connection().map(|connection| connection.origin()).unwrap_or_default(),
             trusted: self.trusting().is_some(),
             scheme: self.scheme()?,
@@ -113,12 +140,15 @@ impl Request {
         };
         let is_script_name = |name: &str| name.eq_ignore_ascii_case("SCRIPT_NAME");
         let found = self.fields().find(|(name, _)| is_script_name(name));
-        match found.filter(|(name, _)| environ.rank(name) == Some(Rank::Forwarder)) {
+        let environ = match found.filter(|(name, _)| environ.rank(name) == Some(Rank::Forwarder)) {
             Some((_, prefix)) => {
                 environ.mounted_at(std::str::from_utf8(prefix).map_err(|_| ForwardedError::ScriptName)?)
             }
-            None => Ok(environ),
-        }
+            None => environ.below_decoded(self.vars().and_then(|vars| vars.said("SCRIPT_NAME"))),
+        }?;
+        // Routers are asked for the whole path, so both count from its beginning.
+        let nests = self.script_name().get(self.path().len() - environ.path.len()..).unwrap_or_default();
+        environ.mounted_at(nests)
     }
 }
 
@@ -138,6 +168,23 @@ impl<'r> Environ<'r> {
         Ok(self)
     }
 
+    /// As [`Environ::mounted_at`], for a prefix without percent-encoding.
+    fn below_decoded(self, prefix: Option<&[u8]>) -> Result<Environ<'r>, ForwardedError> {
+        let mut rest = self.path.as_bytes();
+        let mut prefix = prefix.unwrap_or_default();
+        while let Some(shorter) = prefix.strip_suffix(b"/") {
+            prefix = shorter;
+        }
+        for expected in prefix {
+            if percent_encoding::percent_decode(rest).next() != Some(*expected) {
+                return Err(ForwardedError::ScriptName);
+            }
+            rest = &rest[if is_encoded(rest) { 3 } else { 1 }..];
+        }
+        let prefix = self.path.get(..self.path.len() - rest.len()).ok_or(ForwardedError::ScriptName)?;
+        self.mounted_at(prefix)
+    }
+
     /// The value of one variable, without going through all of them.
     pub fn get(&self, name: &str) -> Option<Cow<'_, [u8]>> {
         let Some(key) = name.strip_prefix("HTTP_") else { return self.variable(name) };
@@ -155,9 +202,15 @@ impl<'r> Environ<'r> {
         found.map(|(_, value)| value)
     }
 
-    /// All variables, each once: first those that are no headers, then `HTTP_…` in the order in which the headers came.
+    /// All variables, each once: first those that are no headers, then what else a uwsgi front server says, then `HTTP_…` in the
+    /// order in which the headers came.
     pub fn iter(&self) -> impl Iterator<Item = (Cow<'static, str>, Cow<'_, [u8]>)> {
         let own = VARIABLES.iter().filter_map(|name| Some((Cow::Borrowed(*name), self.variable(name)?)));
+        let more = self.vars.iter().flat_map(|vars| vars.iter()).filter(|(name, _)| is_front_servers(name));
+        // The last one of a name counts.
+        let more: BTreeMap<&str, &[u8]> = more.collect();
+        let own = own
+            .chain(more.into_iter().map(|(name, value)| (Cow::Owned(name.to_owned()), Cow::Borrowed(value))));
         let mut places: HashMap<String, usize> = HashMap::new();
         let mut headers: Vec<(String, Found<'_>)> = Vec::new();
         for (name, value) in self.req.fields() {
@@ -180,13 +233,23 @@ impl<'r> Environ<'r> {
     pub fn flags(&self) -> [(&'static str, bool); 4] {
         [
             ("wsgi.multithread", self.origin.multithread),
-            ("wsgi.multiprocess", false),
+            ("wsgi.multiprocess", self.origin.multiprocess),
             ("wsgi.run_once", false),
             ("wsgi.input_terminated", true),
         ]
     }
 
     fn variable(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        if let Some(vars) = self.vars {
+            if is_front_servers(name) {
+                return vars.get(name).map(Cow::Borrowed);
+            }
+            if !OURS.contains(&name)
+                && let Some(said) = vars.said(name)
+            {
+                return Some(Cow::Borrowed(said));
+            }
+        }
         let text = |text: &'static str| Some(Cow::Borrowed(text.as_bytes()));
         let header = |wanted: &str| {
             let found = self.req.fields().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
@@ -259,6 +322,11 @@ impl<'r> Environ<'r> {
         }
         (trust.header_map == HeaderMapping::Dangerous).then_some(Rank::Dangerous)
     }
+}
+
+/// Whether it begins with a percent-encoded byte.
+fn is_encoded(path: &[u8]) -> bool {
+    matches!(path, [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
 }
 
 /// Whether a header of that name gives the variable `HTTP_` and `key`.

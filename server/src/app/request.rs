@@ -208,9 +208,13 @@ impl Request {
 
     /// The peer's address: of the socket, or what the PROXY protocol says in its place, or by the uwsgi protocol the one that the
     /// front server names. Behind a proxy that speaks HTTP it is the proxy's, see [`Request::client_addr`]. `None` for a request
-    /// made by hand, or one whose body was replaced.
+    /// made by hand, or one whose body was replaced, and if a front server names none (its own is nobody's who asks).
     pub fn peer_addr(&self) -> Option<Addr> {
-        self.body.as_incoming().map(|incoming| incoming.connection.peer_addr())
+        let connection = &self.body.as_incoming()?.connection;
+        match connection.vars() {
+            Some(vars) => vars.client().map(Addr::Inet),
+            None => Some(connection.peer_addr()),
+        }
     }
 
     /// The variables that came with the request by the uwsgi protocol: `REMOTE_USER`, `SCRIPT_NAME`, `HTTPS`, and what else the

@@ -129,6 +129,10 @@ impl Response {
         self.route.get_or_insert(route);
     }
 
+    pub(crate) fn take_route(&mut self) -> Option<Arc<str>> {
+        self.route.take()
+    }
+
     /// All there is, each in its place and without a map made for the headers.
     pub(crate) fn parts(&mut self) -> (StatusCode, Headers<'_>, &mut Kind) {
         let headers = self.headers.get().map_or(Headers::Only(self.content_type), Headers::Map);

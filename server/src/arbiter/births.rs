@@ -17,7 +17,7 @@ use super::link::{self, Link, Order, Report, Teller};
 use super::master::{BOOT_ERROR, Child, Master, WORKER_ROLE, scales};
 use super::signals::Signals;
 use super::wear::Wear;
-use super::worker::{Line, Worker};
+use super::worker::{Line, Ties, Worker};
 use crate::control::Control;
 use crate::log::take_logged;
 
@@ -90,7 +90,8 @@ impl Master {
         let wear = Wear::new(&self.config, age);
         let busy = scales(&self.config).then(|| Busy::new(self.config.worker_class));
         let hooks = Arc::clone(&self.hooks);
-        let line = Line::new(info, hooks, link, teller, self.board.clone(), loads, place, wear, busy);
+        let ties = Ties { link, teller, board: self.board.clone(), loads, place };
+        let line = Line::new(info, hooks, ties, wear, busy);
         let listeners = sockets.into_seat(seat);
         let worker = Worker { config: self.config.clone(), listeners, metrics, line: line.clone() };
         let served = catch_unwind(AssertUnwindSafe(|| {

@@ -69,6 +69,15 @@ pub(crate) struct Line {
     outdated: Arc<AtomicBool>,
 }
 
+/// What a worker has in common with its master.
+pub(super) struct Ties {
+    pub(super) link: Link<Report, Order>,
+    pub(super) teller: Teller,
+    pub(super) board: Board,
+    pub(super) loads: Option<Loads>,
+    pub(super) place: usize,
+}
+
 /// What a worker's process needs besides its server.
 pub(crate) trait Errands: Send + 'static {
     /// Opens the log files again. These, by their paths, the master has opened.
@@ -82,14 +91,11 @@ impl Line {
     pub(super) fn new(
         info: WorkerInfo,
         hooks: Arc<dyn Hooks>,
-        link: Link<Report, Order>,
-        teller: Teller,
-        board: Board,
-        loads: Option<Loads>,
-        place: usize,
+        ties: Ties,
         wear: Wear,
         busy: Option<Busy>,
     ) -> Line {
+        let Ties { link, teller, board, loads, place } = ties;
         let (link, wear, busy) = (Arc::new(Mutex::new(link)), Arc::new(wear), busy.map(Arc::new));
         let (insight, outdated) = (Arc::default(), Arc::default());
         Line { info, hooks, link, board, loads, place, teller, insight, wear, busy, outdated }

@@ -127,7 +127,7 @@ impl Logs {
     pub(super) fn give_to(&self, identity: Option<&Identity>) {
         let Some(identity) = identity else { return };
         for path in self.sinks.iter().filter_map(|sink| sink.path()) {
-            if let Err(error) = identity.own_file(&path) {
+            if let Err(error) = identity.own_file(path) {
                 log::warn!("can't give {} to --user, who can't open it again: {error}", path.display());
             }
         }

@@ -470,6 +470,7 @@ fn set_up(server: Server, config: &Config, logs: &Logs) -> Server {
     server
         .protocol(config.protocol)
         .uwsgi_allow_ips(config.uwsgi_allow_ips.clone())
+        .multiprocess(config.workers > 1)
         .worker_connections(config.worker_connections)
         .keep_alive(config.keepalive)
         .handshake_timeout(config.handshake_timeout.unwrap_or(FOR_EVER))

@@ -613,7 +613,7 @@ settings! {
     Logging {
         /// Where to write the access log: a file, or - for standard output. Without it there is none.
         accesslog: Option<LogTarget> {
-            flag: "access-logfile", restart: true, value: "FILE", default: "",
+            flag: "access-logfile", value: "FILE", default: "",
             parse: optional_log,
         }
         /// What a line of the access log looks like.
@@ -622,17 +622,19 @@ settings! {
         /// %(q)s query, %(H)s protocol, %(s)s status, %(B)s bytes of the body, %(b)s the same or -, %(f)s referrer,
         /// %(a)s user agent, %(T)s seconds taken, %(M)s milliseconds, %(D)s microseconds, %(L)s seconds with
         /// decimals, %(p)s process id, %({name}i)s a request header, %({name}o)s a response header, %({NAME}e)s a variable
-        /// of WSGI (REMOTE_PORT, HTTP_HOST), %% a percent sign. What there is not is -. What the request brought is
-        /// escaped, so that it cannot forge a line. The word json stands for an object of JSON per line.
+        /// of WSGI (REMOTE_PORT, HTTP_HOST), %% a percent sign; and ours: %({route}x)s the pattern of the router's route,
+        /// %({request_id}x)s the request's id if it has got one, %({tls_version}x)s and %({tls_cipher}x)s. What there is not
+        /// is -. What the request brought is escaped, so that it cannot forge a line. The word json stands for an object of
+        /// JSON per line.
         /// A header is written as it came, whatever it holds: think before you log {authorization}i or {cookie}i.
         access_log_format: AccessFormat {
-            flag: "access-logformat", restart: true, value: "FORMAT",
+            flag: "access-logformat", value: "FORMAT",
             default: r#"%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s""#,
             parse: AccessFormat::compile,
         }
         /// Where to write the error log: a file, or - for standard error.
         errorlog: LogTarget {
-            flag: "error-logfile" | "log-file", restart: true, value: "FILE", default: "-",
+            flag: "error-logfile" | "log-file", value: "FILE", default: "-",
             parse: log_target,
         }
         /// What a line of the error log looks like: text, as gunicorn has it, or json, an object per line.
@@ -686,7 +688,7 @@ settings! {
         ///
         /// critical is the same as error: the levels are those of Rust's log facade.
         loglevel: LevelFilter {
-            flag: "log-level", restart: true, value: "LEVEL", default: "info",
+            flag: "log-level", value: "LEVEL", default: "info",
             parse: level,
         }
     }

@@ -103,6 +103,7 @@ struct Origin<'a> {
     client: Option<IpAddr>,
     peer: Option<String>,
     environ: BTreeMap<Cow<'static, str>, String>,
+    flags: BTreeMap<&'static str, bool>,
 }
 
 /// The request as CGI has it, and where it came from. Bytes that are not UTF-8 are shown as Latin-1.
@@ -114,6 +115,7 @@ pub(super) fn environ(_: &Demo, req: Request) -> Answer {
         client: req.client_addr()?,
         peer: req.peer_addr().map(|addr| addr.to_string()),
         environ: environ.iter().map(|(name, value)| (name, text(&value).into_owned())).collect(),
+        flags: environ.flags().into(),
     })
 }
 

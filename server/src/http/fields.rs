@@ -185,7 +185,7 @@ pub(super) fn parse_length(value: &[u8]) -> Option<u64> {
 }
 
 /// The elements of a comma-separated list without the white space around them; empty ones are skipped (RFC 9110, 5.6.1).
-pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn list(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
     value.split(|b| *b == b',').map(trim).filter(|element| !element.is_empty())
 }
 

@@ -27,7 +27,7 @@ pub use encode::{
     CONTINUE, Connection, Openings, ResponseHead, encode_chunk_size, encode_head, encode_interim,
 };
 pub use error::ParseError;
-pub(crate) use fields::Lines;
+pub(crate) use fields::{Lines, list};
 pub use head::{Found, Head, HeadReader};
 pub use known::KnownFields;
 pub use limits::Limits;

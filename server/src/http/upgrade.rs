@@ -2,6 +2,8 @@
 
 use ::http::Version;
 
+use super::list;
+
 /// The protocols that a request asks to change to, in the client's order, from the fields of its head (RFC 9110, 7.8): none
 /// unless `Connection` names `upgrade`, and none in HTTP/1.0. They are compared without regard to case.
 pub fn protocols<'h>(version: Version, fields: impl Iterator<Item = (&'h str, &'h [u8])>) -> Vec<&'h str> {
@@ -9,21 +11,15 @@ pub fn protocols<'h>(version: Version, fields: impl Iterator<Item = (&'h str, &'
     let mut is_asked = false;
     for (name, value) in fields {
         if name.eq_ignore_ascii_case("connection") {
-            is_asked |= elements(value).any(|option| option.eq_ignore_ascii_case("upgrade"));
+            is_asked |= list(value).any(|option| option.eq_ignore_ascii_case(b"upgrade"));
         } else if name.eq_ignore_ascii_case("upgrade") {
-            found.extend(elements(value));
+            found.extend(list(value).filter_map(|protocol| std::str::from_utf8(protocol).ok()));
         }
     }
     if !is_asked || version != Version::HTTP_11 {
         found.clear();
     }
     found
-}
-
-/// The elements of a list (RFC 9110, 5.6.1), without the empty ones.
-fn elements(value: &[u8]) -> impl Iterator<Item = &str> {
-    let elements = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-    elements.filter_map(|element| std::str::from_utf8(element).ok()).filter(|element| !element.is_empty())
 }
 
 #[cfg(test)]

@@ -85,7 +85,7 @@ impl Vars {
     }
 
     /// The value, unless it is empty: so a front server says that there is none.
-    fn said(&self, name: &str) -> Option<&[u8]> {
+    pub(crate) fn said(&self, name: &str) -> Option<&[u8]> {
         self.get(name).filter(|value| !value.is_empty())
     }
 
@@ -95,6 +95,16 @@ impl Vars {
         let text = |name| std::str::from_utf8(self.said(name)?).ok();
         let ip: IpAddr = text("REMOTE_ADDR")?.parse().ok()?;
         Some(SocketAddr::new(ip, text("REMOTE_PORT").and_then(|port| port.parse().ok()).unwrap_or(0)))
+    }
+
+    /// Whether the client speaks TLS to the front server, by `HTTPS` (`on`, `1` or `true`), or else by `REQUEST_SCHEME` or
+    /// `UWSGI_SCHEME`. `None`: it doesn't say.
+    pub fn is_secure(&self) -> Option<bool> {
+        if let Some(https) = self.said("HTTPS") {
+            return Some([&b"on"[..], b"1", b"true"].iter().any(|yes| https.eq_ignore_ascii_case(yes)));
+        }
+        let scheme = self.said("REQUEST_SCHEME").or_else(|| self.said("UWSGI_SCHEME"))?;
+        Some(scheme.eq_ignore_ascii_case(b"https"))
     }
 
     /// The request as an HTTP/1.x head, up to the empty line inclusive, to be read by a [`HeadReader`](super::HeadReader).
@@ -274,4 +284,4 @@ fn encoded(path: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ::http::HeaderName;
 use base64::Engine as _;
 
+use super::context::known_request_id;
 use super::json::Object;
 use super::syslog::Envelope;
 use super::{Sink, clock};
@@ -121,7 +122,7 @@ enum Variable {
     Unknown,
 }
 
-/// gunicorn's one-letter atoms.
+/// gunicorn's one-letter atoms, and those of ours in braces before an `x` (where Apache has those of its TLS module).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Atom {
     RemoteAddress,
@@ -143,6 +144,10 @@ enum Atom {
     Microseconds,
     DecimalSeconds,
     ProcessId,
+    Route,
+    RequestId,
+    TlsVersion,
+    TlsCipher,
 }
 
 impl AccessFormat {
@@ -234,6 +239,10 @@ fn part(name: &str) -> Result<Part, String> {
         "D" => Some(Atom::Microseconds),
         "L" => Some(Atom::DecimalSeconds),
         "p" => Some(Atom::ProcessId),
+        "{route}x" => Some(Atom::Route),
+        "{request_id}x" => Some(Atom::RequestId),
+        "{tls_version}x" => Some(Atom::TlsVersion),
+        "{tls_cipher}x" => Some(Atom::TlsCipher),
         _ => None,
     };
     let known = known.map(Part::Atom);
@@ -243,7 +252,8 @@ fn part(name: &str) -> Result<Part, String> {
     known.ok_or_else(|| {
         format!(
             "there is no atom %({name})s; there are h l u t r m U q H s B b f a T M D L p, \
-             {{name}}i for a request header, {{name}}o for a response header and {{NAME}}e for a variable of WSGI"
+             {{name}}i for a request header, {{name}}o for a response header, {{NAME}}e for a variable of WSGI, \
+             {{route}}x, {{request_id}}x, {{tls_version}}x and {{tls_cipher}}x"
         )
     })
 }
@@ -343,6 +353,13 @@ impl Atom {
                 write_display(line, format_args!(".{:06}", exchange.duration.subsec_micros()));
             }
             Atom::ProcessId => write_display(line, format_args!("<{}>", std::process::id())),
+            Atom::Route => escape_or_dash(line, exchange.route.map(str::as_bytes)),
+            Atom::RequestId => escape_or_dash(line, known_request_id().as_deref().map(str::as_bytes)),
+            Atom::TlsVersion => match exchange.tls {
+                Some(tls) => write_display(line, tls.version),
+                None => line.push(b'-'),
+            },
+            Atom::TlsCipher => escape_or_dash(line, exchange.tls.map(|tls| tls.cipher_suite.as_bytes())),
         }
     }
 }
@@ -397,7 +414,7 @@ mod tests {
     use ::http::{HeaderMap, HeaderValue, StatusCode};
 
     use super::*;
-    use crate::Addr;
+    use crate::{Addr, TlsInfo, TlsVersion};
 
     const CURL: &[u8] = b"GET /a/b?c=d HTTP/1.1\r\nReferer: http://r/\r\nUser-Agent: curl\r\n\
         Authorization: Basic YWxpY2U6c2VjcmV0\r\nX-A: 1\r\n\r\n";
@@ -410,6 +427,14 @@ mod tests {
             head,
             status: StatusCode::OK,
             response_headers: &response,
+            route: Some("/a/{b}"),
+            tls: Some(&TlsInfo {
+                version: TlsVersion::V1_3,
+                cipher_suite: "TLS_AES_256_GCM_SHA384".to_owned(),
+                server_name: None,
+                alpn_protocol: None,
+                client_certificates: Vec::new(),
+            }),
             body_sent: 1234,
             started: SystemTime::UNIX_EPOCH,
             duration: Duration::from_micros(1_002_003),
@@ -453,6 +478,9 @@ mod tests {
             ("%({remote_addr}e)s %({REMOTE_PORT}e)s %({REMOTE_USER}e)s", "192.0.2.7 9 alice"),
             ("%({HTTP_X_A}e)s %({HTTP_NONE}e)s %({CONTENT_TYPE}e)s", "1 - -"),
             ("%({SERVER_PROTOCOL}e)s %({HOME}e)s", "HTTP/1.1 -"),
+            ("%({route}x)s", "/a/{b}"),
+            ("%({tls_version}x)s %({tls_cipher}x)s", "TLSv1.3 TLS_AES_256_GCM_SHA384"),
+            ("%({request_id}x)s", "-"),
             ("100%% %(s)s!", "100% 200!"),
         ] {
             assert_eq!(render(format, Some(CURL)), expected, "{format}");
@@ -493,6 +521,7 @@ mod tests {
             ("%({a b}i)s", "{name}i"),
             ("%({}e)s", "{NAME}e"),
             ("%({x}p)s", "{name}o"),
+            ("%({id}x)s", "{request_id}x"),
             ("a\nb", "one line"),
         ] {
             let error = AccessFormat::compile(format).unwrap_err();

@@ -70,6 +70,11 @@ pub fn request_id() -> Arc<str> {
     Arc::clone(id.get_or_init(|| new_id().into()))
 }
 
+/// The id of the present request, if somebody has asked for it or it was sent.
+pub(super) fn known_request_id() -> Option<Arc<str>> {
+    CONTEXT.peek(|context| context.borrow().id.get().cloned()).flatten()
+}
+
 /// The id, under the name `request_id` and if there is one by now, and the fields of the present request in the order in
 /// which they came: for loggers other than ours.
 pub fn fields() -> impl Iterator<Item = (Cow<'static, str>, Arc<str>)> {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use ::http::{HeaderMap, StatusCode};
 
-use crate::app::Addr;
+use crate::app::{Addr, TlsInfo};
 use crate::http::Lines;
 
 /// Is told of every answered request, after the last byte of the answer was handed to the kernel or the connection failed.
@@ -29,6 +29,11 @@ pub struct Exchange<'a> {
     pub status: StatusCode,
     /// The headers of the response, as the handler set them.
     pub response_headers: &'a HeaderMap,
+    /// The pattern of the route that gave the response, see [`Response::route`](crate::Response::route). `None` without a router,
+    /// and if the answer is the server's own: to a handler that panicked or was cancelled, say.
+    pub route: Option<&'a str>,
+    /// What is known of the TLS connection, if it is one.
+    pub tls: Option<&'a TlsInfo>,
     /// How many bytes of body were sent, without chunk framing.
     pub body_sent: u64,
     /// When the first byte of the head had arrived.
@@ -72,6 +77,7 @@ impl fmt::Debug for Exchange<'_> {
             .field("peer", &self.peer)
             .field("request_line", &self.request_line())
             .field("status", &self.status)
+            .field("route", &self.route)
             .field("body_sent", &self.body_sent)
             .field("started", &self.started)
             .field("duration", &self.duration)
@@ -90,6 +96,8 @@ mod tests {
             head: Some(b"GET /a?b HTTP/1.1\r\nHost: h\r\nUser-Agent: curl/8\r\n\r\n"),
             status: StatusCode::OK,
             response_headers: &HeaderMap::new(),
+            route: None,
+            tls: None,
             body_sent: 0,
             started: SystemTime::UNIX_EPOCH,
             duration: Duration::ZERO,

@@ -445,7 +445,14 @@ impl<T: Transport> Connection for Conn<T> {
             Ends::Proxied(proxied) => (proxied.tls, true),
         };
         let secure = secure || self.io.tls().is_some();
-        Origin { trust: Some(&self.settings.trust), secure, proxied, multithread: !T::GREEN }
+        Origin {
+            trust: Some(&self.settings.trust),
+            // What a front server says is of the client; the connection is its own.
+            secure: self.vars().and_then(Vars::is_secure).unwrap_or(secure),
+            proxied,
+            multithread: !T::GREEN,
+            multiprocess: self.settings.multiprocess,
+        }
     }
 
     fn vars(&self) -> Option<&Vars> {

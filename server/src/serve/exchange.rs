@@ -5,6 +5,7 @@ use std::io;
 use std::net::Shutdown;
 use std::ops::Deref;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use ::http::{HeaderMap, HeaderName, StatusCode, Version};
@@ -18,7 +19,7 @@ use super::transport::Transport;
 use super::upgrade::hand_over;
 use super::uwsgi::Protocol;
 use crate::app::{
-    Came, Handler, HeaderMapping, Request, TakeOver, has_work_after, keep_came, next_work_after,
+    Came, Handler, HeaderMapping, Request, Response, TakeOver, has_work_after, keep_came, next_work_after,
 };
 use crate::http::{Head, Lines};
 use crate::log::adopt_request_id;
@@ -127,10 +128,25 @@ pub(super) struct Answered {
 
 /// What else becomes of an answer, if somebody will look or the connection leaves HTTP.
 pub(super) struct Rest {
-    /// For the access log.
-    pub(super) headers: HeaderMap,
+    pub(super) noted: Noted,
     /// What takes the connection over now.
     pub(super) take_over: Option<Box<TakeOver>>,
+}
+
+/// What an access log is told of a response.
+#[derive(Default)]
+pub(super) struct Noted {
+    pub(super) headers: HeaderMap,
+    pub(super) route: Option<Arc<str>>,
+}
+
+impl Noted {
+    #[cold]
+    #[inline(never)]
+    pub(super) fn of(response: &mut Response) -> Noted {
+        let route = response.take_route();
+        Noted { headers: std::mem::take(response.headers_mut()), route }
+    }
 }
 
 /// Why an answer is not whole.
@@ -197,7 +213,7 @@ fn exchange<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler, came: Rc<Came>)
                 count(conn, &asked, answered.status);
             }
             if let Some(rest) = answered.rest {
-                log_access(conn, &asked, answered.status, &rest.headers);
+                log_access(conn, &asked, answered.status, &rest.noted);
             }
             after
         }
@@ -219,7 +235,7 @@ fn exchange<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler, came: Rc<Came>)
 #[cold]
 #[inline(never)]
 fn refuse_name<T: Transport>(conn: &Rc<Conn<T>>, came: &Came) -> bool {
-    let refused = conn.settings.trust.refuses(conn.ends.peer(), came.bytes());
+    let refused = conn.settings.trust.refuses(conn.peer(), came.bytes());
     if refused {
         let reason = "a header field's name holds an underscore, and header_map refuses it";
         refuse(conn, Some(came.bytes()), StatusCode::BAD_REQUEST, reason);

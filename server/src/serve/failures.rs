@@ -9,10 +9,10 @@ use ::http::{HeaderMap, Method, StatusCode, Version};
 
 use super::access::Exchange;
 use super::conn::Conn;
-use super::exchange::{After, Asked, Broken, start};
+use super::exchange::{After, Asked, Broken, Noted, start};
 use super::respond::put_head;
 use super::transport::Transport;
-use crate::app::{ContentType, Headers};
+use crate::app::{Connection as _, ContentType, Headers};
 use crate::http::Connection;
 use crate::http::framing::ResponseBody;
 use crate::metrics::Meter;
@@ -121,7 +121,7 @@ fn retract<T: Transport>(conn: &Conn<T>) -> bool {
 
 /// A line in the access log with the status that the client has seen, or else this one.
 fn log_begun<T: Transport>(conn: &Conn<T>, asked: &Asked, otherwise: StatusCode) {
-    log_access(conn, asked, conn.answering.get().unwrap_or(otherwise), &HeaderMap::new());
+    log_access(conn, asked, conn.answering.get().unwrap_or(otherwise), &Noted::default());
 }
 
 /// Tells the client and the log that there is no answer, or only a part of one.
@@ -136,7 +136,7 @@ pub(super) fn after_failure<T: Transport>(
     log::error!("{}: {}: {reason}", conn.peer(), described(asked.came.bytes()));
     if retract(conn) {
         answer_plainly(conn, status, "", asked.method == Method::HEAD);
-        log_access(conn, asked, status, &HeaderMap::new());
+        log_access(conn, asked, status, &Noted::default());
         return asked.close();
     }
     log_begun(conn, asked, status);
@@ -172,6 +172,8 @@ pub(super) fn refuse<T: Transport>(
             head,
             status,
             response_headers: &HeaderMap::new(),
+            route: None,
+            tls: conn.tls().as_deref(),
             body_sent: conn.output().map_or(0, |output| output.body_sent),
             started,
             duration: since.elapsed(),
@@ -203,12 +205,7 @@ pub(super) fn count<T: Transport>(conn: &Conn<T>, asked: &Asked, status: StatusC
 
 /// Counts the request, and tells the access log of it.
 #[inline(never)]
-pub(super) fn log_access<T: Transport>(
-    conn: &Conn<T>,
-    asked: &Asked,
-    status: StatusCode,
-    headers: &HeaderMap,
-) {
+pub(super) fn log_access<T: Transport>(conn: &Conn<T>, asked: &Asked, status: StatusCode, noted: &Noted) {
     count(conn, asked, status);
     let (Some(access_log), Some((started, since))) = (&conn.settings.access_log, asked.started) else {
         return;
@@ -217,7 +214,9 @@ pub(super) fn log_access<T: Transport>(
         peer: conn.peer(),
         head: Some(asked.came.bytes()),
         status,
-        response_headers: headers,
+        response_headers: &noted.headers,
+        route: noted.route.as_deref(),
+        tls: conn.tls().as_deref(),
         body_sent: conn.output().map_or(0, |output| output.body_sent),
         started,
         duration: since.elapsed(),

@@ -10,14 +10,14 @@ use bytes::Bytes;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::conn::Conn;
-use super::exchange::{Answered, Asked, Broken, Rest};
+use super::exchange::{Answered, Asked, Broken, Noted, Rest};
 use super::failures::described;
 use super::output::{BodyOut, LARGE, Output};
 use super::transport::Transport;
 use super::upgrade::switch;
 use crate::app::{Body, BodyWriter, ContentType, Headers, Kind, Response, keep_header_map};
 use crate::http::framing::{ResponseBody, response_body};
-use crate::http::{Connection, DateCache, Lines, Openings, ResponseHead};
+use crate::http::{Connection, DateCache, Lines, Openings, ResponseHead, list};
 
 /// A piece of a reader's or a file's content: if it is full it need not be copied again.
 const PIECE: usize = LARGE;
@@ -81,7 +81,7 @@ pub(super) fn respond<T: Transport>(
         }
     };
     let rest = match asked.started {
-        Some(_) => Some(Box::new(Rest { headers: std::mem::take(response.headers_mut()), take_over: None })),
+        Some(_) => Some(Box::new(Rest { noted: Noted::of(response), take_over: None })),
         None => {
             if let Some(headers) = response.take_map() {
                 keep_header_map(headers);
@@ -104,8 +104,7 @@ fn application_fields(headers: &HeaderMap) -> (Option<u64>, bool, Option<&Header
             let digits = value.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
             stated = digits.and_then(|text| text.parse().ok());
         } else if name == header::CONNECTION {
-            let mut options = value.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii);
-            closes |= options.any(|option| option.eq_ignore_ascii_case(b"close"));
+            closes |= list(value.as_bytes()).any(|option| option.eq_ignore_ascii_case(b"close"));
         } else if name == header::TRAILER {
             announced = Some(value);
         }
@@ -117,14 +116,13 @@ fn application_fields(headers: &HeaderMap) -> (Option<u64>, bool, Option<&Header
 #[cold]
 fn takes_trailers(asked: &Asked) -> bool {
     let te = Lines::new(asked.came.bytes()).filter(|(name, _)| name.eq_ignore_ascii_case("te"));
-    te.flat_map(|(_, value)| value.split(|b| *b == b','))
-        .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+    te.flat_map(|(_, value)| list(value)).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
 }
 
 /// Leaves only those that were announced.
 #[cold]
 fn only_announced(mut trailers: Box<HeaderMap>, announced: &HeaderValue) -> Box<HeaderMap> {
-    let names: Vec<_> = announced.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii).collect();
+    let names: Vec<_> = list(announced.as_bytes()).collect();
     let unannounced =
         |name: &HeaderName| !names.iter().any(|n| n.eq_ignore_ascii_case(name.as_str().as_bytes()));
     let gone: Vec<_> = trailers.keys().filter(|name| unannounced(name)).cloned().collect();

@@ -81,6 +81,13 @@ impl Server {
         self.handle.clone()
     }
 
+    /// Whether other processes serve the same application at this time, which [`Environ::flags`](crate::Environ::flags) tells it
+    /// as `wsgi.multiprocess` (false). It changes nothing else; the program sets it if there are several workers.
+    pub fn multiprocess(mut self, several: bool) -> Server {
+        self.settings.multiprocess = several;
+        self
+    }
+
     /// How many connections are served at once (gunicorn's `worker_connections`; 10,000 if not set). While so many are open nobody is
     /// accepted: the kernel's backlog holds the rest.
     pub fn worker_connections(mut self, most: usize) -> Server {

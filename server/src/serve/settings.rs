@@ -17,6 +17,7 @@ use crate::metrics::Meter;
 pub(crate) struct Settings {
     pub(crate) protocol: Protocol,
     pub(crate) uwsgi_allow_ips: Networks,
+    pub(crate) multiprocess: bool,
     pub(crate) worker_connections: usize,
     pub(crate) backlog: u32,
     pub(crate) keep_alive: Duration,
@@ -74,6 +75,7 @@ impl Default for Settings {
         Settings {
             protocol: Protocol::Http,
             uwsgi_allow_ips: Networks::loopback(),
+            multiprocess: false,
             worker_connections: 10_000,
             backlog: 2048,
             keep_alive: Duration::from_secs(2),
@@ -104,6 +106,7 @@ impl fmt::Debug for Settings {
         f.debug_struct("Settings")
             .field("protocol", &self.protocol)
             .field("uwsgi_allow_ips", &self.uwsgi_allow_ips)
+            .field("multiprocess", &self.multiprocess)
             .field("worker_connections", &self.worker_connections)
             .field("backlog", &self.backlog)
             .field("keep_alive", &self.keep_alive)

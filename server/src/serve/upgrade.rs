@@ -9,11 +9,11 @@ use std::time::Duration;
 use ::http::{Method, StatusCode, header};
 
 use super::conn::Conn;
-use super::exchange::{Answered, Asked, Broken, Rest};
+use super::exchange::{Answered, Asked, Broken, Noted, Rest};
 use super::failures::described;
 use super::respond::{put_head, respond};
 use super::transport::Transport;
-use crate::app::{Addr, IntoResponse, Kind, Response, TakeOver, Upgraded, Wire};
+use crate::app::{Addr, Connection as _, IntoResponse, Kind, Response, TakeOver, Upgraded, Wire};
 use crate::http::framing::ResponseBody;
 use crate::http::{Connection, Lines, protocols};
 
@@ -76,8 +76,8 @@ fn switched<T: Transport>(
     // What comes from now on is no request.
     input.leave_http();
     put_head(conn, &mut output, status, headers, ResponseBody::Absent, Connection::Implied);
-    let headers = asked.started.map(|_| std::mem::take(response.headers_mut())).unwrap_or_default();
-    let rest = Some(Box::new(Rest { headers, take_over: Some(take_over) }));
+    let noted = asked.started.map(|_| Noted::of(response)).unwrap_or_default();
+    let rest = Some(Box::new(Rest { noted, take_over: Some(take_over) }));
     Ok(Answered { status, rest, alive: false })
 }
 
@@ -180,7 +180,7 @@ impl<T: Transport> Wire for Tunnel<T> {
     }
 
     fn local_addr(&self) -> Option<Addr> {
-        self.conn.io().local_addr()
+        self.conn.local_addr()
     }
 
     fn is_stopping(&self) -> bool {

@@ -1,12 +1,17 @@
 //! A server on a loopback port in a thread of its own, and a client that sends exact bytes.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+mod stream;
+
+use std::cell::Cell;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use greenserve::{IntoResponse, Request, Server, ServerHandle};
+
+pub(crate) use self::stream::Stream;
 
 /// How long a test waits for anything before it fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -26,9 +31,31 @@ pub(crate) fn both(test: impl Fn(Mode)) {
     }
 }
 
+thread_local! {
+    /// Whether the servers that this test starts speak TLS.
+    static TLS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a test, and once more over TLS: [`Running`] and the clients it makes see to that.
+pub(crate) fn plain_and_tls(test: impl Fn()) {
+    test();
+    if cfg!(feature = "tls") {
+        println!("over TLS");
+        TLS.set(true);
+        test();
+        TLS.set(false);
+    }
+}
+
+/// Runs a test both ways, each without and with TLS.
+pub(crate) fn all_ways(test: impl Fn(Mode)) {
+    plain_and_tls(|| both(&test));
+}
+
 /// A running server; stopped when dropped.
 pub(crate) struct Running {
     pub(crate) addr: SocketAddr,
+    tls: bool,
     pub(crate) handle: ServerHandle,
     thread: Option<JoinHandle<std::io::Result<()>>>,
 }
@@ -42,6 +69,8 @@ impl Running {
         let server = Server::bind("127.0.0.1:0").unwrap();
         let addr = server.local_addrs()[0].as_inet().unwrap();
         let handle = server.handle();
+        let tls = TLS.get();
+        let server = if tls { stream::speak_tls(server) } else { server };
         let thread = std::thread::spawn(move || {
             let server = setup(server);
             match mode {
@@ -49,11 +78,12 @@ impl Running {
                 Mode::Threads => server.serve_threads(app),
             }
         });
-        Running { addr, handle, thread: Some(thread) }
+        Running { addr, tls, handle, thread: Some(thread) }
     }
 
     pub(crate) fn client(&self) -> Client {
-        Client::connect(self.addr)
+        let client = Client::connect(self.addr);
+        if self.tls { Client { stream: client.stream.with_tls(), ..client } } else { client }
     }
 
     /// What comes back for `bytes`, to the end of the connection. The client's side stays open.
@@ -87,18 +117,14 @@ impl Drop for Running {
 
 /// A client that sends and reads exact bytes.
 pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     /// Read but not asked for yet.
     ahead: Vec<u8>,
 }
 
 impl Client {
     pub(crate) fn connect(addr: SocketAddr) -> Client {
-        let stream = TcpStream::connect(addr).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Client { stream, ahead: Vec::new() }
+        Client { stream: Stream::connect(addr), ahead: Vec::new() }
     }
 
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -145,7 +171,12 @@ impl Client {
             match self.stream.read(&mut piece) {
                 Ok(0) => break,
                 Ok(n) => all.extend_from_slice(&piece[..n]),
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
+                // TLS tells an end that nobody has announced.
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof) =>
+                {
+                    break;
+                }
                 Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&all)),
             }
         }

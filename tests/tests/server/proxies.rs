@@ -172,3 +172,18 @@ fn the_access_log_shows_the_address_of_the_proxy_header_and_not_that_of_a_http_h
         server.wait_for_log("it does not begin with a PROXY header");
     }
 }
+
+#[test]
+fn the_application_is_told_whether_threads_or_other_processes_serve_too() {
+    for (flags, threads, processes) in [
+        (&["-w", "0"][..], false, false),
+        (&["-w", "1"], false, false),
+        (&["-w", "2"], false, true),
+        (&["-w", "2", "-k", "threads"], true, true),
+    ] {
+        let server = ServerProcess::builder().args(["demo"]).args(flags).start();
+        let flags_seen = environ(&mut server.connect(), &[])["flags"].clone();
+        assert_eq!(flags_seen["wsgi.multithread"], threads, "{flags:?}");
+        assert_eq!(flags_seen["wsgi.multiprocess"], processes, "{flags:?}");
+    }
+}

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use greenserve::log::{AccessFormat, FormattedLog, Sink};
 use greenserve::{
     Body, Error, Handler, IntoResponse, Json, Request, Response, Router, Server, ServerHandle, StatusCode,
     cookie::Cookie, limit_body, time_limit,
@@ -20,7 +21,10 @@ struct Running {
 
 impl Running {
     fn start(threads: bool, app: impl Handler + Send + Sync) -> Running {
-        let server = Server::bind("127.0.0.1:0").unwrap();
+        Running::serve(Server::bind("127.0.0.1:0").unwrap(), threads, app)
+    }
+
+    fn serve(server: Server, threads: bool, app: impl Handler + Send + Sync) -> Running {
         let addr = server.local_addrs()[0].as_inet().unwrap();
         let handle = server.handle();
         let serve = move || if threads { server.serve_threads(app) } else { server.serve(app) };
@@ -316,4 +320,24 @@ fn middleware_sees_the_route_of_what_was_streamed_and_the_address_of_the_client(
         assert_eq!((response.text(), response.header("x-mark")), ("streamed", Some("/{a}/b true")));
         assert_eq!(client.get("/x").header("x-mark"), Some("none true"));
     });
+}
+
+#[test]
+fn the_access_log_has_the_route_and_the_requests_id() {
+    let (mut log, writer) = std::io::pipe().unwrap();
+    let format = AccessFormat::compile("%(s)s %({route}x)s %({request_id}x)s %({tls_version}x)s").unwrap();
+    let log_to = std::sync::Arc::new(FormattedLog::new(Sink::new("access", writer), format));
+    let user = |_: Request| greenserve::log::request_id().to_string();
+    let router = Router::new().nest("/users", Router::new().get("/{id}", user)).get("/", |_: Request| "");
+    let server = Server::bind("127.0.0.1:0").unwrap().access_log(std::sync::Arc::clone(&log_to));
+    let running = Running::serve(server, false, router);
+    let mut client = running.client();
+    let id = client.get("/users/7").text().to_owned();
+    client.get("/");
+    client.get("/nothing");
+    drop(running);
+    drop(log_to);
+    let mut lines = String::new();
+    std::io::Read::read_to_string(&mut log, &mut lines).unwrap();
+    assert_eq!(lines, format!("200 /users/{{id}} {id} -\n200 / - -\n404 - - -\n"));
 }

@@ -109,6 +109,74 @@ fn the_application_sees_the_variables_and_the_client() {
     assert_eq!(http.get("/vars").text(), "null\n");
 }
 
+/// What `/environ` tells of a request with these variables, in which the client claims to be somebody else.
+fn environ(server: &ServerProcess, more: &[(&str, &str)]) -> serde_json::Value {
+    let claims = [
+        ("HTTP_X_FORWARDED_FOR", "198.51.100.1"),
+        ("HTTP_X_FORWARDED_PROTO", "https"),
+        ("HTTP_FORWARDED", "for=198.51.100.1;proto=https;host=evil"),
+    ];
+    answer(server, &packet("GET", "/environ", &[&claims, more].concat(), b""), "GET").json()
+}
+
+#[test]
+fn what_a_client_claims_is_believed_of_its_own_address_and_never_of_the_front_servers() {
+    both(&[], |server| {
+        for (more, believed) in [
+            (&[][..], false),
+            (&[("REMOTE_ADDR", "127.0.0.1")], true),
+            (&[("REMOTE_ADDR", "")], false),
+            (&[("REMOTE_ADDR", "unix:")], false),
+            (&[("REMOTE_ADDR", "127.0.0.1, 192.0.2.7")], false),
+        ] {
+            let seen = environ(server, more);
+            assert_eq!(seen["scheme"] == "https", believed, "{more:?}: {seen}");
+            assert_eq!(seen["client"] == "198.51.100.1", believed, "{more:?}: {seen}");
+            assert_eq!(seen["host"] == "evil", believed, "{more:?}: {seen}");
+            assert_ne!(
+                believed,
+                seen["client"].is_null() || seen["client"] == "192.0.2.7",
+                "{more:?}: {seen}"
+            );
+        }
+    });
+    let scratch = Scratch::new();
+    let path = scratch.join("uwsgi.sock");
+    let bind = format!("unix:{}", path.display());
+    let _server = ServerProcess::builder().args(PLAIN).bind(bind).start();
+    let mut client = Client::unix(&path);
+    let claims = [("REMOTE_ADDR", ""), ("HTTP_X_FORWARDED_FOR", "198.51.100.1")];
+    client.send(packet("GET", "/environ", &claims, b""));
+    let seen = client.response().json();
+    assert!(seen["client"].is_null() && seen["peer"].is_null(), "{seen}");
+}
+
+#[test]
+fn the_applications_view_is_made_of_the_front_servers_variables() {
+    both(&[], |server| {
+        let more =
+            [("HTTPS", "on"), ("REMOTE_USER", "ann"), ("SCRIPT_NAME", "/environ"), ("SERVER_PORT", "")];
+        let seen = environ(server, &more);
+        assert_eq!(seen["scheme"], "https");
+        for (name, value) in [
+            ("wsgi.url_scheme", "https"),
+            ("REMOTE_USER", "ann"),
+            ("REMOTE_ADDR", "192.0.2.7"),
+            ("DOCUMENT_ROOT", "/srv"),
+            ("SERVER_NAME", "front"),
+            ("SCRIPT_NAME", "/environ"),
+            ("PATH_INFO", ""),
+            ("HTTP_X_FORWARDED_PROTO", "https"),
+        ] {
+            assert_eq!(seen["environ"][name], value, "{name}");
+        }
+        assert_eq!(seen["environ"]["SERVER_PORT"], server.addr().port().to_string());
+        let wrong = answer(server, &packet("GET", "/environ", &[("SCRIPT_NAME", "/env")], b""), "GET");
+        assert_eq!(wrong.status, 500);
+        server.wait_for_log("SCRIPT_NAME");
+    });
+}
+
 #[test]
 fn the_version_of_the_front_connection_is_the_front_servers_business() {
     both(&[], |server| {

@@ -2,7 +2,8 @@ use std::collections::BTreeMap;
 
 use super::super::forwarded::tests::{From, request};
 use super::*;
-use crate::Body;
+use crate::http::uwsgi;
+use crate::{Body, Handler, Router};
 
 const STRANGER: &str = "192.0.2.9";
 const TRUSTED: &str = "127.0.0.1";
@@ -271,4 +272,147 @@ fn secrets_are_masked() {
     );
     let text = format!("{:?}", req.environ().unwrap());
     assert!(text.contains("HTTP_X_A") && text.contains("Sensitive") && !text.contains("secret"), "{text}");
+}
+
+/// A request that a front server on this machine has handed on by the uwsgi protocol.
+fn fronted(line: &str, headers: &[&str], vars: &[(&str, &str)]) -> Request {
+    let from = From { vars: Some(uwsgi::tests::vars(vars)), ..From::peer(TRUSTED) };
+    request(from, line, headers)
+}
+
+#[test]
+fn a_front_servers_variables_are_there_and_count_before_the_servers() {
+    let vars = all(&fronted(
+        "POST /a?b=c HTTP/1.0",
+        &["Content-Type: a/b", "X-A: 1"],
+        &[
+            ("REMOTE_ADDR", "192.0.2.7"),
+            ("REMOTE_PORT", "81"),
+            ("SERVER_NAME", "front"),
+            ("SERVER_PORT", ""),
+            ("SERVER_PROTOCOL", "HTTP/2.0"),
+            ("REQUEST_URI", "/before"),
+            ("REMOTE_USER", "bob"),
+            ("REMOTE_USER", "ann"),
+            ("DOCUMENT_ROOT", "/srv"),
+            ("EMPTY", ""),
+        ],
+    ));
+    for (name, value) in [
+        ("REMOTE_ADDR", "192.0.2.7"),
+        ("REMOTE_PORT", "81"),
+        ("SERVER_NAME", "front"),
+        ("SERVER_PORT", "8000"),
+        ("SERVER_PROTOCOL", "HTTP/2.0"),
+        ("REQUEST_URI", "/before"),
+        ("RAW_URI", "/a?b=c"),
+        ("REMOTE_USER", "ann"),
+        ("DOCUMENT_ROOT", "/srv"),
+        ("EMPTY", ""),
+        ("HTTP_X_A", "1"),
+    ] {
+        assert_eq!(vars.get(name).map(String::as_str), Some(value), "{name}");
+    }
+}
+
+#[test]
+fn a_front_servers_variables_are_neither_headers_nor_the_request_line() {
+    let line = "POST /a?b=c HTTP/1.0";
+    let mine = fronted(line, &["X-A: 1", "Content-Type: a/b"], &[]);
+    let evil = [
+        ("REQUEST_METHOD", "GET"),
+        ("PATH_INFO", "/evil"),
+        ("QUERY_STRING", "evil"),
+        ("RAW_URI", "/evil"),
+        ("CONTENT_TYPE", "evil/evil"),
+        ("CONTENT_LENGTH", "99"),
+        ("HTTP_X_A", "evil"),
+        ("HTTP_PROXY", "evil"),
+        ("wsgi.url_scheme", "evil"),
+        ("wsgi.errors", "evil"),
+    ];
+    assert_eq!(all(&fronted(line, &["X-A: 1", "Content-Type: a/b"], &evil)), all(&mine));
+}
+
+#[test]
+fn a_front_servers_scheme_is_the_requests() {
+    let scheme = |headers: &[&str], vars: &[(&str, &str)]| {
+        let from = From {
+            vars: Some(uwsgi::tests::vars(vars)),
+            secure: uwsgi::tests::vars(vars).is_secure().unwrap_or(false),
+            ..From::peer(TRUSTED)
+        };
+        all(&request(from, "GET / HTTP/1.0", headers))["wsgi.url_scheme"].clone()
+    };
+    assert_eq!(scheme(&[], &[("HTTPS", "on"), ("REMOTE_ADDR", STRANGER)]), "https");
+    let claim = ["X-Forwarded-Proto: https"];
+    assert_eq!(scheme(&claim, &[("REMOTE_ADDR", STRANGER)]), "http");
+    assert_eq!(scheme(&claim, &[("REMOTE_ADDR", TRUSTED)]), "https", "a proxy before the front server");
+}
+
+#[test]
+fn who_is_behind_a_front_server_that_does_not_say_is_nobody_to_believe() {
+    let headers = ["X-Forwarded-For: 192.0.2.1", "X-Forwarded-Proto: https", "X-Forwarded-Host: evil"];
+    for untold in
+        [&[][..], &[("REMOTE_ADDR", "")], &[("REMOTE_ADDR", "unix:")], &[("REMOTE_ADDR", "localhost")]]
+    {
+        for peer in [TRUSTED, "unix"] {
+            let from = From { vars: Some(uwsgi::tests::vars(untold)), ..From::peer(peer) };
+            let req = request(from, "GET / HTTP/1.0", &headers);
+            assert_eq!(req.peer_addr(), None, "{untold:?}");
+            assert_eq!(req.client_addr(), Ok(None), "{untold:?}");
+            assert_eq!(req.scheme(), Ok("http"), "{untold:?}");
+            assert_eq!(req.host(), Ok(None), "{untold:?}");
+            let said = untold.first().map_or("", |(_, value)| value);
+            assert_eq!(all(&req)["REMOTE_ADDR"], said);
+        }
+    }
+}
+
+#[test]
+fn a_front_servers_script_name_is_taken_off_the_path_however_it_is_written() {
+    let ends = |path: &str, script: &str| {
+        let req = fronted(&format!("GET {path} HTTP/1.0"), &[], &[("SCRIPT_NAME", script)]);
+        req.environ().map(drop)?;
+        let vars = all(&req);
+        Ok((vars["SCRIPT_NAME"].clone(), vars["PATH_INFO"].clone()))
+    };
+    for (path, script, name, rest) in [
+        ("/app/x%20y", "/app", "/app", "/x y"),
+        ("/%61pp/x", "/app", "/app", "/x"),
+        ("/app/x", "/app/", "/app", "/x"),
+        ("/app", "/app", "/app", ""),
+        ("/a%20b/c", "/a b", "/a b", "/c"),
+        ("/a%25b/c", "/a%b", "/a%b", "/c"),
+        ("/%C3%A4/c", "/\u{e4}", "/\u{c3}\u{a4}", "/c"),
+        ("/x", "", "", "/x"),
+        ("/x", "/", "", "/x"),
+    ] {
+        assert_eq!(ends(path, script), Ok((name.into(), rest.into())), "{path} {script}");
+    }
+    for (path, script) in [("/apple", "/app"), ("/", "/app"), ("/a%2", "/a%20")] {
+        assert_eq!(ends(path, script), Err(ForwardedError::ScriptName), "{path} {script}");
+    }
+}
+
+#[test]
+fn the_nests_of_routers_are_the_script_name() {
+    let found = |headers: &[&str], peer: &str| {
+        let seen = |req: Request| {
+            let vars = all(&req);
+            assert_eq!(
+                req.environ().unwrap().get("PATH_INFO").as_deref(),
+                Some(vars["PATH_INFO"].as_bytes())
+            );
+            format!("{} {}", vars["SCRIPT_NAME"], vars["PATH_INFO"])
+        };
+        let inner = Router::new().get("/x/{rest}", seen);
+        let router = Router::new().nest("/a%20b/{user}", inner);
+        let answer = router.call(request(From::peer(peer), "GET /a%20b/ann/x/y%20z HTTP/1.0", headers));
+        assert_eq!(answer.status(), 200);
+        String::from_utf8(answer.into_body().into_bytes().unwrap().to_vec()).unwrap()
+    };
+    assert_eq!(found(&[], STRANGER), "/a b/ann /x/y z");
+    assert_eq!(found(&["SCRIPT_NAME: /a%20b"], TRUSTED), "/a b/ann /x/y z", "a part of the nests");
+    assert_eq!(found(&["SCRIPT_NAME: /a%20b/ann/x"], TRUSTED), "/a b/ann/x /y z", "more than the nests");
 }

@@ -17,7 +17,7 @@ pub use networks::Networks;
 
 use self::element::{Element, address, elements};
 use super::{Addr, Connection, IntoResponse, Request, Response};
-use crate::http::{Lines, is_host};
+use crate::http::{Lines, is_host, list};
 
 /// What becomes of a header whose name holds an underscore, since the CGI variable of `X_Real` would be that of `X-Real`
 /// (gunicorn's `header_map`). It is about [`Environ`](super::Environ) only: by its own name a header is always found.
@@ -88,6 +88,8 @@ pub(crate) struct Origin<'c> {
     pub(crate) proxied: bool,
     /// Handlers of other connections run at the same time, in other OS threads.
     pub(crate) multithread: bool,
+    /// They run in other processes, too.
+    pub(crate) multiprocess: bool,
 }
 
 /// What trusted proxies say can't be true, or can't be read.
@@ -153,12 +155,15 @@ impl IntoResponse for ForwardedError {
 ///
 /// These look through proxies that are trusted (`forwarded_allow_ips`: the loopback addresses if nothing was set, and all that
 /// connect to a Unix socket). Of anybody else neither header counts. The peer is who [`Request::peer_addr`] names: with the
-/// PROXY protocol the client of the proxy, who may send what he likes, and not the proxy as in gunicorn. Like that one they
-/// know nothing for a request made by hand, or one whose body was replaced.
+/// PROXY protocol the client of the proxy, who may send what he likes, and not the proxy as in gunicorn. So it is by the uwsgi
+/// protocol, for the front server passes on what its clients send: the peer is its client, and if it doesn't name one
+/// (`REMOTE_ADDR`) these headers are believed of nobody. Like that method they know nothing for a request made by hand, or one
+/// whose body was replaced.
 impl Request {
     /// `https` or `http`, by which the client speaks to the server, or to the first proxy.
     ///
-    /// It is what the connection knows, unless a trusted peer says otherwise: by gunicorn's `secure_scheme_headers`, where
+    /// It is what the connection knows (by the uwsgi protocol what the front server says by `HTTPS` or `REQUEST_SCHEME`),
+    /// unless a trusted peer says otherwise: by gunicorn's `secure_scheme_headers`, where
     /// exactly the value that is set for a name means https and any other http, or by `proto` in `Forwarded`
     /// (RFC 7239, 5.4). For a request made by hand the scheme of its `Uri`, or `http`.
     ///
@@ -259,8 +264,8 @@ impl Request {
 
     /// By whom the peer is trusted, if it is.
     pub(super) fn trusting(&self) -> Option<&Trust> {
-        let connection = self.connection()?;
-        connection.origin().trust.filter(|trust| trust.covers(&connection.peer_addr()))
+        let peer = self.peer_addr()?;
+        self.connection()?.origin().trust.filter(|trust| trust.covers(&peer))
     }
 
     fn values(&self, name: &str) -> Vec<&[u8]> {
@@ -283,8 +288,7 @@ impl Request {
 
 /// The elements of a list that may be spread over lines, the last one first; empty ones are skipped (RFC 9110, 5.6.1).
 fn from_the_right<'a>(lines: &[&'a [u8]]) -> impl Iterator<Item = &'a [u8]> {
-    let elements = lines.iter().rev().flat_map(|line| line.rsplit(|byte| *byte == b','));
-    elements.map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
+    lines.iter().rev().flat_map(|line| list(line).rev())
 }
 
 fn checked_host(host: Cow<'_, [u8]>) -> Result<Cow<'_, str>, ForwardedError> {

@@ -2,6 +2,7 @@ use std::rc::Rc;
 
 use super::*;
 use crate::app::{Came, came};
+use crate::http::uwsgi::Vars;
 use crate::http::{HeadReader, KnownFields, Limits};
 
 /// A connection from somewhere.
@@ -11,6 +12,7 @@ pub(in crate::app) struct From {
     pub(in crate::app) trust: Trust,
     pub(in crate::app) secure: bool,
     pub(in crate::app) proxied: bool,
+    pub(in crate::app) vars: Option<Vars>,
 }
 
 impl From {
@@ -21,7 +23,7 @@ impl From {
         };
         let local = Some(Addr::Inet(([192, 0, 2, 80], 8000).into()));
         let trust = Trust { peers: "127.0.0.1,10.0.0.0/8".parse().unwrap(), ..Trust::default() };
-        From { peer, local, trust, secure: false, proxied: false }
+        From { peer, local, trust, secure: false, proxied: false, vars: None }
     }
 }
 
@@ -42,9 +44,13 @@ impl Connection for From {
         self.local.clone()
     }
 
+    fn vars(&self) -> Option<&Vars> {
+        self.vars.as_ref()
+    }
+
     fn origin(&self) -> Origin<'_> {
         let From { secure, proxied, .. } = *self;
-        Origin { trust: Some(&self.trust), secure, proxied, multithread: false }
+        Origin { trust: Some(&self.trust), secure, proxied, multithread: false, multiprocess: false }
     }
 }
 

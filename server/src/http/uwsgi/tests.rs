@@ -13,7 +13,7 @@ fn packet(vars: &[(&str, &str)]) -> Vec<u8> {
     [&[0, size[0], size[1], 0], &block[..]].concat()
 }
 
-fn vars(list: &[(&str, &str)]) -> Vars {
+pub(crate) fn vars(list: &[(&str, &str)]) -> Vars {
     read(&packet(list)).unwrap().unwrap().0
 }
 
@@ -294,4 +294,21 @@ fn random_bytes_are_refused_or_make_one_head() {
         }
     }
     assert!(heads > 1000, "{heads}");
+}
+
+#[test]
+fn the_scheme_is_what_the_front_server_says_first() {
+    for (list, expected) in [
+        (&[][..], None),
+        (&[("HTTPS", "")], None),
+        (&[("HTTPS", "on")], Some(true)),
+        (&[("HTTPS", "1"), ("REQUEST_SCHEME", "http")], Some(true)),
+        (&[("HTTPS", "off"), ("REQUEST_SCHEME", "https")], Some(false)),
+        (&[("HTTPS", ""), ("REQUEST_SCHEME", "https")], Some(true)),
+        (&[("REQUEST_SCHEME", "http")], Some(false)),
+        (&[("UWSGI_SCHEME", "HTTPS")], Some(true)),
+        (&[("HTTP_HTTPS", "on"), ("HTTP_REQUEST_SCHEME", "https")], None),
+    ] {
+        assert_eq!(vars(list).is_secure(), expected, "{list:?}");
+    }
 }

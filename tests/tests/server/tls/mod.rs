@@ -4,6 +4,7 @@ mod certificates;
 mod handshake;
 mod library;
 mod pki;
+mod proxied;
 mod reload;
 mod settings;
 mod transfer;

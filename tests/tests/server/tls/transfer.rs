@@ -4,7 +4,7 @@ use std::io::Write;
 use std::thread;
 use std::time::Duration;
 
-use greenserve_tests::{ReadError, Scratch, ServerProcess, request};
+use greenserve_tests::{PATIENCE, ReadError, Scratch, ServerProcess, eventually, request};
 use sha2::{Digest, Sha256};
 
 use super::handshake::cut;
@@ -304,4 +304,22 @@ fn tool(_server: &ServerProcess, program: &str, args: &[&str]) -> Option<String>
     let output = std::process::Command::new(program).args(args).stdin(std::process::Stdio::null()).output();
     let output = output.ok()?;
     Some([output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat())
+}
+
+#[test]
+fn who_reads_slowly_but_steadily_gets_all_and_who_takes_nothing_is_let_go() {
+    for kind in KINDS {
+        let site = Site::new();
+        let server = site.serve(&["-k", kind, "--write-timeout", "1"]);
+        let mut client = site.connect(&server);
+        client.send(request("GET", "/stream?n=20&size=500000", &[], b""));
+        client.read_head("GET").expect("a head");
+        assert_eq!(client.read_chunks_slowly(20, Duration::from_millis(100)), 10_000_000, "{kind}");
+        let before = server.proc().open_files();
+        let mut stuck = site.connect(&server);
+        stuck.shrink_receive_buffer();
+        stuck.send(request("GET", "/fixed?n=50000000", &[], b""));
+        eventually(PATIENCE, || server.proc().open_files() > before);
+        eventually(PATIENCE, || server.proc().open_files() <= before);
+    }
 }
