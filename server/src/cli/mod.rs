@@ -426,8 +426,9 @@ impl<A: Handler + Send + Sync> Program for Workers<A> {
             worker.line.attend(&worker.config, server.handle(), logs.clone()).map_err(Failure::Signals)?;
             worker.line.hooks().post_worker_init(worker.line.info());
             let class = worker.config.worker_class;
-            // Without hooks a request takes in a worker what it takes without a master.
-            let served = match worker.line.has_hooks() {
+            // With nothing to count and no hooks a request takes in a worker what it takes without a master.
+            let looks = worker.line.has_hooks() || worker.config.max_requests > 0;
+            let served = match looks {
                 true => serve_as(class, server, Hooked { app, line: worker.line }),
                 false => serve_as(class, server, app),
             };

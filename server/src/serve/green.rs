@@ -94,6 +94,9 @@ fn pulse(server: &Rc<Green>) -> io::Result<Option<impl Drop + use<>>> {
         watch.iter().for_each(|watch| watch.turns());
         if let Some(meter) = &meter {
             let load = greenlet::inspect::load();
+            if !beating.handle.is_ready() {
+                meter.stops();
+            }
             meter.turns(Some(HubLoad { idle: load.idle, longest_stall: load.longest_stall }));
         }
         // Connections have ended since somebody was accepted.

@@ -169,7 +169,12 @@ impl Threads {
             return Some(due - now);
         }
         watch.iter().for_each(|watch| watch.turns());
-        meter.iter().for_each(|meter| meter.turns(None));
+        if let Some(meter) = meter {
+            if !self.handle.is_ready() {
+                meter.stops();
+            }
+            meter.turns(None);
+        }
         self.turned.set(Some(now));
         Some(PULSE)
     }

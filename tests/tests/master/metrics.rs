@@ -162,6 +162,21 @@ fn it_answers_though_the_pool_is_full_and_though_a_handler_blocks() {
 }
 
 #[test]
+fn health_is_503_while_a_server_that_is_going_to_stop_still_serves() {
+    for workers in ["0", "2"] {
+        let (mut server, metrics) = start(&["-w", workers, "--drain-delay", "20"]);
+        eventually(PATIENCE, || status(metrics, "/health/ready") == 200);
+        server.signal(libc::SIGTERM);
+        eventually(PATIENCE, || status(metrics, "/health/ready") == 503);
+        let answer = server.get("/plaintext");
+        assert_eq!((answer.status, answer.header("connection")), (200, Some("close")), "-w {workers}");
+        assert_eq!(status(metrics, "/health/live"), 200);
+        server.signal(libc::SIGINT);
+        assert!(server.wait_exit().success());
+    }
+}
+
+#[test]
 fn health_is_503_during_a_graceful_stop_and_numbers_go_on() {
     for args in [&["-w", "2"][..], &["-w", "0"], &["-w", "1", "-k", "threads"]] {
         let (mut server, metrics) = start(args);

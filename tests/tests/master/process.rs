@@ -99,7 +99,8 @@ fn a_variable_of_env_is_in_the_environment_and_is_no_setting() {
         ServerProcess::builder().env("RUST_BACKTRACE", "0").without_worker_count().args(args).start();
     server.wait_for_workers(1);
     server.get("/panic");
-    server.wait_for_log("stack backtrace");
+    server.wait_for_log("the demo panics");
+    server.wait_for_log("   0: ");
     server.signal(libc::SIGHUP);
     let after = eventually_some(PATIENCE, || {
         let log = server.log();
