@@ -322,6 +322,8 @@ fn a_frozen_hub_tells_who_blocks_it_and_who_waits() {
         drop(sleepers);
     });
     blocks.recv().unwrap();
+    // Not a moment in which it is still on its way there.
+    thread::sleep(TOO_LONG);
     let frozen = freezer.freeze().unwrap();
     let running = frozen.running();
     assert!(running.starts_with("greenlet 'blocks' (#3), spawned at "), "{running}");
