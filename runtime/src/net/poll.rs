@@ -172,7 +172,8 @@ impl<'a> PollFd<'a> {
     }
 
     /// Asks whether the other side of a stream socket has closed its sending half (`POLLRDHUP`), which it may have done to
-    /// say no more than that it has said all. Seen even if there is something left to read.
+    /// say no more than that it has said all. Seen even if there is something left to read. Built with the portable poller, nobody
+    /// is woken by that alone.
     #[must_use]
     pub fn half_closed(mut self) -> PollFd<'a> {
         self.asked |= PollFlags::RDHUP;
