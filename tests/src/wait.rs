@@ -68,3 +68,25 @@ pub fn in_time_of<T: Send + 'static>(deadline: Duration, f: impl FnOnce() -> T +
     }
     runner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
+
+/// Names the test in the process that was started for it.
+const ROLE: &str = "TEST_IN_PROCESS";
+
+/// Runs `body` in a process of its own, which runs this one test again, by its full name: for what forks.
+///
+/// # Panics
+/// When the test fails there or is late, or there is none of that name.
+#[track_caller]
+pub fn in_process(test: &str, body: impl FnOnce() + Send + 'static) {
+    if std::env::var(ROLE).is_ok_and(|role| role == test) {
+        return in_time(body);
+    }
+    let output = std::process::Command::new(std::env::current_exe().expect("the test's own path"))
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(ROLE, test)
+        .output()
+        .expect("the process runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}\n{said}", String::from_utf8_lossy(&output.stdout));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "the test is called {test}");
+}

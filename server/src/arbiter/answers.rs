@@ -11,11 +11,12 @@ use signal_hook::consts::signal::{
 
 use super::fleet::Leave;
 use super::link::Order;
-use super::master::{BACKLOG, MASTER_ROLE, Master, gauges, limits, times};
+use super::master::{MASTER_ROLE, Master, gauges, limits, times};
 use super::pidfile::PidFile;
 use super::privileges::{Identity, with_umask};
 use super::signals::name;
 use crate::config::Config;
+use crate::serve::METRICS_BACKLOG;
 
 impl Master {
     pub(super) fn answer(&mut self, signal: i32) {
@@ -93,7 +94,7 @@ impl Master {
             log::info!("Listening at: {}", addresses.join(","));
         }
         if config.metrics_bind != self.config.metrics_bind {
-            if let Err(error) = self.metrics.change(&config.metrics_bind, BACKLOG) {
+            if let Err(error) = self.metrics.change(&config.metrics_bind, METRICS_BACKLOG) {
                 log::error!("The address of the metrics does not change: {error}");
             } else {
                 self.tell_metrics();

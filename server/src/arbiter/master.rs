@@ -28,9 +28,8 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::log::take_logged;
 use crate::metrics::{Board, Gauges, Statsd};
+use crate::serve::METRICS_BACKLOG;
 
-/// How many may wait to ask for numbers.
-pub(super) const BACKLOG: u32 = 128;
 /// How often the master looks after its workers, if nothing happens before.
 const LOOK: Duration = Duration::from_secs(1);
 /// What a master and a worker are called.
@@ -161,7 +160,8 @@ impl Master {
         // While they are replaced there are twice as many; more can come by TTIN.
         let loads =
             Loads::new(config.workers * 2 + 16).map_err(setup("no shared memory for workers' loads"))?;
-        let metrics = Sockets::open(&config.metrics_bind, metrics, BACKLOG, false).map_err(Halt::Bind)?;
+        let metrics =
+            Sockets::open(&config.metrics_bind, metrics, METRICS_BACKLOG, false).map_err(Halt::Bind)?;
         let gauges = gauges(&config);
         let mut master = Master {
             fleet: Fleet::new(*limits(&config).start(), times(&config)),

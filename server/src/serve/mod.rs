@@ -37,4 +37,5 @@ pub use uwsgi::Protocol;
 pub(crate) use insight::{Blind, Insight};
 pub(crate) use listen::{How, Listener, SocketFile, remove_stale};
 pub(crate) use passed::passed;
+pub(crate) use side::BACKLOG as METRICS_BACKLOG;
 pub(crate) use watch::{PULSE, Watch};

@@ -1,10 +1,8 @@
 //! After a fork both processes have a whole hub. Each test runs in a process of its own, which forks.
 
 use std::cell::Cell;
-use std::env;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::process::Command;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -14,30 +12,12 @@ use greenlet::net::{UnixStream, wait_read};
 use greenlet::process::{Fork, after_fork, fork};
 use greenlet::signal::{self, Signal, Signals};
 use greenlet::{Builder, HubHandle, inspect, sleep, spawn, stats, timeout, unblock};
-use greenserve_tests::{eventually, in_time, send_signal};
+use greenserve_tests::{eventually, in_process, send_signal};
 
 use crate::{FOREVER, SHORT, logs};
 
-/// Set in the process that may fork.
-const ROLE: &str = "RUNTIME_TEST_FORK";
-
 /// How long a forked child may take.
 const SOON: Duration = Duration::from_secs(20);
-
-/// Runs `body` in a process that runs this one test again.
-fn in_process(test: &str, body: impl FnOnce() + Send + 'static) {
-    if env::var(ROLE).is_ok_and(|role| role == test) {
-        return in_time(body);
-    }
-    let output = Command::new(env::current_exe().expect("the test's own path"))
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
-        .env(ROLE, test)
-        .output()
-        .expect("the process runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}\n{said}", String::from_utf8_lossy(&output.stdout));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "the test is called {test}");
-}
 
 /// Forks; the child runs `body` and leaves, with 0 if it returned true. Returns the parent's handle.
 fn forked(body: impl FnOnce() -> bool) -> greenlet::process::ChildHandle {

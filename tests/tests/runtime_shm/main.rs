@@ -6,36 +6,17 @@ mod fork;
 mod locks;
 mod waits;
 
-use std::env;
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use greenlet::process::{ChildHandle, Fork, fork};
-use greenserve_tests::{PATIENCE, in_time};
-
-/// Set in the process that may fork.
-const ROLE: &str = "RUNTIME_TEST_SHM";
+use greenserve_tests::{PATIENCE, in_process};
 
 /// Long enough that everybody who is ready has run before it is over.
 const SHORT: Duration = Duration::from_millis(10);
 
 /// Long enough never to be over within a test.
 const FOREVER: Duration = Duration::from_secs(3600);
-
-/// Runs `body` in a process that runs this one test again.
-fn in_process(test: &str, body: impl FnOnce() + Send + 'static) {
-    if env::var(ROLE).is_ok_and(|role| role == test) {
-        return in_time(body);
-    }
-    let output = Command::new(env::current_exe().expect("the test's own path"))
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
-        .env(ROLE, test)
-        .output()
-        .expect("the process runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}\n{said}", String::from_utf8_lossy(&output.stdout));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "the test is called {test}");
-}
 
 /// A forked process. Killed if the test ends before it does.
 struct Worker(ChildHandle);
