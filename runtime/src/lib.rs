@@ -51,6 +51,8 @@
 compile_error!("greenlet kills greenlets by unwinding them: build with panic = \"unwind\"");
 
 mod error;
+#[cfg(all(target_os = "linux", not(greenlet_portable)))]
+pub mod foreign;
 pub mod fs;
 pub mod gevent;
 mod greenlet;

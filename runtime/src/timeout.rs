@@ -157,6 +157,11 @@ impl Timeout {
 
     fn catch<T>(&self, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
         match unwind::catch(f) {
+            // A call was cut short for it that could not be unwound.
+            Caught::Returned(_) if self.core.was_told_of(self.token) => {
+                self.cancel();
+                Err(Elapsed(()))
+            }
             Caught::Returned(value) => Ok(value),
             Caught::Interrupted(Interrupt::Leave(ended)) if ended == self.token => {
                 // One that was ended early may have its timer still.

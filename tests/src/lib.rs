@@ -6,6 +6,7 @@
 //! lie in `tests/`: `server/` drives the binary, `runtime/` uses the `greenlet` crate as a program would; what needs
 //! a process of its own (memory measurements, descriptor counts, a machine full of connections) has its own file.
 
+pub mod c;
 mod client;
 mod load;
 mod manager;

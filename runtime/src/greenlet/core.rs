@@ -91,6 +91,8 @@ pub(crate) enum WaitsFor {
     /// The end of the process with this number.
     Process(i32),
     FileLock,
+    /// A call of code that knows nothing of greenlets.
+    Call(&'static &'static str),
 }
 
 impl fmt::Display for WaitsFor {
@@ -126,6 +128,7 @@ impl fmt::Display for WaitsFor {
             WaitsFor::Quiet => f.write_str("waits until nothing is left to run"),
             WaitsFor::Process(pid) => write!(f, "waits for the end of process {pid}"),
             WaitsFor::FileLock => f.write_str("waits for a FileLock"),
+            WaitsFor::Call(name) => write!(f, "waits in {name}"),
         }
     }
 }
@@ -167,6 +170,8 @@ pub(crate) struct Core {
     pub(crate) idle: Cell<Idle>,
     /// Whether there is a kill or a timeout to see to: the one thing looked at when nothing is.
     due: Cell<bool>,
+    /// Whether what is due has been told to a call that cannot be unwound.
+    told: Cell<bool>,
     kill: Cell<Kill>,
     pub(crate) waits_for: Cell<WaitsFor>,
     spawned: Option<&'static Location<'static>>,
@@ -235,6 +240,7 @@ impl Core {
             state: Cell::new(state),
             idle: Cell::new(Idle::No),
             due: Cell::new(false),
+            told: Cell::new(false),
             kill: Cell::new(Kill::No),
             waits_for: Cell::new(WaitsFor::Nothing),
             spawned: None,
@@ -356,12 +362,31 @@ impl Core {
     pub(crate) fn ask_kill(&self) {
         self.kill.set(Kill::Asked);
         self.due.set(true);
+        self.told.set(false);
     }
 
     /// A timeout scope is over.
     pub(crate) fn expire(&self, token: u64) {
         self.rare().expired.borrow_mut().push(token);
         self.due.set(true);
+        self.told.set(false);
+    }
+
+    /// Whether there is something to raise that nobody has been told yet. From now on somebody has.
+    #[inline]
+    pub(crate) fn tell_interrupt(&self) -> bool {
+        if !self.due.get() || self.shield.get() > 0 || self.told.get() {
+            return false;
+        }
+        let expired = self.rare.get().is_some_and(|rare| !rare.expired.borrow().is_empty());
+        let is_new = self.kill.get() == Kill::Asked || expired;
+        self.told.set(is_new);
+        is_new
+    }
+
+    /// Whether a call that cannot be unwound has been told of the end of this timeout.
+    pub(crate) fn was_told_of(&self, token: u64) -> bool {
+        self.told.get() && self.rare.get().is_some_and(|rare| rare.expired.borrow().contains(&token))
     }
 
     /// A timeout scope has been left; if it was over and that has not been raised, it never will be.

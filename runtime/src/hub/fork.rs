@@ -23,6 +23,8 @@ impl Hub {
     /// # Errors
     /// The kernel's: it gives no poller.
     pub(crate) unsafe fn after_fork(&self) -> io::Result<()> {
+        #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+        super::foreign::whole();
         let mut poll = self.poll.borrow_mut();
         let Some(poll) = &mut *poll else { return Ok(()) };
         poll.renew()?;

@@ -182,9 +182,22 @@ impl IoTable {
         }
     }
 
+    /// Whether the registration still stands.
+    #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+    pub(super) fn has(&mut self, registration: Registration) -> bool {
+        self.get(registration).is_some()
+    }
+
+    /// Whether somebody waits to read, and to write.
+    #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+    pub(super) fn waited_for(&mut self, registration: Registration) -> (bool, bool) {
+        let waits = |side: &Side| side.waiter.is_some();
+        self.get(registration).map_or((false, false), |slot| (waits(&slot.read), waits(&slot.write)))
+    }
+
     /// Notes that somebody waits. When another already does, the waiter comes back with the error, to be dropped
     /// where the table is not borrowed: its destructors may come here.
-    fn set_waiter(
+    pub(super) fn set_waiter(
         &mut self,
         registration: Registration,
         direction: Direction,

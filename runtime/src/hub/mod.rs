@@ -10,6 +10,8 @@
 
 mod clock;
 mod current;
+#[cfg(all(target_os = "linux", not(greenlet_portable)))]
+mod foreign;
 mod fork;
 mod io;
 mod load;
@@ -34,6 +36,8 @@ use crossbeam_channel::Receiver;
 use slab::Slab;
 
 pub(crate) use clock::Moment;
+#[cfg(all(target_os = "linux", not(greenlet_portable)))]
+pub(crate) use foreign::{Parker, set_close_hook};
 pub(crate) use io::{Direction, IoWait, Registration};
 pub(crate) use pulse::{Beat, Pulse};
 pub(crate) use ready::Trace;
@@ -104,6 +108,9 @@ pub(crate) struct Hub {
     quiet: Quiet,
     /// Whether this process has forked while it had this hub: open files may then be in another process, too.
     forked: Cell<bool>,
+    /// The registrations of descriptors that are not our own, by their numbers.
+    #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+    guests: RefCell<Vec<Option<Registration>>>,
 }
 
 thread_local! {
@@ -185,7 +192,11 @@ impl Hub {
             calls: Cell::new(0),
             quiet: Quiet::default(),
             forked: Cell::new(false),
+            #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+            guests: RefCell::default(),
         }));
+        #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+        foreign::whole();
         HUB.set(Some(hub));
         // Fails only while the thread's destructors already run; then the hub goes with the process.
         let _ = CLOSER.try_with(|_| ());
@@ -205,6 +216,8 @@ impl Hub {
     /// stand, without running their destructors, as a detached thread is when the process ends.
     fn close(&self) {
         monitor::forget(self.pulse());
+        #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+        self.close_foreign();
         drop((self.remote.take(), self.messages.take()));
         let greenlets = self.greenlets.take();
         let ready: VecDeque<_> = self.ready.borrow_mut().clear();
@@ -224,6 +237,7 @@ impl Hub {
     }
 
     /// This thread's hub, if there is one.
+    #[inline]
     pub(crate) fn existing() -> Option<&'static Hub> {
         HUB.get()
     }

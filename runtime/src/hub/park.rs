@@ -15,7 +15,7 @@ use crate::error::WaitError;
 use crate::greenlet::{Core, State, WaitsFor, Wake};
 
 /// A greenlet whose descriptors are always ready gives way after this many calls in a row.
-const CALLS_PER_TURN: u32 = 128;
+pub(super) const CALLS_PER_TURN: u32 = 128;
 impl Hub {
     /// Parks the greenlet that runs until somebody unparks it or `deadline` has come. May return early: callers
     /// loop until what they wait for is there.

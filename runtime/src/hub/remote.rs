@@ -25,6 +25,9 @@ pub(crate) struct Remote {
     sleeping: AtomicBool,
     /// How many [`Hold`]s there are.
     holds: AtomicUsize,
+    /// Those called from outside by [`foreign`](super::foreign), the last one first.
+    #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+    pub(super) calls: AtomicPtr<super::Parker>,
 }
 
 /// How messages reach the hub.
@@ -48,6 +51,8 @@ impl Remote {
                 way: AtomicPtr::new(way),
                 sleeping: AtomicBool::new(false),
                 holds: AtomicUsize::new(0),
+                #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+                calls: AtomicPtr::new(std::ptr::null_mut()),
             }),
             receiver,
         )
@@ -86,7 +91,7 @@ impl Remote {
         self.holds.load(Ordering::SeqCst) > 0
     }
 
-    fn wake_hub(&self) {
+    pub(super) fn wake_hub(&self) {
         // Sequentially consistent on both sides: either the hub sees the change before it sleeps, or this sees
         // that it sleeps (or is about to).
         if self.sleeping.swap(false, Ordering::SeqCst) {
@@ -123,6 +128,11 @@ impl Hold {
 
     pub(crate) fn send(&self, message: Message) -> bool {
         self.0.send(message)
+    }
+
+    #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+    pub(super) fn remote(&self) -> &Remote {
+        &self.0
     }
 }
 

@@ -233,6 +233,8 @@ impl Hub {
     }
 
     pub(super) fn deliver_messages(&self) {
+        #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+        self.hear_calls();
         loop {
             let message = self.messages.borrow().as_ref().and_then(|messages| messages.try_recv().ok());
             let Some(message) = message else { return };
@@ -247,6 +249,10 @@ impl Hub {
     }
 
     fn has_messages(&self) -> bool {
+        #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+        if self.remote.borrow().as_ref().is_some_and(|remote| remote.has_calls()) {
+            return true;
+        }
         self.messages.borrow().as_ref().is_some_and(|messages| !messages.is_empty())
     }
 

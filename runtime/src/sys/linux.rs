@@ -10,7 +10,7 @@
 //! epoll), set once; a wait that is to end later than the alarm goes off leaves it at that and ends early.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,13 +74,21 @@ impl Poll {
     }
 
     fn add_with(&self, fd: BorrowedFd<'_>, interest: libc::c_int, key: u64) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: interest as u32, u64: key };
-        // SAFETY: both descriptors are open (one is owned, one borrowed) and `event` outlives the call, which
-        // keeps no pointer to it.
-        let result = unsafe {
-            libc::epoll_ctl(self.poller.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &mut event)
-        };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        control(self.poller.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, interest, key)
+    }
+
+    /// Watches `fd`, edge-triggered, from its present state on, for reading or writing or both, whether it was watched before
+    /// or not.
+    pub(crate) fn watch(&self, fd: BorrowedFd<'_>, key: usize, read: bool, write: bool) -> io::Result<()> {
+        let reading = libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLRDHUP;
+        let interest =
+            libc::EPOLLET | if read { reading } else { 0 } | if write { libc::EPOLLOUT } else { 0 };
+        match control(self.poller.as_raw_fd(), libc::EPOLL_CTL_MOD, fd, interest, key as u64) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                self.add_with(fd, interest, key as u64)
+            }
+            other => other,
+        }
     }
 
     /// Stops watching `fd`.
@@ -275,18 +283,35 @@ impl PollSet {
 
     /// Adds a descriptor, once. `PermissionDenied` for one that cannot be waited for: a regular file.
     pub(crate) fn add(&self, fd: BorrowedFd<'_>, asked: PollFlags) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd, asked)
+    }
+
+    /// Asks for something else of a descriptor that is in the set.
+    pub(crate) fn change(&self, fd: BorrowedFd<'_>, asked: PollFlags) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd, asked)
+    }
+
+    fn control(&self, what: libc::c_int, fd: BorrowedFd<'_>, asked: PollFlags) -> io::Result<()> {
         let bit = |flag, bit| if asked.contains(flag) { bit } else { 0 };
         let interest = bit(PollFlags::IN, libc::EPOLLIN)
             | bit(PollFlags::OUT, libc::EPOLLOUT)
             | bit(PollFlags::PRI, libc::EPOLLPRI)
             | bit(PollFlags::RDHUP, libc::EPOLLRDHUP);
-        let mut event = libc::epoll_event { events: interest as u32, u64: 0 };
-        // SAFETY: both descriptors are open (one is owned, one borrowed) and `event` outlives the call, which
-        // keeps no pointer to it.
-        let result =
-            unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &mut event) };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        control(self.0.as_raw_fd(), what, fd, interest, 0)
     }
+}
+
+fn control(
+    epoll: RawFd,
+    what: libc::c_int,
+    fd: BorrowedFd<'_>,
+    interest: libc::c_int,
+    key: u64,
+) -> io::Result<()> {
+    let mut event = libc::epoll_event { events: interest as u32, u64: key };
+    // SAFETY: `event` outlives the call, which keeps no pointer to it; of the descriptors the kernel says if they are none.
+    let result = unsafe { libc::epoll_ctl(epoll, what, fd.as_raw_fd(), &mut event) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 impl AsFd for PollSet {

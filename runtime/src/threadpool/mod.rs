@@ -87,6 +87,34 @@ where
     }
 }
 
+/// See [`crate::foreign::unblock`].
+#[cfg(all(target_os = "linux", not(greenlet_portable)))]
+pub(crate) fn unblock_foreign<T: Send>(f: impl FnOnce() -> T + Send) -> T {
+    let hub = Hub::existing().filter(|hub| hub.can_park_foreign() && !pool::on_a_pools_thread());
+    let Some(core) = hub.and_then(|hub| hub.current().ok()) else { return f() };
+    // Nothing is raised in here: this returns after `f`.
+    let _shield = core.shield();
+    let mut f = Some(f);
+    let mut result = None;
+    let work: Box<dyn FnOnce() + Send + '_> = Box::new(|| result = f.take().map(|f| f()));
+    // SAFETY: only the lifetime changes. What the closure borrows outlives it: if it is accepted, the loop below returns
+    // only when it has ended, and if not it has been dropped.
+    let work = unsafe {
+        std::mem::transmute::<Box<dyn FnOnce() + Send + '_>, Box<dyn FnOnce() + Send + 'static>>(work)
+    };
+    if let Ok(job) = WORK.get().spawn(work) {
+        while !job.is_finished() {
+            let _ = job.join();
+        }
+    }
+    match (result, f) {
+        (Some(result), _) => result,
+        (None, Some(f)) => f(),
+        // It has panicked, and its caller cannot be unwound.
+        (None, None) => std::process::abort(),
+    }
+}
+
 /// What no other thread may hold while the process forks.
 pub(crate) struct BeforeFork([MutexGuard<'static, Option<ThreadPool>>; 2]);
 

@@ -1,0 +1,52 @@
+//! Which calls there are: each once, for the switches, the documentation and the tests.
+
+/// `calls! { group: name name …; … }`
+macro_rules! calls {
+    ($($(#[$doc:meta])* $group:ident: $($name:ident)*;)*) => {
+        /// A call that is interposed. Bears the name of the C function.
+        #[allow(non_camel_case_types, missing_docs, reason = "they are C's names, and documented by C")]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Call {
+            $($($name,)*)*
+        }
+
+        impl Call {
+            /// All of them.
+            pub const ALL: &[Call] = &[$($(Call::$name,)*)*];
+
+            /// The name of the C function.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $($(Call::$name => stringify!($name),)*)*
+                }
+            }
+
+            /// What it is about, as in the table of the documentation.
+            pub fn group(self) -> &'static str {
+                match self {
+                    $($(Call::$name => stringify!($group),)*)*
+                }
+            }
+        }
+    };
+}
+
+calls! {
+    time: nanosleep clock_nanosleep usleep sleep;
+    streams: read readv recv recvfrom recvmsg recvmmsg write writev send sendto sendmsg sendmmsg sendfile splice;
+    sockets: connect accept accept4;
+    descriptors: close close_range closefrom dup2 dup3 fcntl ioctl;
+    waiting: poll ppoll select pselect epoll_wait epoll_pwait epoll_pwait2;
+    futex: futex;
+    mutex: pthread_mutex_lock pthread_mutex_timedlock pthread_mutex_clocklock;
+    condition: pthread_cond_wait pthread_cond_timedwait pthread_cond_clockwait;
+    rwlock: pthread_rwlock_rdlock pthread_rwlock_wrlock pthread_rwlock_timedrdlock pthread_rwlock_timedwrlock
+        pthread_rwlock_clockrdlock pthread_rwlock_clockwrlock;
+    semaphore: sem_wait sem_timedwait sem_clockwait;
+    thread: pthread_join pthread_timedjoin_np pthread_clockjoin_np pthread_barrier_wait;
+    names: getaddrinfo getnameinfo gethostbyname gethostbyname2 gethostbyname_r gethostbyname2_r gethostbyaddr gethostbyaddr_r;
+    processes: wait waitpid wait3 wait4 waitid system pclose;
+    locks: flock lockf;
+    files: open openat fsync fdatasync;
+}

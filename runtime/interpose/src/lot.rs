@@ -1,0 +1,275 @@
+//! Greenlets that wait for a word of memory, by its address: what futexes, pthread's locks and semaphores have in common.
+//!
+//! One list for the whole process, since who ends a wait may be on any thread. It allocates nothing, neither to wait nor to
+//! call, so that an allocator may use locks that are interposed: places lie on the stacks of those who wait.
+
+use std::cell::UnsafeCell;
+use std::ptr;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
+
+use greenlet::foreign::{self, Deadline, Parker, Woken};
+
+use crate::raw::syscall;
+
+/// How a wait has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waited {
+    /// Somebody has [called](call).
+    Called,
+    /// There was nothing to wait for.
+    Changed,
+    Deadline,
+    /// A kill or the end of a timeout, told once.
+    Interrupted,
+    /// The caller cannot be parked, and nobody has waited.
+    Refused,
+}
+
+/// How a wait is done.
+pub(crate) struct Wait {
+    pub(crate) address: usize,
+    /// Who calls names the bits of those whom it means.
+    pub(crate) bits: u32,
+    pub(crate) deadline: Option<Deadline>,
+    /// Whether it is told of kills and timeouts.
+    pub(crate) interruptible: bool,
+    /// The name of the call, for reports.
+    pub(crate) why: &'static &'static str,
+}
+
+impl Wait {
+    /// Waits until it is called. When it has its place in the list, `still` tells whether it is to wait at all: who makes
+    /// that untrue and calls afterwards is not missed. Then `settled` is run, before it parks.
+    pub(crate) fn run(&self, still: impl FnOnce() -> bool, settled: impl FnOnce()) -> Waited {
+        static HOOK: std::sync::Once = std::sync::Once::new();
+        if !HOOK.is_completed() {
+            HOOK.call_once(|| foreign::on_close(forget_hub));
+        }
+        let Some(parker) = Parker::new() else { return Waited::Refused };
+        let place = Place {
+            parker,
+            address: self.address,
+            bits: self.bits,
+            links: UnsafeCell::new(Links { previous: ptr::null(), next: ptr::null(), listed: false }),
+        };
+        let shard = Shard::of(self.address);
+        let stays = shard.with(|list| {
+            list.push(&place);
+            // So that who changes the word sees this place, or this sees the change: see `call`.
+            fence(Ordering::SeqCst);
+            let stays = still();
+            if !stays {
+                list.remove(&place);
+            }
+            stays
+        });
+        if !stays {
+            return Waited::Changed;
+        }
+        settled();
+        loop {
+            let woken = place.parker.park(self.why, self.deadline, self.interruptible);
+            if place.parker.is_called() {
+                return Waited::Called;
+            }
+            let waited = match woken {
+                Woken::Event => continue,
+                Woken::Deadline => Waited::Deadline,
+                Woken::Interrupted => Waited::Interrupted,
+                Woken::Refused => Waited::Refused,
+            };
+            // Somebody may have called meanwhile.
+            return if shard.with(|list| list.remove(&place)) { waited } else { Waited::Called };
+        }
+    }
+}
+
+/// Calls at most `count` of those who wait at an address for one of these bits, those first who came first. Gives how many. A few
+/// nanoseconds if nobody waits.
+pub(crate) fn call(address: usize, bits: u32, count: usize) -> usize {
+    let shard = Shard::of(address);
+    // The word was changed before: either this sees who has a place, or who takes one sees the change.
+    fence(Ordering::SeqCst);
+    if shard.waiting.load(Ordering::Relaxed) == 0 {
+        return 0;
+    }
+    shard.with(|list| {
+        let mut called = 0;
+        let mut place = list.ends().first;
+        while called < count && !place.is_null() {
+            // SAFETY: what is in the list is alive: its owner takes it out, under the lock that is held, before it goes.
+            let this = unsafe { &*place };
+            place = list.next(this);
+            if this.address == address && this.bits & bits != 0 {
+                list.remove(this);
+                // SAFETY: it was in the list, so nobody has called it, and its owner cannot leave before it has been.
+                unsafe { Parker::unpark(&raw const this.parker) };
+                called += 1;
+            }
+        }
+        called
+    })
+}
+
+/// How many wait at an address.
+pub(crate) fn waiting(address: usize) -> usize {
+    let shard = Shard::of(address);
+    if shard.waiting.load(Ordering::Relaxed) == 0 {
+        return 0;
+    }
+    shard.with(|list| {
+        let (mut count, mut place) = (0, list.ends().first);
+        // SAFETY: as in `call`.
+        while let Some(this) = unsafe { place.as_ref() } {
+            count += usize::from(this.address == address);
+            place = list.next(this);
+        }
+        count
+    })
+}
+
+/// The stacks of a hub's greenlets go: so do the places on them.
+fn forget_hub(hub: usize) {
+    for shard in &SHARDS {
+        shard.with(|list| {
+            let mut place = list.ends().first;
+            // SAFETY: as in `call`; the stacks are still there.
+            while let Some(this) = unsafe { place.as_ref() } {
+                place = list.next(this);
+                if this.parker.hub_id() == hub {
+                    list.remove(this);
+                }
+            }
+        });
+    }
+}
+
+/// The place of one who waits; lies on its stack.
+struct Place {
+    parker: Parker,
+    address: usize,
+    bits: u32,
+    /// Read and changed under the shard's lock only.
+    links: UnsafeCell<Links>,
+}
+
+struct Links {
+    previous: *const Place,
+    next: *const Place,
+    listed: bool,
+}
+
+const COUNT: usize = 256;
+static SHARDS: [Shard; COUNT] = [const { Shard::new() }; COUNT];
+
+/// The lists of some addresses, as one.
+#[repr(align(64))]
+struct Shard {
+    /// 0: free, 1: taken, 2: taken, and somebody waits in the kernel.
+    lock: AtomicU32,
+    waiting: AtomicUsize,
+    ends: UnsafeCell<Ends>,
+}
+
+struct Ends {
+    first: *const Place,
+    last: *const Place,
+}
+
+// SAFETY: what it points to is used under its lock only, and of a parker only what is for any thread.
+unsafe impl Sync for Shard {}
+
+/// A shard whose lock is held.
+struct List<'a>(&'a Shard);
+
+impl Shard {
+    const fn new() -> Shard {
+        let ends = Ends { first: ptr::null(), last: ptr::null() };
+        Shard { lock: AtomicU32::new(0), waiting: AtomicUsize::new(0), ends: UnsafeCell::new(ends) }
+    }
+
+    fn of(address: usize) -> &'static Shard {
+        // Words lie at multiples of four, often of sixteen; the product's upper bits depend on all of them.
+        &SHARDS[address.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (usize::BITS - COUNT.ilog2())]
+    }
+
+    /// Runs `f` with the lock held: for moments, and without a call of anybody else's code.
+    fn with<R>(&self, f: impl FnOnce(&List<'_>) -> R) -> R {
+        if self.lock.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            while self.lock.swap(2, Ordering::Acquire) != 0 {
+                // SAFETY: the word is ours, and lives for ever. Whatever the call says, the loop looks again.
+                unsafe {
+                    syscall!(SYS_futex, &raw const self.lock, libc::FUTEX_WAIT_PRIVATE, 2, 0);
+                }
+            }
+        }
+        let result = f(&List(self));
+        if self.lock.swap(0, Ordering::Release) == 2 {
+            // SAFETY: as above.
+            unsafe {
+                syscall!(SYS_futex, &raw const self.lock, libc::FUTEX_WAKE_PRIVATE, 1);
+            }
+        }
+        result
+    }
+}
+
+impl List<'_> {
+    #[allow(
+        clippy::mut_from_ref,
+        reason = "one list is made for each time that the lock is held, and no two results are used at once"
+    )]
+    fn ends(&self) -> &mut Ends {
+        // SAFETY: the lock is held, and what this gives is used up before it is asked for again.
+        unsafe { &mut *self.0.ends.get() }
+    }
+
+    /// # Safety
+    /// The place is alive.
+    unsafe fn links<'a>(&self, place: *const Place) -> &'a mut Links {
+        // SAFETY: alive, as the caller says; the lock is held, under which alone links are looked at; what this gives is used
+        // up before it is asked for again.
+        unsafe { &mut *(*place).links.get() }
+    }
+
+    fn next(&self, place: &Place) -> *const Place {
+        // SAFETY: borrowed, so it is alive.
+        unsafe { self.links(place).next }
+    }
+
+    fn push(&self, place: &Place) {
+        let this = ptr::from_ref(place);
+        let last = std::mem::replace(&mut self.ends().last, this);
+        // SAFETY: `place` is borrowed; what is in the list is alive.
+        unsafe {
+            *self.links(this) = Links { previous: last, next: ptr::null(), listed: true };
+            match last.is_null() {
+                true => self.ends().first = this,
+                false => self.links(last).next = this,
+            }
+        }
+        self.0.waiting.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes a place out; false if it was not in.
+    fn remove(&self, place: &Place) -> bool {
+        // SAFETY: `place` is borrowed; what is in the list is alive.
+        unsafe {
+            let links = self.links(place);
+            if !std::mem::replace(&mut links.listed, false) {
+                return false;
+            }
+            let (previous, next) = (links.previous, links.next);
+            match previous.is_null() {
+                true => self.ends().first = next,
+                false => self.links(previous).next = next,
+            }
+            match next.is_null() {
+                true => self.ends().last = previous,
+                false => self.links(next).previous = previous,
+            }
+        }
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        true
+    }
+}

@@ -1,0 +1,392 @@
+//! Waiting on behalf of code that knows nothing of greenlets, and that must not be unwound: see [`crate::foreign`].
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::{Once, OnceLock};
+
+use super::clock::Moment;
+use super::io::{Direction, Registration, Waiter};
+use super::remote::{Hold, Remote};
+use super::{Action, Hub};
+use crate::foreign::{Interest, Woken};
+use crate::greenlet::{Core, State, WaitsFor};
+use crate::stack;
+use crate::sys::PollSet;
+
+/// Whether this is the child of a fork which has no hub of its own yet.
+static FORKED: AtomicBool = AtomicBool::new(false);
+
+/// The hubs of this process are its own from now on.
+pub(super) fn whole() {
+    extern "C" fn child() {
+        FORKED.store(true, Ordering::Relaxed);
+    }
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: the handler stores to an atomic, which is all that it does.
+        let _ = unsafe { libc::pthread_atfork(None, None, Some(child)) };
+    });
+    FORKED.store(false, Ordering::Relaxed);
+}
+
+/// What is told of hubs that are given up.
+static CLOSED: OnceLock<fn(usize)> = OnceLock::new();
+
+pub(crate) fn set_close_hook(hook: fn(usize)) {
+    let _ = CLOSED.set(hook);
+}
+
+impl Hub {
+    /// Whether somebody runs, and not the hub. May be asked in a signal handler.
+    #[inline]
+    pub(crate) fn somebody_runs(&self) -> bool {
+        !self.current.pulse().running().is_null()
+    }
+
+    /// The thread exits.
+    pub(super) fn close_foreign(&self) {
+        if let Some(hook) = CLOSED.get() {
+            hook(std::ptr::from_ref(self).addr());
+        }
+    }
+
+    /// The greenlet that runs, if it can be parked where it stands: on its own stack, not unwinding, and not inside a part of
+    /// the hub that calls out.
+    fn parkable(&self) -> Option<Rc<Core>> {
+        let core = self.current.get()?;
+        let own_stack = match core.fiber.get() {
+            Some(fiber) => fiber.bounds().contains(stack::here()),
+            None => core.is_main(),
+        };
+        let untouched = self.ready.try_borrow_mut().is_ok()
+            && self.timers.try_borrow_mut().is_ok()
+            && self.io.try_borrow_mut().is_ok()
+            && self.greenlets.try_borrow_mut().is_ok()
+            && self.stacks.try_borrow_mut().is_ok()
+            && self.messages.try_borrow_mut().is_ok()
+            && self.remote.try_borrow_mut().is_ok()
+            && matches!(self.poll.try_borrow_mut().as_deref(), Ok(Some(_)));
+        let here = own_stack
+            && untouched
+            && !core.may_block()
+            && !std::thread::panicking()
+            && !FORKED.load(Ordering::Relaxed);
+        here.then_some(core)
+    }
+
+    /// Whether somebody runs whom [`foreign_park`](Self::foreign_park) would park.
+    pub(crate) fn can_park_foreign(&self) -> bool {
+        self.parkable().is_some()
+    }
+
+    /// Parks the greenlet that runs until somebody unparks it, the deadline has come, or, if it may be interrupted, a kill or
+    /// the end of a timeout is to be told. Never unwinds.
+    #[inline]
+    pub(crate) fn foreign_park(&self, why: WaitsFor, deadline: Option<Moment>, interruptible: bool) -> Woken {
+        let Some(core) = self.parkable() else { return Woken::Refused };
+        if interruptible && core.tell_interrupt() {
+            return Woken::Interrupted;
+        }
+        let timer = deadline.map(|at| self.timers.borrow_mut().insert(at, Action::Wake(core.clone())));
+        core.waits_for.set(why);
+        core.parked_at.set(self.tick.get());
+        core.state.set(State::Parked);
+        let result = self.switch_out(&core);
+        core.waits_for.set(WaitsFor::Nothing);
+        let in_time = match timer {
+            Some(key) => self.timers.borrow_mut().remove(key).is_some(),
+            None => true,
+        };
+        if result.is_err() {
+            return Woken::Refused;
+        }
+        if interruptible && core.tell_interrupt() {
+            return Woken::Interrupted;
+        }
+        if in_time { Woken::Event } else { Woken::Deadline }
+    }
+
+    /// Goes to the back of the ready queue; false if nobody runs who can be parked.
+    pub(crate) fn foreign_yield(&self) -> bool {
+        let Some(core) = self.parkable() else { return false };
+        core.state.set(State::Ready);
+        self.ready.borrow_mut().push(core.clone());
+        // Main is in the queue, so it cannot be told that nobody wakes it.
+        let _ = self.switch_out(&core);
+        true
+    }
+
+    /// Counts a call on a descriptor, and gives way if there were many in a row without a wait.
+    #[inline]
+    pub(crate) fn foreign_count_call(&self) {
+        let calls = self.calls.get() + 1;
+        self.calls.set(calls);
+        if calls >= super::park::CALLS_PER_TURN {
+            self.calls.set(0);
+            self.foreign_yield();
+        }
+    }
+
+    /// Parks until a descriptor may be ready that is somebody else's: it may be in blocking mode, registered elsewhere,
+    /// watched by several, and closed at any time.
+    pub(crate) fn foreign_wait(
+        &self,
+        fd: RawFd,
+        direction: Direction,
+        deadline: Option<Moment>,
+    ) -> io::Result<Woken> {
+        let Some(core) = self.parkable() else { return Ok(Woken::Refused) };
+        let why = match direction {
+            Direction::Read => WaitsFor::Readable(fd),
+            Direction::Write => WaitsFor::Writable(fd),
+        };
+        let registration = self.guest(fd);
+        let queued = self.io.borrow_mut().set_waiter(registration, direction, Waiter::Parked(core.clone()));
+        if queued.is_err() {
+            return self.foreign_wait_any(&[(fd, Interest::one(direction))], why, deadline);
+        }
+        let waiting = Waiting { hub: self, registration, direction, core: &core };
+        if let Err(error) = self.watch(registration, fd, direction) {
+            drop(waiting);
+            return match error.raw_os_error() {
+                // A regular file, which is always ready.
+                Some(libc::EPERM) => Ok(Woken::Event),
+                // The descriptor of one of our own sockets, which is registered for that.
+                Some(libc::EEXIST) => self.foreign_wait_any(&[(fd, Interest::one(direction))], why, deadline),
+                _ => Err(error),
+            };
+        }
+        let woken = self.foreign_park(why, deadline, true);
+        if !self.io.borrow_mut().has(registration) {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
+        // What arrived in the same moment as the deadline is taken.
+        if woken == Woken::Deadline && self.is_ready(registration, direction) {
+            return Ok(Woken::Event);
+        }
+        Ok(woken)
+    }
+
+    /// What is kept of a descriptor from one wait to the next.
+    fn guest(&self, fd: RawFd) -> Registration {
+        let mut guests = self.guests.borrow_mut();
+        let index = fd.unsigned_abs() as usize;
+        if guests.len() <= index {
+            guests.resize(index + 1, None);
+        }
+        *guests[index].get_or_insert_with(|| self.io.borrow_mut().insert(fd))
+    }
+
+    /// Has the kernel tell of what those wait for who wait for this descriptor, from its present state on. So it does not
+    /// matter what became of the number since the last wait: whatever file it stands for now is the one that is watched.
+    fn watch(&self, registration: Registration, fd: RawFd, direction: Direction) -> io::Result<()> {
+        let (read, write) = {
+            let mut io = self.io.borrow_mut();
+            io.clear_ready(registration, direction);
+            io.waited_for(registration)
+        };
+        match &*self.poll.borrow() {
+            // SAFETY: the number is only handed to the kernel, which says if it stands for nothing.
+            Some(poll) => poll.watch(unsafe { BorrowedFd::borrow_raw(fd) }, registration.key(), read, write),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Parks until one of several descriptors is ready, by a set made for this wait alone.
+    pub(crate) fn foreign_wait_any(
+        &self,
+        fds: &[(RawFd, Interest)],
+        why: WaitsFor,
+        deadline: Option<Moment>,
+    ) -> io::Result<Woken> {
+        let Some(core) = self.parkable() else { return Ok(Woken::Refused) };
+        let set = PollSet::new()?;
+        for (fd, interest) in fds {
+            // SAFETY: the number is only handed to the kernel, which says if it stands for nothing.
+            match set.add(unsafe { BorrowedFd::borrow_raw(*fd) }, interest.flags()) {
+                // A regular file is always ready.
+                Err(error) if error.raw_os_error() == Some(libc::EPERM) => return Ok(Woken::Event),
+                // The same number twice: its first entry may ask for something else than this one.
+                Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
+                    let all = fds.iter().filter(|(other, _)| other == fd);
+                    let all = all.fold(Interest::default(), |all, (_, one)| all.and(*one));
+                    // SAFETY: as above.
+                    set.change(unsafe { BorrowedFd::borrow_raw(*fd) }, all.flags())?;
+                }
+                other => other?,
+            }
+        }
+        let set = Set { hub: self, registration: self.register(set.as_fd())?, set };
+        let direction = Direction::Read;
+        let queued =
+            self.io.borrow_mut().set_waiter(set.registration, direction, Waiter::Parked(core.clone()));
+        if let Err((error, _waiter)) = queued {
+            return Err(error);
+        }
+        let _waiting = Waiting { hub: self, registration: set.registration, direction, core: &core };
+        Ok(self.foreign_park(why, deadline, true))
+    }
+
+    /// A descriptor's number is about to stand for nothing, or for another file.
+    pub(crate) fn foreign_closing(&self, fd: RawFd) {
+        let Ok(mut guests) = self.guests.try_borrow_mut() else { return };
+        let Some(registration) = guests.get_mut(fd.unsigned_abs() as usize).and_then(Option::take) else {
+            return;
+        };
+        drop(guests);
+        if self.io.try_borrow_mut().is_err() || FORKED.load(Ordering::Relaxed) {
+            return;
+        }
+        // SAFETY: the number is only handed to the kernel, and the registration is that of this number.
+        self.deregister(registration, unsafe { BorrowedFd::borrow_raw(fd) }, true);
+    }
+
+    /// Who is parked in a wait that others may end, if anybody can be.
+    pub(crate) fn foreign_parker(&'static self) -> Option<Parker> {
+        let core = self.parkable()?;
+        let hold = self.hold()?;
+        Some(Parker {
+            hub: self,
+            core,
+            hold,
+            next: AtomicPtr::new(std::ptr::null_mut()),
+            called: AtomicBool::new(false),
+            heard: AtomicBool::new(false),
+        })
+    }
+
+    /// Wakes those who were called from outside, in the order in which they were.
+    pub(super) fn hear_calls(&self) {
+        let remote = self.remote.borrow().clone();
+        let Some(mut last) = remote.map(|remote| remote.take_calls()) else { return };
+        let mut first = std::ptr::null_mut();
+        while !last.is_null() {
+            // SAFETY: a parker that was called stays where it is until it is `heard`.
+            let parker = unsafe { &*last };
+            last = parker.next.swap(first, Ordering::Relaxed);
+            first = std::ptr::from_ref(parker).cast_mut();
+        }
+        while !first.is_null() {
+            // SAFETY: as above, and this hub is its own, whose thread alone touches `core`.
+            let parker = unsafe { &*first };
+            first = parker.next.load(Ordering::Relaxed);
+            self.unpark(&parker.core);
+            parker.heard.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// See [`crate::foreign::Parker`].
+pub(crate) struct Parker {
+    hub: &'static Hub,
+    core: Rc<Core>,
+    hold: Hold,
+    /// The next among those called.
+    pub(super) next: AtomicPtr<Parker>,
+    called: AtomicBool,
+    /// The hub has seen that it was called, and has no pointer to it any more.
+    heard: AtomicBool,
+}
+
+impl Parker {
+    pub(crate) fn hub(&self) -> usize {
+        std::ptr::from_ref(self.hub).addr()
+    }
+
+    pub(crate) fn is_called(&self) -> bool {
+        self.called.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn park(&self, why: WaitsFor, deadline: Option<Moment>, interruptible: bool) -> Woken {
+        if self.is_called() {
+            return Woken::Event;
+        }
+        match self.hub.foreign_park(why, deadline, interruptible) {
+            _ if self.is_called() => Woken::Event,
+            woken => woken,
+        }
+    }
+
+    /// # Safety
+    /// `this` points to a parker that has not been called yet, and that is not dropped meanwhile by its owner.
+    pub(crate) unsafe fn unpark(this: *const Parker) {
+        // SAFETY: the caller says that it lives; what is used of it may be used from any thread.
+        let parker = unsafe { &*this };
+        // Once it is called its owner may go on and be gone; this keeps the way to its hub.
+        let remote: Hold = parker.hold.clone();
+        parker.called.store(true, Ordering::Release);
+        // From here on the hub may have heard it, and it may be no more: it is only a pointer.
+        remote.call(this);
+    }
+}
+
+impl Drop for Parker {
+    fn drop(&mut self) {
+        // Between its call and its hub's having heard of it, it may be in the list. The caller is a few instructions away
+        // from putting it there.
+        while self.is_called() && !self.heard.load(Ordering::Acquire) {
+            self.hub.hear_calls();
+            std::hint::spin_loop();
+        }
+    }
+}
+
+/// Takes a waiter off its descriptor when the wait ends.
+struct Waiting<'a> {
+    hub: &'a Hub,
+    registration: Registration,
+    direction: Direction,
+    core: &'a Rc<Core>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.hub.io.borrow_mut().unset_waiter(self.registration, self.direction, self.core);
+    }
+}
+
+/// A set of descriptors and its registration.
+struct Set<'a> {
+    hub: &'a Hub,
+    registration: Registration,
+    set: PollSet,
+}
+
+impl Drop for Set<'_> {
+    fn drop(&mut self) {
+        self.hub.deregister(self.registration, self.set.as_fd(), false);
+    }
+}
+
+impl Remote {
+    /// Hands over one who is called. May be used from any thread and allocates nothing.
+    fn call(&self, parker: *const Parker) {
+        let parker = parker.cast_mut();
+        let mut first = self.calls.load(Ordering::Relaxed);
+        loop {
+            // SAFETY: it is in no list yet, so that its hub has not heard of it: its owner waits for that before it is gone.
+            unsafe { (*parker).next.store(first, Ordering::Relaxed) };
+            match self.calls.compare_exchange_weak(first, parker, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(other) => first = other,
+            }
+        }
+        self.wake_hub();
+    }
+
+    pub(super) fn take_calls(&self) -> *mut Parker {
+        self.calls.swap(std::ptr::null_mut(), Ordering::Acquire)
+    }
+
+    pub(super) fn has_calls(&self) -> bool {
+        !self.calls.load(Ordering::SeqCst).is_null()
+    }
+}
+
+impl Hold {
+    fn call(&self, parker: *const Parker) {
+        self.remote().call(parker);
+    }
+}
