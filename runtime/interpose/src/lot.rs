@@ -199,7 +199,13 @@ impl Shard {
             while self.lock.swap(2, Ordering::Acquire) != 0 {
                 // SAFETY: the word is ours, and lives for ever. Whatever the call says, the loop looks again.
                 unsafe {
-                    syscall!(SYS_futex, &raw const self.lock, libc::FUTEX_WAIT_PRIVATE, 2, 0);
+                    syscall!(
+                        SYS_futex,
+                        &raw const self.lock,
+                        libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
+                        2,
+                        0
+                    );
                 }
             }
         }
@@ -207,7 +213,7 @@ impl Shard {
         if self.lock.swap(0, Ordering::Release) == 2 {
             // SAFETY: as above.
             unsafe {
-                syscall!(SYS_futex, &raw const self.lock, libc::FUTEX_WAKE_PRIVATE, 1);
+                syscall!(SYS_futex, &raw const self.lock, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1);
             }
         }
         result
