@@ -203,6 +203,13 @@ pub fn closing(fd: RawFd) {
     }
 }
 
+/// [`closing`] for all descriptors from `first` to `last`; those that nobody has waited for cost nothing.
+pub fn closing_range(first: RawFd, last: RawFd) {
+    let Some(hub) = Hub::existing() else { return };
+    let known = hub.foreign_known().min(last.max(-1).saturating_add(1));
+    (first.max(0)..known).for_each(|fd| hub.foreign_closing(fd));
+}
+
 /// A greenlet that others can call: the building block of locks. Lives on the stack of the greenlet that waits; whoever
 /// is to call it holds a pointer, from any thread; it must not be moved any more then. Neither waiting nor calling allocates.
 ///

@@ -2,7 +2,7 @@
 
 /// `calls! { group: name name …; … }`
 macro_rules! calls {
-    ($($(#[$doc:meta])* $group:ident: $($name:ident)*;)*) => {
+    ($($(#[doc = $doc:literal])* $group:ident: $($name:ident)*;)*) => {
         /// A call that is interposed. Bears the name of the C function.
         #[allow(non_camel_case_types, missing_docs, reason = "they are C's names, and documented by C")]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,9 +34,11 @@ macro_rules! calls {
 
 calls! {
     time: nanosleep clock_nanosleep usleep sleep;
-    streams: read readv recv recvfrom recvmsg recvmmsg write writev send sendto sendmsg sendmmsg sendfile splice;
-    sockets: connect accept accept4;
-    descriptors: close close_range closefrom dup2 dup3 fcntl ioctl;
+    streams: read readv preadv2 write writev pwritev2 sendfile splice tee vmsplice;
+    sockets: recv recvfrom recvmsg recvmmsg send sendto sendmsg sendmmsg connect accept accept4;
+    /// `dup` ends nothing and does not wait. `ioctl` neither: that `FIONBIO` sets a descriptor's mode is seen when a call asks for
+    /// the mode. `fcntl` is here for its locks.
+    descriptors: close close_range closefrom dup2 dup3 fcntl;
     waiting: poll ppoll select pselect epoll_wait epoll_pwait epoll_pwait2;
     futex: futex;
     mutex: pthread_mutex_lock pthread_mutex_timedlock pthread_mutex_clocklock;

@@ -37,10 +37,18 @@
 
 mod calls;
 mod gate;
+mod locks;
 mod lot;
+mod patience;
+mod pieces;
 mod raw;
 mod real;
 
+pub mod descriptors;
+pub mod messages;
+pub mod sockets;
+pub mod streams;
 pub mod time;
+pub mod transfers;
 
 pub use calls::Call;

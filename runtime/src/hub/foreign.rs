@@ -296,6 +296,11 @@ impl Hub {
         self.deregister(registration, unsafe { BorrowedFd::borrow_raw(fd) }, true);
     }
 
+    /// Above all numbers that somebody has waited for.
+    pub(crate) fn foreign_known(&self) -> RawFd {
+        self.guests.try_borrow().map_or(0, |guests| RawFd::try_from(guests.len()).unwrap_or(RawFd::MAX))
+    }
+
     /// Who is parked in a wait that others may end, if anybody can be.
     pub(crate) fn foreign_parker(&'static self) -> Option<Parker> {
         let core = self.parkable()?;

@@ -2,6 +2,11 @@
 
 use greenlet_interpose as _;
 
+mod c_calls;
+mod descriptors;
+mod pairs;
+mod sockets;
+mod streams;
 mod time;
 
 use std::cell::Cell;

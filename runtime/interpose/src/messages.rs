@@ -1,0 +1,587 @@
+//! Receiving from sockets, and sending.
+//!
+//! Each call is first made with `MSG_DONTWAIT`. Only if it would have to wait it is looked at what the program wants:
+//! `O_NONBLOCK`, the timeouts, or to be parked.
+
+use std::time::Duration;
+
+use greenlet::foreign;
+use libc::{c_int, c_uint, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t, timespec};
+
+use crate::calls::Call;
+use crate::gate::{self, Entered};
+use crate::patience::{self, Patience, Side, Then, socket_option};
+use crate::pieces::Pieces;
+use crate::raw::{self, syscall};
+use crate::real::real;
+
+/// These never wait, in whatever mode the socket is.
+const NEVER_WAITS: c_int = libc::MSG_DONTWAIT | libc::MSG_OOB | libc::MSG_ERRQUEUE;
+
+/// Notes of a few bytes, as signal handlers write them to a pipe or an eventfd of their own, are no occasion to give way.
+const NOTE: usize = 8;
+
+/// Makes a call that receives, until it needn't wait. It is told the flags to make it with.
+#[inline(always)]
+pub(crate) fn receive(call: Entered, fd: c_int, flags: c_int, attempt: impl Fn(c_int) -> isize) -> isize {
+    let got = attempt(flags | libc::MSG_DONTWAIT);
+    if got != -libc::EAGAIN as isize {
+        foreign::count_call();
+        return call.result(got);
+    }
+    receive_later(call, fd, flags, attempt)
+}
+
+fn receive_later(call: Entered, fd: c_int, flags: c_int, attempt: impl Fn(c_int) -> isize) -> isize {
+    let mut patience = Patience::socket(fd, Side::Read);
+    loop {
+        match patience.wait() {
+            Then::Again => {}
+            Then::Fail(errno) => return call.fail(errno),
+            Then::Plain => return call.result(attempt(flags)),
+        }
+        let got = attempt(flags | libc::MSG_DONTWAIT);
+        if got != -libc::EAGAIN as isize {
+            return call.result(got);
+        }
+    }
+}
+
+/// As [`receive`], with `MSG_WAITALL`: until `total` bytes are there, the end, or an error. The call is told how many it has got
+/// already, too; `more` tells of what came last whether there can be a rest.
+#[cold]
+fn receive_all(
+    call: Entered,
+    fd: c_int,
+    flags: c_int,
+    total: impl Fn() -> usize,
+    attempt: impl Fn(usize, c_int) -> isize,
+    more: impl Fn() -> bool,
+) -> isize {
+    let mut patience = Patience::socket(fd, Side::Read);
+    let peek = flags & libc::MSG_PEEK != 0;
+    let mut done = 0;
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let got = attempt(if peek { 0 } else { done }, flags | libc::MSG_DONTWAIT);
+        match got {
+            // At the end.
+            0 => return call.result(done as isize),
+            1.. if peek => done = got as usize,
+            1.. => done += got as usize,
+            _ if got == -libc::EAGAIN as isize => {}
+            _ if done > 0 => return call.result(done as isize),
+            _ => return call.result(got),
+        }
+        // Only of streams there is a rest.
+        if got > 0
+            && (done >= total() || !more() || socket_option(fd, libc::SO_TYPE) != Some(libc::SOCK_STREAM))
+        {
+            foreign::count_call();
+            return call.result(done as isize);
+        }
+        let then = if peek && done > 0 {
+            // What is there stays there, so that there is no telling when more has come but by looking.
+            if patience::is_ready(fd, libc::POLLRDHUP) {
+                return call.result(done as isize);
+            }
+            let until = match patience.deadline() {
+                Ok(until) => until,
+                Err(_) => return call.result(done as isize),
+            };
+            let short = foreign::deadline(pause);
+            pause = (pause * 2).min(Duration::from_millis(16));
+            let over = until.is_some_and(|until| until.left().is_zero());
+            match foreign::sleep(short) {
+                foreign::Woken::Interrupted => Then::Fail(libc::ECANCELED),
+                foreign::Woken::Refused => Then::Plain,
+                _ if over => Then::Fail(libc::EAGAIN),
+                _ => Then::Again,
+            }
+        } else {
+            patience.wait()
+        };
+        match then {
+            Then::Again => {}
+            Then::Fail(_) if done > 0 => return call.result(done as isize),
+            Then::Fail(errno) => return call.fail(errno),
+            Then::Plain => {
+                let got = attempt(if peek { 0 } else { done }, flags);
+                return call.result(if peek && got >= 0 { got } else { either(done, got) });
+            }
+        }
+    }
+}
+
+/// Makes a call that sends, until all is sent: `attempt` is told how many bytes are done already, and whether it may wait.
+#[inline(always)]
+pub(crate) fn give(
+    call: Entered,
+    patience: impl FnOnce() -> Patience,
+    total: impl Fn() -> usize,
+    attempt: impl Fn(usize, bool) -> isize,
+) -> isize {
+    let got = attempt(0, false);
+    let waits = got == -libc::EAGAIN as isize || got == -libc::EINPROGRESS as isize;
+    if got >= 0 && got as usize >= total() || got < 0 && !waits {
+        if got > NOTE as isize {
+            foreign::count_call();
+        }
+        return call.result(got);
+    }
+    call.result(give_rest(&mut patience(), got.max(0) as usize, total, attempt))
+}
+
+/// Sends what is left after `done` bytes. Gives what the kernel would: how many bytes are done in the end, or an error.
+pub(crate) fn give_rest(
+    patience: &mut Patience,
+    mut done: usize,
+    total: impl Fn() -> usize,
+    attempt: impl Fn(usize, bool) -> isize,
+) -> isize {
+    loop {
+        match patience.wait() {
+            Then::Again => {}
+            Then::Fail(errno) => return either(done, -errno as isize),
+            Then::Plain => return either(done, attempt(done, true)),
+        }
+        match attempt(done, false) {
+            got @ 0.. => done += got as usize,
+            // In progress: the connection is being made (`TCP_FASTOPEN`).
+            got if got == -libc::EAGAIN as isize || got == -libc::EINPROGRESS as isize => continue,
+            got => return either(done, got),
+        }
+        if done >= total() {
+            return done as isize;
+        }
+    }
+}
+
+/// What a call gives of which a part was done before its last attempt: an error only if it is all that there is.
+pub(crate) fn either(done: usize, last: isize) -> isize {
+    match last {
+        0.. => done as isize + last,
+        _ if done > 0 => done as isize,
+        _ => last,
+    }
+}
+
+/// The flags of one attempt to send.
+fn send_flags(flags: c_int, done: usize, may_wait: bool) -> c_int {
+    let flags = if may_wait { flags } else { flags | libc::MSG_DONTWAIT };
+    // What comes after a part raises no signal, since the part is what the call tells of; and the connection is there.
+    if done > 0 { (flags | libc::MSG_NOSIGNAL) & !libc::MSG_FASTOPEN } else { flags }
+}
+
+/// How much of `length` bytes is to be taken at least. With `MSG_ZEROCOPY` the program counts the kernel's calls.
+fn least(flags: c_int, length: usize) -> usize {
+    if flags & libc::MSG_ZEROCOPY != 0 { length.min(1) } else { length }
+}
+
+/// recv(2). Parks the greenlet until there is something to receive, the end, or an error; with `MSG_WAITALL` until all of it is there.
+/// As long as `SO_RCVTIMEO` says. A kill ends it with `ECANCELED`, or with what it has received.
+///
+/// # Safety
+/// As recv(2): `buffer` has room for `length` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn recv(fd: c_int, buffer: *mut libc::c_void, length: size_t, flags: c_int) -> ssize_t {
+    // SAFETY: what the caller promises of the buffer; the kernel looks at it itself.
+    let attempt = |flags| unsafe { syscall!(SYS_recvfrom, fd, buffer, length, flags, 0, 0) };
+    let plain = || raw::result(attempt(flags));
+    let Some(call) = gate::enter(Call::recv) else { return plain() };
+    if flags & (NEVER_WAITS | libc::MSG_WAITALL) == 0 {
+        return receive(call, fd, flags, attempt);
+    }
+    // SAFETY: as `recvfrom`.
+    unsafe { received(call, fd, buffer, length, flags, std::ptr::null_mut(), std::ptr::null_mut()) }
+}
+
+/// recvfrom(2). As [`recv`].
+///
+/// # Safety
+/// As recvfrom(2): as [`recv`], and the address and its length are valid or null.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn recvfrom(
+    fd: c_int,
+    buffer: *mut libc::c_void,
+    length: size_t,
+    flags: c_int,
+    address: *mut sockaddr,
+    address_length: *mut socklen_t,
+) -> ssize_t {
+    // SAFETY: what the caller promises of the pointers; the kernel looks at them itself.
+    let attempt =
+        |flags| unsafe { syscall!(SYS_recvfrom, fd, buffer, length, flags, address, address_length) };
+    let plain = || raw::result(attempt(flags));
+    let Some(call) = gate::enter(Call::recvfrom) else { return plain() };
+    if flags & (NEVER_WAITS | libc::MSG_WAITALL) == 0 {
+        return receive(call, fd, flags, attempt);
+    }
+    // SAFETY: the caller's promise.
+    unsafe { received(call, fd, buffer, length, flags, address, address_length) }
+}
+
+/// [`recv`] and [`recvfrom`] with one of the flags that change how they wait.
+///
+/// # Safety
+/// As recvfrom(2).
+#[cold]
+unsafe fn received(
+    call: Entered,
+    fd: c_int,
+    buffer: *mut libc::c_void,
+    length: size_t,
+    flags: c_int,
+    address: *mut sockaddr,
+    address_length: *mut socklen_t,
+) -> ssize_t {
+    // SAFETY: what the caller promises of the pointers; `done` bytes of the buffer have been filled.
+    let attempt = |done: usize, flags| unsafe {
+        let rest = buffer.wrapping_byte_add(done);
+        syscall!(SYS_recvfrom, fd, rest, length - done, flags, address, address_length)
+    };
+    if flags & NEVER_WAITS != 0 {
+        return call.result(attempt(0, flags));
+    }
+    receive_all(call, fd, flags, || length, attempt, || true)
+}
+
+/// recvmsg(2). As [`recv`].
+///
+/// # Safety
+/// As recvmsg(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
+    // SAFETY: what the caller promises of the pointer; the kernel looks at it itself.
+    let attempt = |flags| unsafe { syscall!(SYS_recvmsg, fd, message, flags) };
+    let plain = || raw::result(attempt(flags));
+    let Some(call) = gate::enter(Call::recvmsg) else { return plain() };
+    if flags & (NEVER_WAITS | libc::MSG_WAITALL) == 0 {
+        return receive(call, fd, flags, attempt);
+    }
+    if flags & NEVER_WAITS != 0 {
+        return call.result(attempt(flags));
+    }
+    // The kernel writes to these fields what there was, and they say how much room there is when it is called again.
+    // SAFETY: the kernel refuses null itself, and so do we.
+    let room = unsafe { message.as_ref() }.map(|message| (message.msg_namelen, message.msg_controllen));
+    let attempt_after = |done: usize, flags| {
+        if done == 0 {
+            if let Some((name, control)) = room {
+                // SAFETY: `room` says that it is not null.
+                unsafe { ((*message).msg_namelen, (*message).msg_controllen) = (name, control) };
+            }
+            return attempt(flags);
+        }
+        // SAFETY: the kernel has taken it.
+        let (mut window, mut part) = unsafe { (pieces(message).after(done), message.read()) };
+        (part.msg_iov, part.msg_iovlen) = (window.list.as_mut_ptr(), window.count);
+        (part.msg_namelen, part.msg_controllen) = room.unwrap_or_default();
+        // SAFETY: a copy of the caller's with fewer buffers.
+        let got = unsafe { syscall!(SYS_recvmsg, fd, &raw mut part, flags) };
+        if got > 0 {
+            // SAFETY: the kernel has taken it.
+            unsafe {
+                (*message).msg_controllen = part.msg_controllen;
+                (*message).msg_flags |= part.msg_flags;
+            }
+        }
+        got
+    };
+    // What came with descriptors or credentials ends there, as in the kernel.
+    // SAFETY: the kernel has taken it.
+    let more = || unsafe { (*message).msg_controllen == 0 };
+    // SAFETY: as above.
+    receive_all(call, fd, flags, || unsafe { pieces(message) }.total(), attempt_after, more)
+}
+
+/// recvmmsg(2). Parks the greenlet until all messages are there, or with `MSG_WAITFORONE` the first. `timeout` ends it at its
+/// time as soon as there is one message, where the kernel alone would wait for the next.
+///
+/// # Safety
+/// As recvmmsg(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn recvmmsg(
+    fd: c_int,
+    messages: *mut mmsghdr,
+    count: c_uint,
+    flags: c_int,
+    timeout: *mut timespec,
+) -> c_int {
+    // SAFETY: what the caller promises of the pointers; the kernel looks at them itself.
+    let attempt = |done: c_uint, flags, timeout: *mut timespec| unsafe {
+        syscall!(SYS_recvmmsg, fd, messages.wrapping_add(done as usize), count - done, flags, timeout)
+    };
+    let plain = || raw::result(attempt(0, flags, timeout)) as c_int;
+    let Some(call) = gate::enter(Call::recvmmsg) else { return plain() };
+    // SAFETY: null or valid, says the caller.
+    let time = match unsafe { timeout.as_ref() } {
+        Some(time) => match (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec)) {
+            (Ok(seconds), Ok(nanos @ 0..1_000_000_000)) => Some(Duration::new(seconds, nanos)),
+            // The kernel refuses it.
+            _ => return call.result(attempt(0, flags, timeout)) as c_int,
+        },
+        None => None,
+    };
+    if flags & NEVER_WAITS != 0 || count == 0 {
+        return call.result(attempt(0, flags, timeout)) as c_int;
+    }
+    let until = time.and_then(foreign::deadline);
+    let mut patience = Patience::socket(fd, Side::Read);
+    let mut done: c_uint = 0;
+    let result = loop {
+        let got = attempt(done, flags | libc::MSG_DONTWAIT, std::ptr::null_mut());
+        if got > 0 {
+            done += got as c_uint;
+            let over = until.is_some_and(|until| until.left().is_zero());
+            if done >= count || flags & libc::MSG_WAITFORONE != 0 || over {
+                foreign::count_call();
+                break done as isize;
+            }
+        } else if got != -libc::EAGAIN as isize {
+            break either(done as usize, got);
+        }
+        let first = match patience.deadline() {
+            Ok(deadline) => deadline,
+            Err(errno) => break either(done as usize, -errno as isize),
+        };
+        let then = match (done, until) {
+            (1.., Some(until)) if first.is_none_or(|first| until.left() < first.left()) => {
+                match foreign::wait_readable(fd, Some(until)) {
+                    Ok(woken) => patience::then(woken),
+                    Err(error) => Then::Fail(error.raw_os_error().unwrap_or(libc::EIO)),
+                }
+            }
+            _ => patience.wait(),
+        };
+        match then {
+            Then::Again => {}
+            Then::Fail(errno) => break either(done as usize, -errno as isize),
+            Then::Plain => {
+                let got = attempt(done, flags, timeout);
+                return call.result(either(done as usize, got)) as c_int;
+            }
+        }
+    };
+    // SAFETY: null or valid, says the caller.
+    if let (Some(timeout), Some(until)) = (unsafe { timeout.as_mut() }, until)
+        && result >= 0
+    {
+        let left = until.left();
+        timeout.tv_sec = left.as_secs() as libc::time_t;
+        timeout.tv_nsec = left.subsec_nanos().into();
+    }
+    call.result(result) as c_int
+}
+
+/// send(2). Parks the greenlet until all of it is taken, or as long as `SO_SNDTIMEO` says. A kill ends it with `ECANCELED`, or with
+/// how much was taken.
+///
+/// # Safety
+/// As send(2): `length` bytes at `buffer` can be read.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn send(
+    fd: c_int,
+    buffer: *const libc::c_void,
+    length: size_t,
+    flags: c_int,
+) -> ssize_t {
+    // SAFETY: what the caller promises of the buffer; the kernel looks at it itself.
+    unsafe { sent(Call::send, fd, buffer, length, flags, std::ptr::null(), 0) }
+}
+
+/// sendto(2). As [`send`].
+///
+/// # Safety
+/// As sendto(2): as [`send`], and the address is valid or null.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendto(
+    fd: c_int,
+    buffer: *const libc::c_void,
+    length: size_t,
+    flags: c_int,
+    address: *const sockaddr,
+    address_length: socklen_t,
+) -> ssize_t {
+    // SAFETY: the caller's promise.
+    unsafe { sent(Call::sendto, fd, buffer, length, flags, address, address_length) }
+}
+
+/// # Safety
+/// As sendto(2).
+#[inline(always)]
+unsafe fn sent(
+    call: Call,
+    fd: c_int,
+    buffer: *const libc::c_void,
+    length: size_t,
+    flags: c_int,
+    address: *const sockaddr,
+    address_length: socklen_t,
+) -> ssize_t {
+    // SAFETY: what the caller promises of the pointers; `done` bytes of the buffer have been sent.
+    let attempt = |done: usize, flags| unsafe {
+        let rest = buffer.wrapping_byte_add(done);
+        syscall!(SYS_sendto, fd, rest, length - done, flags, address, address_length)
+    };
+    let Some(call) = gate::enter(call) else { return raw::result(attempt(0, flags)) };
+    if flags & libc::MSG_DONTWAIT != 0 {
+        return call.result(attempt(0, flags));
+    }
+    let attempt = |done, may_wait| attempt(done, send_flags(flags, done, may_wait));
+    give(call, || Patience::socket(fd, Side::Write), || least(flags, length), attempt)
+}
+
+/// sendmsg(2). As [`send`]; what goes with the bytes goes with the first of them.
+///
+/// # Safety
+/// As sendmsg(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
+    let Some(call) = gate::enter(Call::sendmsg) else {
+        // SAFETY: what the caller promises of the pointer; the kernel looks at it itself.
+        return raw::result(unsafe { syscall!(SYS_sendmsg, fd, message, flags) });
+    };
+    if flags & libc::MSG_DONTWAIT != 0 {
+        // SAFETY: as above.
+        return call.result(unsafe { syscall!(SYS_sendmsg, fd, message, flags) });
+    }
+    let attempt = |done: usize, may_wait| {
+        let flags = send_flags(flags, done, may_wait);
+        match done {
+            // SAFETY: as above.
+            0 => unsafe { syscall!(SYS_sendmsg, fd, message, flags) },
+            // SAFETY: the kernel has taken the first part.
+            _ => unsafe { send_after(fd, message, done, flags) },
+        }
+    };
+    // SAFETY: it is asked for when the kernel has taken something.
+    let total = || least(flags, unsafe { pieces(message) }.total());
+    give(call, || Patience::socket(fd, Side::Write), total, attempt)
+}
+
+/// # Safety
+/// The kernel has taken the message.
+unsafe fn pieces(message: *const msghdr) -> Pieces {
+    // SAFETY: so it is valid.
+    unsafe { Pieces::new((*message).msg_iov, (*message).msg_iovlen) }
+}
+
+/// Sends what comes after the first bytes of a message. What goes with a message has gone with the first.
+///
+/// # Safety
+/// The kernel has taken the message.
+unsafe fn send_after(fd: c_int, message: *const msghdr, done: usize, flags: c_int) -> isize {
+    // SAFETY: so it is valid.
+    let (mut window, mut part) = unsafe { (pieces(message).after(done), message.read()) };
+    (part.msg_iov, part.msg_iovlen) = (window.list.as_mut_ptr(), window.count);
+    (part.msg_control, part.msg_controllen) = (std::ptr::null_mut(), 0);
+    // SAFETY: a copy of the caller's with fewer buffers.
+    unsafe { syscall!(SYS_sendmsg, fd, &raw const part, flags) }
+}
+
+/// sendmmsg(2). As [`send`], for one message after the other.
+///
+/// # Safety
+/// As sendmmsg(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int {
+    // SAFETY: what the caller promises of the list; the kernel looks at it itself.
+    let attempt = |done: c_uint, flags| unsafe {
+        syscall!(SYS_sendmmsg, fd, messages.wrapping_add(done as usize), count - done, flags)
+    };
+    let Some(call) = gate::enter(Call::sendmmsg) else { return raw::result(attempt(0, flags)) as c_int };
+    if flags & libc::MSG_DONTWAIT != 0 || count == 0 {
+        return call.result(attempt(0, flags)) as c_int;
+    }
+    let mut patience = Patience::socket(fd, Side::Write);
+    // The kernel takes no more than so many.
+    let count_taken = count.min(libc::UIO_MAXIOV as c_uint);
+    let mut done: c_uint = 0;
+    let result = loop {
+        let got = attempt(done, send_flags(flags, done as usize, false));
+        if got > 0 {
+            done += got as c_uint;
+            // SAFETY: so many have been taken.
+            let last = unsafe { &mut *messages.add(done as usize - 1) };
+            let message = &raw const last.msg_hdr;
+            // SAFETY: the kernel has taken it.
+            let total = || least(flags, unsafe { pieces(message) }.total());
+            if (last.msg_len as usize) < total() {
+                // A stream has taken a part of it.
+                let rest = |done, may_wait| {
+                    // SAFETY: the kernel has taken it.
+                    unsafe { send_after(fd, message, done, send_flags(flags, done, may_wait)) }
+                };
+                last.msg_len = give_rest(&mut patience, last.msg_len as usize, total, rest) as c_uint;
+                if (last.msg_len as usize) < total() {
+                    break done as isize;
+                }
+            }
+            if done >= count_taken {
+                foreign::count_call();
+                break done as isize;
+            }
+            continue;
+        }
+        if got != -libc::EAGAIN as isize && got != -libc::EINPROGRESS as isize {
+            break either(done as usize, got);
+        }
+        match patience.wait() {
+            Then::Again => {}
+            Then::Fail(errno) => break either(done as usize, -errno as isize),
+            Then::Plain => break either(done as usize, attempt(done, flags)),
+        }
+    };
+    call.result(result) as c_int
+}
+
+/// [`recv`], by way of fortified headers.
+///
+/// # Safety
+/// As recv(2), and `room` is the size of the buffer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __recv_chk(
+    fd: c_int,
+    buffer: *mut libc::c_void,
+    length: size_t,
+    room: size_t,
+    flags: c_int,
+) -> ssize_t {
+    check(length, room);
+    // SAFETY: the caller's promise.
+    unsafe { recv(fd, buffer, length, flags) }
+}
+
+/// [`recvfrom`], by way of fortified headers.
+///
+/// # Safety
+/// As recvfrom(2), and `room` is the size of the buffer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __recvfrom_chk(
+    fd: c_int,
+    buffer: *mut libc::c_void,
+    length: size_t,
+    room: size_t,
+    flags: c_int,
+    address: *mut sockaddr,
+    address_length: *mut socklen_t,
+) -> ssize_t {
+    check(length, room);
+    // SAFETY: the caller's promise.
+    unsafe { recvfrom(fd, buffer, length, flags, address, address_length) }
+}
+
+/// Ends the program as libc does if a buffer is smaller than the program says.
+#[inline]
+pub(crate) fn check(length: size_t, room: size_t) {
+    #[cold]
+    fn fail() -> ! {
+        // SAFETY: libc's own, which takes nothing and ends the program.
+        unsafe { real!(fn __chk_fail())() };
+        std::process::abort()
+    }
+    if length > room {
+        fail();
+    }
+}
