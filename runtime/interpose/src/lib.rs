@@ -41,6 +41,9 @@ mod lot;
 mod raw;
 mod real;
 
+mod parking;
+
+pub mod futex;
 pub mod time;
 
 pub use calls::Call;

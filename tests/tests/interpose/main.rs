@@ -2,6 +2,8 @@
 
 use greenlet_interpose as _;
 
+mod futex;
+mod std_sync;
 mod time;
 
 use std::cell::Cell;
