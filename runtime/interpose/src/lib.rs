@@ -36,6 +36,7 @@
 #![cfg(all(target_os = "linux", target_env = "gnu", not(greenlet_portable)))]
 
 mod calls;
+mod channel;
 mod gate;
 mod lot;
 mod raw;

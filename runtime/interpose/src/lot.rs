@@ -102,7 +102,8 @@ pub(crate) fn call(address: usize, bits: u32, count: usize) -> usize {
     if HOLDING.get() {
         // A signal's handler, amidst the code below: whoever it has interrupted does it. Nobody who waits for a word minds
         // to be called once too often, so the count and the bits need not be kept.
-        DEFERRED.set(if matches!(DEFERRED.get(), 0) { address } else { EVERYBODY });
+        let alone = DEFERRED.get() == 0 || DEFERRED.get() == address;
+        DEFERRED.set(if alone { address } else { EVERYBODY });
         return 0;
     }
     shard.with(|list| {

@@ -325,14 +325,17 @@ fn a_channel_without_room_hands_over_between_a_greenlet_and_a_thread() {
 }
 
 #[test]
-fn a_receiver_with_a_timeout_finds_what_its_own_thread_has_sent() {
+fn a_receiver_with_a_timeout_ends_by_either() {
     in_time(|| {
         let (sender, receiver) = mpsc::channel();
+        let late = Rc::new(Cell::new(false));
+        let told = late.clone();
         let greenlet = spawn(move || {
             assert_eq!(receiver.recv_timeout(MOMENT), Err(RecvTimeoutError::Timeout));
-            assert_eq!(receiver.recv_timeout(20 * MOMENT), Ok(3));
+            told.set(true);
+            assert_eq!(receiver.recv_timeout(FOREVER), Ok(3));
         });
-        sleep(3 * MOMENT);
+        until(|| late.get());
         sender.send(3).unwrap();
         greenlet.join().unwrap();
     });
@@ -604,5 +607,58 @@ fn what_waits_on_a_thread_that_exits_is_forgotten() {
         *pair.0.lock().unwrap() = true;
         pair.1.notify_one();
         waiting.join().unwrap();
+    });
+}
+
+#[test]
+fn greenlets_of_one_thread_send_to_each_other() {
+    in_time(|| {
+        const ROUNDS: usize = 200;
+        let (ask, questions) = mpsc::channel();
+        let answering: Vec<_> = {
+            let questions = Arc::new(Mutex::new(questions));
+            (0..3)
+                .map(|_| {
+                    let questions = questions.clone();
+                    spawn(move || {
+                        loop {
+                            // The lock is held while it waits, as pools of workers do.
+                            let next = questions.lock().unwrap().recv();
+                            let Ok((number, answer)) = next else { break };
+                            let answer: mpsc::SyncSender<usize> = answer;
+                            answer.send(number + 1).unwrap();
+                        }
+                    })
+                })
+                .collect()
+        };
+        let asking = (0..10).map(|capacity| {
+            let ask = ask.clone();
+            spawn(move || {
+                let (answer, answers) = mpsc::sync_channel(capacity % 3);
+                for number in 0..ROUNDS {
+                    ask.send((number, answer.clone())).unwrap();
+                    assert_eq!(answers.recv(), Ok(number + 1));
+                }
+            })
+        });
+        all(asking);
+        drop(ask);
+        all(answering);
+    });
+}
+
+#[test]
+fn a_channel_hands_over_between_greenlets_of_one_thread_in_either_order() {
+    in_time(|| {
+        for (capacity, first) in [(0, true), (0, false), (1, true), (1, false)] {
+            let (sender, receiver) = mpsc::sync_channel(capacity);
+            let send = move || (0..100).for_each(|number| sender.send(number).unwrap());
+            let receive = move || assert!(receiver.into_iter().eq(0..100));
+            all(match first {
+                true => [spawn(send), spawn(receive)],
+                false => [spawn(receive), spawn(send)],
+            });
+        }
     });
 }
