@@ -254,10 +254,28 @@ impl Parker {
 }
 
 /// Has `hook` run when a hub is given up, with its [`hub_id`]: on its thread, at the thread's exit, before the stacks of the
-/// greenlets that were parked then are unmapped. What points into them is to be forgotten. Only one can be set, before the
-/// first hub is made.
+/// greenlets that were parked then are unmapped. What points into them is to be forgotten. There is one for the process; the
+/// last that was set counts.
 pub fn on_close(hook: fn(usize)) {
     hub::set_close_hook(hook);
+}
+
+/// When a hub [looks](on_look).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Nobody is ready, and it is about to wait in the kernel. Who is [called](Parker::unpark) now keeps it from that.
+    BeforeSleep,
+    /// It has looked at the descriptors, whether it waited or not: now and then while it is busy, and always before
+    /// anybody runs after it has slept.
+    Awake,
+}
+
+/// Has this thread's hub run `hook`, on its own stack, each time that it looks at its descriptors: for what tells of itself only
+/// if it is looked at. One for each hub; `None` takes it away. The hook must not block, and can call [`Parker`]s.
+pub fn on_look(hook: Option<fn(Look)>) {
+    if let Some(hub) = Hub::existing() {
+        hub.set_look_hook(hook);
+    }
 }
 
 /// Runs `f` on a thread of the default thread pool and parks the caller until it is done; in place where the caller cannot be

@@ -36,6 +36,7 @@
 #![cfg(all(target_os = "linux", target_env = "gnu", not(greenlet_portable)))]
 
 mod calls;
+mod channel;
 mod gate;
 mod locks;
 mod lot;
@@ -48,6 +49,9 @@ pub mod descriptors;
 pub mod messages;
 pub mod sockets;
 pub mod streams;
+mod parking;
+
+pub mod futex;
 pub mod time;
 pub mod transfers;
 

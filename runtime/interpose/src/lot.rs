@@ -3,9 +3,9 @@
 //! One list for the whole process, since who ends a wait may be on any thread. It allocates nothing, neither to wait nor to
 //! call, so that an allocator may use locks that are interposed: places lie on the stacks of those who wait.
 
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::ptr;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, compiler_fence, fence};
 
 use greenlet::foreign::{self, Deadline, Parker, Woken};
 
@@ -41,9 +41,15 @@ impl Wait {
     /// Waits until it is called. When it has its place in the list, `still` tells whether it is to wait at all: who makes
     /// that untrue and calls afterwards is not missed. Then `settled` is run, before it parks.
     pub(crate) fn run(&self, still: impl FnOnce() -> bool, settled: impl FnOnce()) -> Waited {
-        static HOOK: std::sync::Once = std::sync::Once::new();
-        if !HOOK.is_completed() {
-            HOOK.call_once(|| foreign::on_close(forget_hub));
+        // No `Once`: who waits for one comes here.
+        static HOOKED: AtomicBool = AtomicBool::new(false);
+        if !HOOKED.load(Ordering::Acquire) {
+            foreign::on_close(forget_hub);
+            HOOKED.store(true, Ordering::Release);
+        }
+        if HOLDING.get() {
+            // A signal's handler, amidst the code below.
+            return Waited::Refused;
         }
         let Some(parker) = Parker::new() else { return Waited::Refused };
         let place = Place {
@@ -93,6 +99,13 @@ pub(crate) fn call(address: usize, bits: u32, count: usize) -> usize {
     if shard.waiting.load(Ordering::Relaxed) == 0 {
         return 0;
     }
+    if HOLDING.get() {
+        // A signal's handler, amidst the code below: whoever it has interrupted does it. Nobody who waits for a word minds
+        // to be called once too often, so the count and the bits need not be kept.
+        let alone = DEFERRED.get() == 0 || DEFERRED.get() == address;
+        DEFERRED.set(if alone { address } else { EVERYBODY });
+        return 0;
+    }
     shard.with(|list| {
         let mut called = 0;
         let mut place = list.ends().first;
@@ -109,6 +122,28 @@ pub(crate) fn call(address: usize, bits: u32, count: usize) -> usize {
         }
         called
     })
+}
+
+/// Does what a signal's handler has left to be done.
+#[cold]
+fn catch_up(address: usize) {
+    if address != EVERYBODY {
+        call(address, !0, usize::MAX);
+        return;
+    }
+    for shard in &SHARDS {
+        shard.with(|list| {
+            while let Some(this) = {
+                let first = list.ends().first;
+                // SAFETY: as in `call`.
+                unsafe { first.as_ref() }
+            } {
+                list.remove(this);
+                // SAFETY: as in `call`.
+                unsafe { Parker::unpark(&raw const this.parker) };
+            }
+        });
+    }
 }
 
 /// How many wait at an address.
@@ -159,6 +194,16 @@ struct Links {
     listed: bool,
 }
 
+thread_local! {
+    /// Whether this thread holds the lock of a shard.
+    static HOLDING: Cell<bool> = const { Cell::new(false) };
+    /// Whom a signal's handler has called meanwhile: an address, 0 for nobody.
+    static DEFERRED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// In place of an address: it was more than one.
+const EVERYBODY: usize = usize::MAX;
+
 const COUNT: usize = 256;
 static SHARDS: [Shard; COUNT] = [const { Shard::new() }; COUNT];
 
@@ -195,6 +240,8 @@ impl Shard {
 
     /// Runs `f` with the lock held: for moments, and without a call of anybody else's code.
     fn with<R>(&self, f: impl FnOnce(&List<'_>) -> R) -> R {
+        HOLDING.set(true);
+        compiler_fence(Ordering::SeqCst);
         if self.lock.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
             while self.lock.swap(2, Ordering::Acquire) != 0 {
                 // SAFETY: the word is ours, and lives for ever. Whatever the call says, the loop looks again.
@@ -215,6 +262,13 @@ impl Shard {
             unsafe {
                 syscall!(SYS_futex, &raw const self.lock, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1);
             }
+        }
+        compiler_fence(Ordering::SeqCst);
+        HOLDING.set(false);
+        compiler_fence(Ordering::SeqCst);
+        match DEFERRED.take() {
+            0 => {}
+            address => catch_up(address),
         }
         result
     }

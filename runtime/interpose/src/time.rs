@@ -30,7 +30,7 @@ pub unsafe extern "C" fn nanosleep(request: *const timespec, remaining: *mut tim
 }
 
 /// As a `Duration`, if it is valid.
-fn duration(time: &timespec) -> Option<Duration> {
+pub(crate) fn duration(time: &timespec) -> Option<Duration> {
     let seconds = u64::try_from(time.tv_sec).ok()?;
     let nanos = u32::try_from(time.tv_nsec).ok().filter(|nanos| *nanos < 1_000_000_000)?;
     Some(Duration::new(seconds, nanos))

@@ -3,14 +3,14 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::rc::Rc;
+use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
-use std::sync::{Once, OnceLock};
 
 use super::clock::Moment;
 use super::io::{Direction, Registration, Waiter};
 use super::remote::{Hold, Remote};
 use super::{Action, Hub};
-use crate::foreign::{Interest, Woken};
+use crate::foreign::{Interest, Look, Woken};
 use crate::greenlet::{Core, State, WaitsFor};
 use crate::stack;
 use crate::sys::PollSet;
@@ -31,11 +31,11 @@ pub(super) fn whole() {
     FORKED.store(false, Ordering::Relaxed);
 }
 
-/// What is told of hubs that are given up.
-static CLOSED: OnceLock<fn(usize)> = OnceLock::new();
+/// What is told of hubs that are given up: null, or a `fn(usize)`. No lock, as those may be what the hook is about.
+static CLOSED: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
 
 pub(crate) fn set_close_hook(hook: fn(usize)) {
-    let _ = CLOSED.set(hook);
+    CLOSED.store(hook as *mut (), Ordering::Release);
 }
 
 impl Hub {
@@ -47,8 +47,24 @@ impl Hub {
 
     /// The thread exits.
     pub(super) fn close_foreign(&self) {
-        if let Some(hook) = CLOSED.get() {
+        let hook = CLOSED.load(Ordering::Acquire);
+        if !hook.is_null() {
+            // SAFETY: what is stored there is null, or such a function.
+            let hook = unsafe { std::mem::transmute::<*mut (), fn(usize)>(hook) };
             hook(std::ptr::from_ref(self).addr());
+        }
+        self.look_hook.set(None);
+    }
+
+    pub(crate) fn set_look_hook(&self, hook: Option<fn(Look)>) {
+        self.look_hook.set(hook);
+    }
+
+    /// Runs the hook that looks where this hub cannot, if there is one.
+    #[inline]
+    pub(super) fn look(&self, look: Look) {
+        if let Some(hook) = self.look_hook.get() {
+            hook(look);
         }
     }
 

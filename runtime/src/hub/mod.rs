@@ -111,6 +111,8 @@ pub(crate) struct Hub {
     /// The registrations of descriptors that are not our own, by their numbers.
     #[cfg(all(target_os = "linux", not(greenlet_portable)))]
     guests: RefCell<Vec<Option<Registration>>>,
+    #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+    look_hook: Cell<Option<fn(crate::foreign::Look)>>,
 }
 
 thread_local! {
@@ -194,6 +196,8 @@ impl Hub {
             forked: Cell::new(false),
             #[cfg(all(target_os = "linux", not(greenlet_portable)))]
             guests: RefCell::default(),
+            #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+            look_hook: Cell::new(None),
         }));
         #[cfg(all(target_os = "linux", not(greenlet_portable)))]
         foreign::whole();

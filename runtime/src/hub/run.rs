@@ -212,6 +212,8 @@ impl Hub {
         let remote = self.remote.borrow();
         if let (Some(remote), true) = (&*remote, timeout != Some(Duration::ZERO)) {
             remote.going_to_sleep();
+            #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+            self.look(crate::foreign::Look::BeforeSleep);
             // What came, or the last hold that went, before that cannot have woken anybody.
             if self.has_messages() || self.nothing_is_left() {
                 timeout = Some(Duration::ZERO);
@@ -234,7 +236,10 @@ impl Hub {
 
     pub(super) fn deliver_messages(&self) {
         #[cfg(all(target_os = "linux", not(greenlet_portable)))]
-        self.hear_calls();
+        {
+            self.look(crate::foreign::Look::Awake);
+            self.hear_calls();
+        }
         loop {
             let message = self.messages.borrow().as_ref().and_then(|messages| messages.try_recv().ok());
             let Some(message) = message else { return };

@@ -7,6 +7,8 @@ mod descriptors;
 mod pairs;
 mod sockets;
 mod streams;
+mod futex;
+mod std_sync;
 mod time;
 
 use std::cell::Cell;
