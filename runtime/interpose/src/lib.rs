@@ -37,10 +37,12 @@
 
 mod calls;
 mod gate;
+mod lock;
 mod lot;
 mod raw;
 mod real;
 
+pub mod pthread;
 pub mod time;
 
 pub use calls::Call;

@@ -5,11 +5,11 @@
 
 use std::cell::UnsafeCell;
 use std::ptr;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 use greenlet::foreign::{self, Deadline, Parker, Woken};
 
-use crate::raw::syscall;
+use crate::lock::Lock;
 
 /// How a wait has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,22 +93,26 @@ pub(crate) fn call(address: usize, bits: u32, count: usize) -> usize {
     if shard.waiting.load(Ordering::Relaxed) == 0 {
         return 0;
     }
-    shard.with(|list| {
-        let mut called = 0;
-        let mut place = list.ends().first;
-        while called < count && !place.is_null() {
-            // SAFETY: what is in the list is alive: its owner takes it out, under the lock that is held, before it goes.
-            let this = unsafe { &*place };
-            place = list.next(this);
-            if this.address == address && this.bits & bits != 0 {
-                list.remove(this);
-                // SAFETY: it was in the list, so nobody has called it, and its owner cannot leave before it has been.
-                unsafe { Parker::unpark(&raw const this.parker) };
-                called += 1;
-            }
-        }
-        called
-    })
+    shard.with(|list| list.call(count, |place| place.address == address && place.bits & bits != 0))
+}
+
+/// The bits of those who are called by [`call_from_anywhere`].
+pub(crate) const FROM_ANYWHERE: u32 = 1 << 31;
+
+/// Calls one of those who wait at an address for [`FROM_ANYWHERE`], and maybe others who do, for nothing. May be used in a signal
+/// handler, which may have interrupted anything in here: it doesn't wait for the lock.
+pub(crate) fn call_from_anywhere(address: usize) {
+    let shard = Shard::of(address);
+    fence(Ordering::SeqCst);
+    if shard.waiting.load(Ordering::Relaxed) == 0 {
+        return;
+    }
+    let is_meant = |place: &Place| place.address == address && place.bits == FROM_ANYWHERE;
+    if shard.lock.try_with(|| List(shard).call(1, is_meant)).is_none() {
+        // Who has the lock makes up for it: either it sees this when it gives the lock back, or the lock is free now.
+        shard.missed.store(true, Ordering::SeqCst);
+    }
+    shard.make_up();
 }
 
 /// How many wait at an address.
@@ -128,9 +132,13 @@ pub(crate) fn waiting(address: usize) -> usize {
     })
 }
 
-/// The stacks of a hub's greenlets go: so do the places on them.
+/// The stacks of a hub's greenlets go: so do the places on them. One of them may have been called and does not hear it any
+/// more, so all others look again at what they wait for.
 fn forget_hub(hub: usize) {
     for shard in &SHARDS {
+        if shard.waiting.load(Ordering::SeqCst) == 0 {
+            continue;
+        }
         shard.with(|list| {
             let mut place = list.ends().first;
             // SAFETY: as in `call`; the stacks are still there.
@@ -140,6 +148,7 @@ fn forget_hub(hub: usize) {
                     list.remove(this);
                 }
             }
+            list.call(usize::MAX, |_| true);
         });
     }
 }
@@ -165,8 +174,9 @@ static SHARDS: [Shard; COUNT] = [const { Shard::new() }; COUNT];
 /// The lists of some addresses, as one.
 #[repr(align(64))]
 struct Shard {
-    /// 0: free, 1: taken, 2: taken, and somebody waits in the kernel.
-    lock: AtomicU32,
+    lock: Lock,
+    /// Somebody was to be called while the lock was taken.
+    missed: AtomicBool,
     waiting: AtomicUsize,
     ends: UnsafeCell<Ends>,
 }
@@ -185,7 +195,7 @@ struct List<'a>(&'a Shard);
 impl Shard {
     const fn new() -> Shard {
         let ends = Ends { first: ptr::null(), last: ptr::null() };
-        Shard { lock: AtomicU32::new(0), waiting: AtomicUsize::new(0), ends: UnsafeCell::new(ends) }
+        Shard { lock: Lock::new(), missed: AtomicBool::new(false), waiting: AtomicUsize::new(0), ends: UnsafeCell::new(ends) }
     }
 
     fn of(address: usize) -> &'static Shard {
@@ -195,28 +205,23 @@ impl Shard {
 
     /// Runs `f` with the lock held: for moments, and without a call of anybody else's code.
     fn with<R>(&self, f: impl FnOnce(&List<'_>) -> R) -> R {
-        if self.lock.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            while self.lock.swap(2, Ordering::Acquire) != 0 {
-                // SAFETY: the word is ours, and lives for ever. Whatever the call says, the loop looks again.
-                unsafe {
-                    syscall!(
-                        SYS_futex,
-                        &raw const self.lock,
-                        libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
-                        2,
-                        0
-                    );
-                }
-            }
-        }
-        let result = f(&List(self));
-        if self.lock.swap(0, Ordering::Release) == 2 {
-            // SAFETY: as above.
-            unsafe {
-                syscall!(SYS_futex, &raw const self.lock, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1);
-            }
-        }
+        let result = self.lock.with(|| f(&List(self)));
+        self.make_up();
         result
+    }
+
+    /// Calls those whom [`call_from_anywhere`] could not: all who wait for that, since it isn't known who was meant.
+    #[inline]
+    fn make_up(&self) {
+        while self.missed.load(Ordering::SeqCst) {
+            let made_up = self.lock.try_with(|| {
+                self.missed.store(false, Ordering::SeqCst);
+                List(self).call(usize::MAX, |place| place.bits == FROM_ANYWHERE);
+            });
+            if made_up.is_none() {
+                return;
+            }
+        }
     }
 }
 
@@ -241,6 +246,24 @@ impl List<'_> {
     fn next(&self, place: &Place) -> *const Place {
         // SAFETY: borrowed, so it is alive.
         unsafe { self.links(place).next }
+    }
+
+    /// Calls at most `count` of those who are `meant`, those first who came first. Gives how many.
+    fn call(&self, count: usize, meant: impl Fn(&Place) -> bool) -> usize {
+        let mut called = 0;
+        let mut place = self.ends().first;
+        while called < count && !place.is_null() {
+            // SAFETY: what is in the list is alive: its owner takes it out, under the lock that is held, before it goes.
+            let this = unsafe { &*place };
+            place = self.next(this);
+            if meant(this) {
+                self.remove(this);
+                // SAFETY: it was in the list, so nobody has called it, and its owner cannot leave before it has been.
+                unsafe { Parker::unpark(&raw const this.parker) };
+                called += 1;
+            }
+        }
+        called
     }
 
     fn push(&self, place: &Place) {
