@@ -69,9 +69,11 @@ macro_rules! real {
         static REAL: $crate::real::Real =
             $crate::real::Real::$new($crate::real::c_name(concat!(stringify!($name), "\0")), $($version)?);
         // SAFETY: it is libc's function of that name, whose type is written here as its header has it.
-        unsafe {
+        #[allow(unused_unsafe, reason = "what surrounds it may be unsafe for the call's sake")]
+        let own = unsafe {
             ::std::mem::transmute::<usize, unsafe extern "C-unwind" fn($($argument),*) $(-> $result)?>(REAL.address())
-        }
+        };
+        own
     }};
 }
 pub(crate) use real;

@@ -168,7 +168,7 @@ impl Memory {
                 bytes,
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                -1,
+                -1isize,
                 0
             )
         };
