@@ -195,7 +195,12 @@ struct List<'a>(&'a Shard);
 impl Shard {
     const fn new() -> Shard {
         let ends = Ends { first: ptr::null(), last: ptr::null() };
-        Shard { lock: Lock::new(), missed: AtomicBool::new(false), waiting: AtomicUsize::new(0), ends: UnsafeCell::new(ends) }
+        Shard {
+            lock: Lock::new(),
+            missed: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+            ends: UnsafeCell::new(ends),
+        }
     }
 
     fn of(address: usize) -> &'static Shard {

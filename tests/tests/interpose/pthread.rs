@@ -65,6 +65,7 @@ const SOURCE: &str = r#"
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <threads.h>
 #include <time.h>
 
 #define F(name) long name(void *a, void *b, long n)
@@ -148,6 +149,54 @@ F(sem_clock) { struct timespec t = in(CLOCK_MONOTONIC, n); return sem_clockwait(
 F(sem_bad) { return sem_timedwait(a, &bad); }
 F(sem_give) { return sem_post(a); }
 
+F(barrier) {
+    NEW(pthread_barrier_t);
+    pthread_barrierattr_t attributes;
+    CHECK(pthread_barrierattr_init(&attributes));
+    if (n & 128) CHECK(pthread_barrierattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED));
+    CHECK(pthread_barrier_init(it, &attributes, n & 127));
+    return (long) it;
+}
+F(barrier_none) { return pthread_barrier_init(a, 0, 0); }
+F(barrier_wait) { return pthread_barrier_wait(a); }
+F(barrier_destroy) { return pthread_barrier_destroy(a); }
+
+/* ends when the semaphore is posted */
+static void *body(void *semaphore) { while (sem_wait(semaphore)); return (void *) 42; }
+F(thread) { pthread_t t; CHECK(pthread_create(&t, 0, body, a)); return t; }
+static long joined(int error, void *value) { return error ? error : value == (void *) 42 ? 0 : -2; }
+F(join) { void *value = 0; int error = pthread_join((pthread_t) a, &value); return joined(error, value); }
+F(timedjoin) { void *value = 0; struct timespec t = in(CLOCK_REALTIME, n); int error = pthread_timedjoin_np((pthread_t) a, &value, &t); return joined(error, value); }
+F(clockjoin) { void *value = 0; struct timespec t = in(CLOCK_MONOTONIC, n); int error = pthread_clockjoin_np((pthread_t) a, &value, CLOCK_MONOTONIC, &t); return joined(error, value); }
+F(self) { return pthread_self(); }
+
+F(spinlock) { NEW(pthread_spinlock_t); CHECK(pthread_spin_init(it, 0)); return (long) it; }
+F(spin) { return pthread_spin_lock(a); }
+F(unspin) { return pthread_spin_unlock(a); }
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static sem_t *gate;
+static long times;
+static void routine(void) { times++; sem_wait(gate); times++; }
+F(do_once) { if (a) gate = a; int error = pthread_once(&once, routine); return error ? -1 : times; }
+
+F(c11_mutex) { NEW(mtx_t); CHECK(mtx_init(it, n)); return (long) it; }
+F(c11_lock) { return mtx_lock(a); }
+F(c11_trylock) { return mtx_trylock(a); }
+F(c11_timedlock) { struct timespec t = in(CLOCK_REALTIME, n); return mtx_timedlock(a, &t); }
+F(c11_unlock) { return mtx_unlock(a); }
+F(c11_condition) { NEW(cnd_t); CHECK(cnd_init(it)); return (long) it; }
+F(c11_wait) { return cnd_wait(a, b); }
+F(c11_timedwait) { struct timespec t = in(CLOCK_REALTIME, n); return cnd_timedwait(a, b, &t); }
+F(c11_signal) { return cnd_signal(a); }
+F(c11_broadcast) { return cnd_broadcast(a); }
+static int c11_body(void *semaphore) { while (sem_wait(semaphore)); return 43; }
+F(c11_thread) { thrd_t t; CHECK(thrd_create(&t, c11_body, a)); return t; }
+F(c11_join) { int value = 0; int error = thrd_join((thrd_t) a, &value); return error ? error : value == 43 ? 0 : -2; }
+F(c11_sleep) { struct timespec t = { n / 1000, n % 1000 * 1000000 }; return thrd_sleep(&t, 0); }
+static once_flag flag = ONCE_FLAG_INIT;
+F(c11_once) { if (a) gate = a; call_once(&flag, routine); return times; }
+
 F(kind_offset) { return offsetof(pthread_mutex_t, __data.__kind); }
 F(owner_offset) { return offsetof(pthread_mutex_t, __data.__owner); }
 F(count_offset) { return offsetof(pthread_mutex_t, __data.__count); }
@@ -162,14 +211,6 @@ const ROBUST: c_long = 16;
 const SHARED: c_long = 128;
 /// All kinds of mutexes, with priority inheritance, and shared.
 const KINDS: [c_long; 11] = [0, 1, 2, 3, ROBUST, ROBUST | 1, ROBUST | 2, 32, 32 | 1, 32 | 2, SHARED];
-
-/// A number of which nothing is asked but that it varies.
-fn random(seed: &mut u64) -> u64 {
-    *seed ^= *seed << 13;
-    *seed ^= *seed >> 7;
-    *seed ^= *seed << 17;
-    *seed
-}
 
 /// Runs `f` in a greenlet and checks that it waits; then runs `ends`, and it must end. Gives what `f` gave.
 fn waits_until<T: 'static>(f: impl FnOnce() -> T + 'static, ends: impl FnOnce()) -> T {
@@ -226,8 +267,14 @@ fn a_mutex_of_any_kind_keeps_greenlets_of_a_thread_apart() {
 #[test]
 fn owners_are_greenlets() {
     in_time(|| {
-        for (kind, again) in [(RECURSIVE, 0), (ERROR_CHECKING, EDEADLK), (RECURSIVE | ROBUST, 0), (ERROR_CHECKING | ROBUST, EDEADLK), (RECURSIVE | 32, 0), (ERROR_CHECKING | 32, EDEADLK)]
-        {
+        for (kind, again) in [
+            (RECURSIVE, 0),
+            (ERROR_CHECKING, EDEADLK),
+            (RECURSIVE | ROBUST, 0),
+            (ERROR_CHECKING | ROBUST, EDEADLK),
+            (RECURSIVE | 32, 0),
+            (ERROR_CHECKING | 32, EDEADLK),
+        ] {
             let mutex = made("mutex", kind);
             let body = move || {
                 assert_eq!(call("lock", mutex), 0);
@@ -245,7 +292,9 @@ fn owners_are_greenlets() {
                     assert_eq!(call("unlock", mutex), 0);
                 }
                 assert_eq!(call("unlock", mutex), EPERM);
-                spawn(move || assert_eq!((call("trylock", mutex), call("unlock", mutex)), (0, 0))).join().unwrap();
+                spawn(move || assert_eq!((call("trylock", mutex), call("unlock", mutex)), (0, 0)))
+                    .join()
+                    .unwrap();
             };
             spawn(body).join().unwrap();
             // And the greenlet that is the thread's own.
@@ -333,7 +382,8 @@ fn deadlines_of_mutexes_are_results() {
 fn everybody(times: usize, body: fn(usize)) {
     let hubs = (0..2).map(|hub| {
         thread::spawn(move || {
-            let greenlets: Vec<_> = (0..6).map(|one| spawn(move || (0..times).for_each(|_| body(hub * 10 + one)))).collect();
+            let greenlets: Vec<_> =
+                (0..6).map(|one| spawn(move || (0..times).for_each(|_| body(hub * 10 + one)))).collect();
             greenlets.into_iter().for_each(|greenlet| greenlet.join().unwrap());
         })
     });
@@ -411,10 +461,12 @@ fn a_hub_that_ends_takes_nobodys_turn() {
             yield_now();
             waits.send(()).unwrap();
             // The greenlet is called while this waits, and never runs again.
-            thread::park();
+            greenlet::may_block(thread::park);
         });
         told.recv().unwrap();
-        let other = thread::spawn(move || spawn(move || (call("lock", mutex), call("unlock", mutex))).join().unwrap());
+        let other = thread::spawn(move || {
+            spawn(move || (call("lock", mutex), call("unlock", mutex))).join().unwrap()
+        });
         thread::sleep(Duration::from_millis(20));
         assert_eq!(call("unlock", mutex), 0);
         ends.thread().unpark();
@@ -469,9 +521,12 @@ fn deadlines_of_conditions_are_by_their_clocks() {
         let (mutex, checking) = (made("mutex", NORMAL), made("mutex", ERROR_CHECKING));
         let (day, monotonic) = (made("condition", 0), made("condition", 1));
         assert_eq!(call("lock", mutex), 0);
-        for (way, condition) in
-            [("cond_timedwait", day), ("cond_monotonic", monotonic), ("cond_clockwait", day), ("cond_clockwait", monotonic)]
-        {
+        for (way, condition) in [
+            ("cond_timedwait", day),
+            ("cond_monotonic", monotonic),
+            ("cond_clockwait", day),
+            ("cond_clockwait", monotonic),
+        ] {
             assert_eq!(call2(way, condition, mutex, 20), ETIMEDOUT, "{way}");
             assert_eq!(call("trylock", mutex), EBUSY, "it is locked again");
         }
@@ -610,8 +665,8 @@ fn conditions_of_the_old_symbol_version_come_to_the_same_functions() {
         "#,
     );
     // SAFETY: as written above.
-    let [wait_for, wake, destroy] =
-        ["wait_for", "wake", "destroy"].map(|name| unsafe { library.function::<extern "C" fn() -> c_int>(name) });
+    let [wait_for, wake, destroy] = ["wait_for", "wake", "destroy"]
+        .map(|name| unsafe { library.function::<extern "C" fn() -> c_int>(name) });
     in_time(move || {
         let result = waits_until(move || wait_for(), || assert_eq!(wake(), 0));
         assert_eq!((result, destroy()), (0, 0));
@@ -622,7 +677,9 @@ fn conditions_of_the_old_symbol_version_come_to_the_same_functions() {
 fn a_rwlock_has_many_readers_or_one_writer() {
     in_time(|| {
         for kind in [0, 2, SHARED] {
-            for (read, write) in [("rdlock", "wrlock"), ("timedrdlock", "timedwrlock"), ("clockrdlock", "clockwrlock")] {
+            for (read, write) in
+                [("rdlock", "wrlock"), ("timedrdlock", "timedwrlock"), ("clockrdlock", "clockwrlock")]
+            {
                 let lock = made("rwlock", kind);
                 let take = move |name| call2(name, lock, lock, 30_000);
                 assert_eq!((take(read), take(read)), (0, 0));
@@ -635,13 +692,20 @@ fn a_rwlock_has_many_readers_or_one_writer() {
                 assert_eq!((take(write), take(read)), (EDEADLK, EDEADLK), "its own");
                 let others = move || {
                     assert_eq!((call("trywrlock", lock), call("tryrdlock", lock)), (EBUSY, EBUSY));
-                    assert_eq!((call("timedwrlock", lock), call("timedrdlock", lock)), (ETIMEDOUT, ETIMEDOUT));
-                    assert_eq!((call("clockwrlock", lock), call("clockrdlock", lock)), (ETIMEDOUT, ETIMEDOUT));
+                    assert_eq!(
+                        (call("timedwrlock", lock), call("timedrdlock", lock)),
+                        (ETIMEDOUT, ETIMEDOUT)
+                    );
+                    assert_eq!(
+                        (call("clockwrlock", lock), call("clockrdlock", lock)),
+                        (ETIMEDOUT, ETIMEDOUT)
+                    );
                     assert_eq!(call("badwrlock", lock), EINVAL);
                 };
                 crate::meanwhile(others);
                 let readers: Vec<_> = (0..3).map(|_| spawn(move || take(read))).collect();
-                let writers: Vec<_> = (0..3).map(|_| spawn(move || (take(write), call("rwunlock", lock)))).collect();
+                let writers: Vec<_> =
+                    (0..3).map(|_| spawn(move || (take(write), call("rwunlock", lock)))).collect();
                 yield_now();
                 assert_eq!(call("rwunlock", lock), 0);
                 for reader in readers {
@@ -697,7 +761,10 @@ fn a_semaphore_lets_in_as_many_as_it_counts() {
                 crate::meanwhile(move || assert_eq!(take(), 0));
                 assert_eq!(giver.join().unwrap(), 0);
                 crate::meanwhile(move || {
-                    assert_eq!((call("sem_timed", semaphore), call("sem_clock", semaphore)), (ETIMEDOUT, ETIMEDOUT));
+                    assert_eq!(
+                        (call("sem_timed", semaphore), call("sem_clock", semaphore)),
+                        (ETIMEDOUT, ETIMEDOUT)
+                    );
                 });
                 assert_eq!(call("sem_bad", semaphore), EINVAL);
             }
@@ -781,7 +848,14 @@ fn a_shared_semaphore_is_posted_by_another_process() {
     in_time(|| {
         // SAFETY: new memory.
         let memory = unsafe {
-            libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1, 0)
+            libc::mmap(
+                std::ptr::null_mut(),
+                4096,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
         };
         assert_ne!(memory, libc::MAP_FAILED);
         // SAFETY: there is room.
@@ -810,7 +884,8 @@ fn a_shared_semaphore_is_posted_by_another_process() {
 #[test]
 fn a_wait_elsewhere_is_ended_by_a_greenlet() {
     in_time(|| {
-        let (mutex, condition, semaphore) = (made("mutex", NORMAL), made("condition", 0), made("semaphore", 0));
+        let (mutex, condition, semaphore) =
+            (made("mutex", NORMAL), made("condition", 0), made("semaphore", 0));
         let stage = std::sync::Arc::new(AtomicUsize::new(0));
         let seen = stage.clone();
         let thread = thread::spawn(move || {
@@ -830,5 +905,273 @@ fn a_wait_elsewhere_is_ended_by_a_greenlet() {
         });
         greenlet.join().unwrap();
         thread.join().unwrap();
+    });
+}
+
+#[test]
+fn a_barrier_lets_go_when_all_have_come() {
+    static BARRIERS: OnceLock<[Object; 2]> = OnceLock::new();
+    static COME: AtomicUsize = AtomicUsize::new(0);
+    static LAST: AtomicUsize = AtomicUsize::new(0);
+    const ROUNDS: usize = 200;
+    in_time(|| {
+        BARRIERS.get_or_init(|| {
+            [EVERYBODY as c_long, SHARED | EVERYBODY as c_long].map(|count| made("barrier", count))
+        });
+        everybody(ROUNDS, |who| {
+            for barrier in *BARRIERS.get().unwrap() {
+                let come = COME.fetch_add(1, Ordering::SeqCst);
+                dawdle((come + who) as u64);
+                match call("barrier_wait", barrier) {
+                    -1 => _ = LAST.fetch_add(1, Ordering::SeqCst),
+                    other => assert_eq!(other, 0),
+                }
+                assert!(COME.load(Ordering::SeqCst) / EVERYBODY > come / EVERYBODY, "not all have come");
+            }
+        });
+        assert_eq!(LAST.load(Ordering::SeqCst), 2 * ROUNDS, "one of them each time");
+        for barrier in *BARRIERS.get().unwrap() {
+            assert_eq!(call("barrier_destroy", barrier), 0);
+            assert_eq!(call("barrier_none", barrier), EINVAL);
+        }
+    });
+}
+
+#[test]
+fn a_barrier_can_be_destroyed_by_the_first_who_has_left_it() {
+    in_time(|| {
+        for _ in 0..200 {
+            let barrier = made("barrier", 2);
+            let other = spawn(move || call("barrier_wait", barrier));
+            yield_now();
+            assert_eq!((call("barrier_wait", barrier), call("barrier_destroy", barrier)), (-1, 0));
+            assert!(other.is_dead(), "it had to leave");
+        }
+    });
+}
+
+#[test]
+fn joining_a_thread_parks_the_greenlet() {
+    let body = || {
+        let semaphore = made("semaphore", 0);
+        let inside = greenlet::foreign::inside();
+        for way in ["join", "timedjoin", "clockjoin"] {
+            let start = function("thread");
+            let thread =
+                Object(std::ptr::with_exposed_provenance_mut(start(semaphore.0, semaphore.0, 0) as usize));
+            assert_eq!(call2("timedjoin", thread, thread, 20), ETIMEDOUT);
+            assert_eq!(call2("clockjoin", thread, thread, 20), ETIMEDOUT);
+            let join = move || call2(way, thread, thread, 30_000);
+            let give = move || assert_eq!(call("sem_give", semaphore), 0);
+            let result = if inside {
+                waits_until(join, give)
+            } else {
+                give();
+                join()
+            };
+            assert_eq!(result, 0, "{way}");
+        }
+        let null = std::ptr::null_mut();
+        let this = Object(std::ptr::with_exposed_provenance_mut(function("self")(null, null, 0) as usize));
+        assert_eq!(call("join", this), EDEADLK);
+    };
+    in_time(body);
+    in_time(move || spawn(body).join().unwrap());
+}
+
+#[test]
+fn std_joins_many_threads_from_many_greenlets_at_once() {
+    in_time(|| {
+        let open = std::sync::Arc::new(AtomicBool::new(false));
+        let greenlets: Vec<_> = (0..50)
+            .map(|number| {
+                let open = open.clone();
+                spawn(move || {
+                    let thread = thread::spawn(move || {
+                        while !open.load(Ordering::Relaxed) {
+                            thread::sleep(Duration::from_millis(1));
+                        }
+                        number
+                    });
+                    thread.join().unwrap()
+                })
+            })
+            .collect();
+        yield_now();
+        open.store(true, Ordering::Relaxed);
+        for (number, greenlet) in greenlets.into_iter().enumerate() {
+            assert_eq!(greenlet.join().unwrap(), number);
+        }
+    });
+}
+
+#[test]
+fn what_is_done_once_is_waited_for_by_other_greenlets() {
+    in_time(|| {
+        let gate = made("semaphore", 0);
+        for (name, before) in [("do_once", 0), ("c11_once", 2)] {
+            let once = function(name);
+            let null = std::ptr::null_mut();
+            let begins = gate.0.expose_provenance();
+            let greenlets: Vec<_> = (0..4)
+                .map(|_| {
+                    spawn(move || {
+                        once(std::ptr::with_exposed_provenance_mut(begins), std::ptr::null_mut(), 0)
+                    })
+                })
+                .collect();
+            yield_now();
+            let thread = thread::spawn(move || once(std::ptr::null_mut(), std::ptr::null_mut(), 0));
+            for _ in 0..5 {
+                yield_now();
+            }
+            assert!(greenlets.iter().all(|greenlet| !greenlet.is_dead()));
+            assert_eq!(call("sem_give", gate), 0);
+            for greenlet in greenlets {
+                assert_eq!(greenlet.join().unwrap(), before + 2, "done, and once");
+            }
+            assert_eq!(thread.join().unwrap(), before + 2);
+            assert_eq!(once(null, null, 0), before + 2);
+        }
+    });
+}
+
+#[test]
+fn a_spinning_greenlet_lets_the_owner_run() {
+    in_time(|| {
+        let lock = made("spinlock", 0);
+        assert_eq!(call("spin", lock), 0);
+        let spun = waits_until(
+            move || (call("spin", lock), call("unspin", lock)),
+            || assert_eq!(call("unspin", lock), 0),
+        );
+        assert_eq!(spun, (0, 0));
+        let plain = thread::spawn(move || (call("spin", lock), call("unspin", lock)));
+        assert_eq!(plain.join().unwrap(), (0, 0));
+    });
+}
+
+#[test]
+fn c11s_calls_wait_as_posixs_do() {
+    const BUSY: c_int = 1;
+    const ERROR: c_int = 2;
+    const TIMED_OUT: c_int = 4;
+    in_time(|| {
+        // mtx_plain, mtx_recursive, mtx_timed
+        for kind in 0..3 {
+            let (mutex, condition) = (made("c11_mutex", kind), made("c11_condition", 0));
+            assert_eq!(call("c11_lock", mutex), 0);
+            crate::meanwhile(move || assert_eq!(call("c11_timedlock", mutex), TIMED_OUT));
+            let tried = spawn(move || call("c11_trylock", mutex)).join().unwrap();
+            assert_eq!(tried, BUSY);
+            if kind == 1 {
+                assert_eq!(spawn(move || call("c11_unlock", mutex)).join().unwrap(), ERROR, "another's");
+            }
+            let waits = move || {
+                assert_eq!(call("c11_lock", mutex), 0);
+                assert_eq!(call2("c11_wait", condition, mutex, 0), 0);
+                assert_eq!(call("c11_unlock", mutex), 0);
+            };
+            let end = |name: &'static str| {
+                move || {
+                    assert_eq!(call("c11_lock", mutex), 0);
+                    assert_eq!((call(name, condition), call("c11_unlock", mutex)), (0, 0));
+                }
+            };
+            waits_until(waits, || {
+                assert_eq!(call("c11_unlock", mutex), 0);
+                yield_now();
+                end("c11_signal")();
+            });
+            waits_until(waits, end("c11_broadcast"));
+            assert_eq!(call("c11_lock", mutex), 0);
+            assert_eq!(call2("c11_timedwait", condition, mutex, 20), TIMED_OUT);
+            assert_eq!(call("c11_unlock", mutex), 0);
+        }
+        let semaphore = made("semaphore", 0);
+        let start = function("c11_thread");
+        let thread =
+            Object(std::ptr::with_exposed_provenance_mut(start(semaphore.0, semaphore.0, 0) as usize));
+        let joined =
+            waits_until(move || call("c11_join", thread), || assert_eq!(call("sem_give", semaphore), 0));
+        assert_eq!(joined, 0);
+        crate::meanwhile(move || assert_eq!(call("c11_sleep", semaphore), 0));
+    });
+}
+
+#[test]
+fn cpps_locks_wait_in_greenlets() {
+    let library = c::load_cpp(
+        r#"
+        #include <condition_variable>
+        #include <chrono>
+        #include <mutex>
+        #include <shared_mutex>
+        #include <stdexcept>
+        #include <thread>
+        using namespace std::chrono_literals;
+        static std::mutex mutex;
+        static std::recursive_timed_mutex recursive;
+        static std::shared_mutex shared;
+        static std::condition_variable condition;
+        static std::once_flag flag;
+        static int turn, thrown, done;
+        // Two of these have to take turns.
+        extern "C" int take_turns(int me) {
+            for (int round = 0; round < 50; round++) {
+                std::unique_lock<std::mutex> lock(mutex);
+                if (!condition.wait_for(lock, 30s, [&] { return turn % 2 == me; })) return -1;
+                turn++;
+                condition.notify_all();
+            }
+            return 0;
+        }
+        extern "C" int nap(void) {
+            std::unique_lock<std::mutex> lock(mutex);
+            return condition.wait_for(lock, 20ms) == std::cv_status::timeout;
+        }
+        extern "C" void hold(void) { recursive.lock(); recursive.lock(); shared.lock(); }
+        extern "C" void let_go(void) { recursive.unlock(); recursive.unlock(); shared.unlock(); }
+        extern "C" int held(void) {
+            return !recursive.try_lock() && !recursive.try_lock_for(20ms) && !shared.try_lock_shared() && !shared.try_lock();
+        }
+        extern "C" int once(void) {
+            try {
+                std::call_once(flag, [] {
+                    std::this_thread::sleep_for(5ms);
+                    if (!thrown++) throw std::runtime_error("the first time");
+                    done++;
+                });
+                return done;
+            } catch (std::runtime_error &) { return -1; }
+        }
+        extern "C" int join(void) {
+            int ran = 0;
+            std::thread thread([&] { take_turns(0); ran = 1; });
+            thread.join();
+            return ran;
+        }
+        "#,
+    );
+    type Plain = extern "C" fn() -> c_int;
+    // SAFETY: as written above.
+    let take_turns = unsafe { library.function::<extern "C" fn(c_int) -> c_int>("take_turns") };
+    // SAFETY: as above; what gives nothing is asked for nothing.
+    let [nap, hold, let_go, held, once, join] = ["nap", "hold", "let_go", "held", "once", "join"]
+        .map(|name| unsafe { library.function::<Plain>(name) });
+    in_time(move || {
+        let turns = [0, 1].map(|me| spawn(move || take_turns(me)));
+        turns.into_iter().for_each(|greenlet| assert_eq!(greenlet.join().unwrap(), 0));
+        crate::meanwhile(move || assert_eq!(nap(), 1));
+        hold();
+        crate::meanwhile(move || assert_eq!(held(), 1));
+        let_go();
+        assert_eq!(spawn(move || once()).join().unwrap(), -1, "an exception leaves it undone");
+        let results: Vec<_> = (0..4).map(|_| spawn(move || once())).collect();
+        results.into_iter().for_each(|greenlet| assert_eq!(greenlet.join().unwrap(), 1));
+        // A thread and a greenlet take turns while a greenlet joins that thread.
+        let joins = spawn(move || join());
+        let takes = spawn(move || take_turns(1));
+        assert_eq!((joins.join().unwrap(), takes.join().unwrap()), (1, 0));
     });
 }

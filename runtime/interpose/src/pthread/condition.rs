@@ -37,7 +37,9 @@ pub unsafe extern "C" fn pthread_cond_init(
 ) -> c_int {
     // SAFETY: the caller's promise.
     unsafe {
-        own!(fn pthread_cond_init(*mut pthread_cond_t, *const pthread_condattr_t) -> c_int)(condition, attributes)
+        own!(fn pthread_cond_init(*mut pthread_cond_t, *const pthread_condattr_t) -> c_int)(
+            condition, attributes,
+        )
     }
 }
 
@@ -63,7 +65,9 @@ pub unsafe extern "C-unwind" fn pthread_cond_wait(
 ) -> c_int {
     // SAFETY: the caller's promise.
     unsafe {
-        let plain = || own!(fn pthread_cond_wait(*mut pthread_cond_t, *mut pthread_mutex_t) -> c_int)(condition, mutex);
+        let plain = || {
+            own!(fn pthread_cond_wait(*mut pthread_cond_t, *mut pthread_mutex_t) -> c_int)(condition, mutex)
+        };
         match gate::enter(Call::pthread_cond_wait) {
             Some(_call) => wait(condition, mutex, None, plain),
             None => wait_in_libc(mutex, plain),
@@ -84,12 +88,14 @@ pub unsafe extern "C-unwind" fn pthread_cond_timedwait(
     // SAFETY: the caller's promise.
     unsafe {
         let plain = || {
-            let own =
-                own!(fn pthread_cond_timedwait(*mut pthread_cond_t, *mut pthread_mutex_t, *const timespec) -> c_int);
+            let own = own!(fn pthread_cond_timedwait(*mut pthread_cond_t, *mut pthread_mutex_t, *const timespec) -> c_int);
             own(condition, mutex, until)
         };
-        let Some(_call) = gate::enter(Call::pthread_cond_timedwait) else { return wait_in_libc(mutex, plain) };
-        let clock = if Trait::Monotonic.is_had_by(condition) { libc::CLOCK_MONOTONIC } else { libc::CLOCK_REALTIME };
+        let Some(_call) = gate::enter(Call::pthread_cond_timedwait) else {
+            return wait_in_libc(mutex, plain);
+        };
+        let clock =
+            if Trait::Monotonic.is_had_by(condition) { libc::CLOCK_MONOTONIC } else { libc::CLOCK_REALTIME };
         let Some(deadline) = super::deadline(clock, until) else { return EINVAL };
         wait(condition, mutex, deadline, plain)
     }
@@ -114,7 +120,9 @@ pub unsafe extern "C-unwind" fn pthread_cond_clockwait(
             );
             own(condition, mutex, clock, until)
         };
-        let Some(_call) = gate::enter(Call::pthread_cond_clockwait) else { return wait_in_libc(mutex, plain) };
+        let Some(_call) = gate::enter(Call::pthread_cond_clockwait) else {
+            return wait_in_libc(mutex, plain);
+        };
         if !is_valid(until) || !is_waited_by(clock) {
             return EINVAL;
         }

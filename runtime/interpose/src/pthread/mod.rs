@@ -20,10 +20,14 @@
 
 mod holders;
 
+pub mod barrier;
+pub mod c11;
 pub mod condition;
 pub mod mutex;
+pub mod once;
 pub mod rwlock;
 pub mod semaphore;
+pub mod thread;
 
 use std::time::Duration;
 

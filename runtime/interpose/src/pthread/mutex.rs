@@ -4,7 +4,9 @@ use std::mem::offset_of;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use greenlet::foreign::{self, Deadline};
-use libc::{EBUSY, EDEADLK, EINVAL, EOWNERDEAD, EPERM, ETIMEDOUT, c_int, clockid_t, pthread_mutex_t, timespec};
+use libc::{
+    EBUSY, EDEADLK, EINVAL, EOWNERDEAD, EPERM, ETIMEDOUT, c_int, clockid_t, pthread_mutex_t, timespec,
+};
 
 use super::{Obtained, holders, obtain};
 use crate::calls::Call;
@@ -52,11 +54,15 @@ pub unsafe extern "C" fn pthread_mutex_trylock(mutex: *mut pthread_mutex_t) -> c
 /// # Safety
 /// As pthread_mutex_timedlock(3).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pthread_mutex_timedlock(mutex: *mut pthread_mutex_t, until: *const timespec) -> c_int {
+pub unsafe extern "C" fn pthread_mutex_timedlock(
+    mutex: *mut pthread_mutex_t,
+    until: *const timespec,
+) -> c_int {
     // SAFETY: the caller's promise.
     unsafe {
-        let plain =
-            || real!(fn pthread_mutex_timedlock(*mut pthread_mutex_t, *const timespec) -> c_int)(mutex, until);
+        let plain = || {
+            real!(fn pthread_mutex_timedlock(*mut pthread_mutex_t, *const timespec) -> c_int)(mutex, until)
+        };
         let Some(_call) = gate::enter(Call::pthread_mutex_timedlock) else { return plain() };
         lock_until(mutex, libc::CLOCK_REALTIME, until, plain)
     }
@@ -75,7 +81,8 @@ pub unsafe extern "C" fn pthread_mutex_clocklock(
     // SAFETY: the caller's promise.
     unsafe {
         let plain = || {
-            let real = real!(fn pthread_mutex_clocklock(*mut pthread_mutex_t, clockid_t, *const timespec) -> c_int);
+            let real =
+                real!(fn pthread_mutex_clocklock(*mut pthread_mutex_t, clockid_t, *const timespec) -> c_int);
             real(mutex, clock, until)
         };
         let Some(_call) = gate::enter(Call::pthread_mutex_clocklock) else { return plain() };
@@ -224,9 +231,7 @@ unsafe fn give_back(mutex: *mut pthread_mutex_t) -> bool {
 /// It is a mutex.
 pub(super) unsafe fn is_anothers(mutex: *mut pthread_mutex_t) -> bool {
     // SAFETY: the caller's promise.
-    unsafe {
-        Kind::of(mutex).has_owner() && !(is_this_threads(mutex) && holders::is_mine(mutex.addr()))
-    }
+    unsafe { Kind::of(mutex).has_owner() && !(is_this_threads(mutex) && holders::is_mine(mutex.addr())) }
 }
 
 /// Whether libc says that this thread has it, whose kind has an owner.

@@ -2,9 +2,7 @@
 
 use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
 
-use libc::{
-    EBUSY, EDEADLK, EINVAL, ETIMEDOUT, c_int, clockid_t, pthread_rwlock_t, timespec,
-};
+use libc::{EBUSY, EDEADLK, EINVAL, ETIMEDOUT, c_int, clockid_t, pthread_rwlock_t, timespec};
 
 use super::{Obtained, holders, is_valid, is_waited_by, obtain};
 use crate::calls::Call;
@@ -66,11 +64,15 @@ pub unsafe extern "C" fn pthread_rwlock_trywrlock(lock: *mut pthread_rwlock_t) -
 /// # Safety
 /// As pthread_rwlock_timedrdlock(3).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pthread_rwlock_timedrdlock(lock: *mut pthread_rwlock_t, until: *const timespec) -> c_int {
+pub unsafe extern "C" fn pthread_rwlock_timedrdlock(
+    lock: *mut pthread_rwlock_t,
+    until: *const timespec,
+) -> c_int {
     // SAFETY: the caller's promise.
     unsafe {
-        let plain =
-            || real!(fn pthread_rwlock_timedrdlock(*mut pthread_rwlock_t, *const timespec) -> c_int)(lock, until);
+        let plain = || {
+            real!(fn pthread_rwlock_timedrdlock(*mut pthread_rwlock_t, *const timespec) -> c_int)(lock, until)
+        };
         let Some(_call) = gate::enter(Call::pthread_rwlock_timedrdlock) else { return plain() };
         Way::Read.wait_until(lock, libc::CLOCK_REALTIME, until, plain)
     }
@@ -81,11 +83,15 @@ pub unsafe extern "C" fn pthread_rwlock_timedrdlock(lock: *mut pthread_rwlock_t,
 /// # Safety
 /// As pthread_rwlock_timedwrlock(3).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pthread_rwlock_timedwrlock(lock: *mut pthread_rwlock_t, until: *const timespec) -> c_int {
+pub unsafe extern "C" fn pthread_rwlock_timedwrlock(
+    lock: *mut pthread_rwlock_t,
+    until: *const timespec,
+) -> c_int {
     // SAFETY: the caller's promise.
     unsafe {
-        let plain =
-            || real!(fn pthread_rwlock_timedwrlock(*mut pthread_rwlock_t, *const timespec) -> c_int)(lock, until);
+        let plain = || {
+            real!(fn pthread_rwlock_timedwrlock(*mut pthread_rwlock_t, *const timespec) -> c_int)(lock, until)
+        };
         let Some(_call) = gate::enter(Call::pthread_rwlock_timedwrlock) else { return plain() };
         Way::Write.wait_until(lock, libc::CLOCK_REALTIME, until, plain)
     }
@@ -104,8 +110,7 @@ pub unsafe extern "C" fn pthread_rwlock_clockrdlock(
     // SAFETY: the caller's promise.
     unsafe {
         let plain = || {
-            let real =
-                real!(fn pthread_rwlock_clockrdlock(*mut pthread_rwlock_t, clockid_t, *const timespec) -> c_int);
+            let real = real!(fn pthread_rwlock_clockrdlock(*mut pthread_rwlock_t, clockid_t, *const timespec) -> c_int);
             real(lock, clock, until)
         };
         let Some(_call) = gate::enter(Call::pthread_rwlock_clockrdlock) else { return plain() };
@@ -126,8 +131,7 @@ pub unsafe extern "C" fn pthread_rwlock_clockwrlock(
     // SAFETY: the caller's promise.
     unsafe {
         let plain = || {
-            let real =
-                real!(fn pthread_rwlock_clockwrlock(*mut pthread_rwlock_t, clockid_t, *const timespec) -> c_int);
+            let real = real!(fn pthread_rwlock_clockwrlock(*mut pthread_rwlock_t, clockid_t, *const timespec) -> c_int);
             real(lock, clock, until)
         };
         let Some(_call) = gate::enter(Call::pthread_rwlock_clockwrlock) else { return plain() };
