@@ -36,6 +36,7 @@
 #![cfg(all(target_os = "linux", target_env = "gnu", not(greenlet_portable)))]
 
 mod calls;
+mod forks;
 mod gate;
 mod lock;
 mod lot;

@@ -18,11 +18,9 @@ impl Lock {
     /// Runs `f` with the lock held: for moments, and without a call of anybody else's code.
     #[inline]
     pub(crate) fn with<R>(&self, f: impl FnOnce() -> R) -> R {
-        if !self.take() {
-            self.wait();
-        }
+        self.hold();
         let result = f();
-        self.release();
+        self.let_go();
         result
     }
 
@@ -31,9 +29,17 @@ impl Lock {
     pub(crate) fn try_with<R>(&self, f: impl FnOnce() -> R) -> Option<R> {
         self.take().then(|| {
             let result = f();
-            self.release();
+            self.let_go();
             result
         })
+    }
+
+    /// Takes it, to be [let go](Self::let_go).
+    #[inline]
+    pub(crate) fn hold(&self) {
+        if !self.take() {
+            self.wait();
+        }
     }
 
     fn take(&self) -> bool {
@@ -50,7 +56,8 @@ impl Lock {
         }
     }
 
-    fn release(&self) {
+    /// Gives it back, by the thread that holds it, or its copy in the child of a fork.
+    pub(crate) fn let_go(&self) {
         if self.word.swap(0, Ordering::SeqCst) == 2 {
             // SAFETY: as above.
             unsafe {

@@ -7,8 +7,9 @@ use std::cell::UnsafeCell;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
-use greenlet::foreign::{self, Deadline, Parker, Woken};
+use greenlet::foreign::{Deadline, Parker, Woken};
 
+use crate::forks;
 use crate::lock::Lock;
 
 /// How a wait has ended.
@@ -41,10 +42,7 @@ impl Wait {
     /// Waits until it is called. When it has its place in the list, `still` tells whether it is to wait at all: who makes
     /// that untrue and calls afterwards is not missed. Then `settled` is run, before it parks.
     pub(crate) fn run(&self, still: impl FnOnce() -> bool, settled: impl FnOnce()) -> Waited {
-        static HOOK: std::sync::Once = std::sync::Once::new();
-        if !HOOK.is_completed() {
-            HOOK.call_once(|| foreign::on_close(forget_hub));
-        }
+        forks::prepare();
         let Some(parker) = Parker::new() else { return Waited::Refused };
         let place = Place {
             parker,
@@ -134,23 +132,34 @@ pub(crate) fn waiting(address: usize) -> usize {
 
 /// The stacks of a hub's greenlets go: so do the places on them. One of them may have been called and does not hear it any
 /// more, so all others look again at what they wait for.
-fn forget_hub(hub: usize) {
+pub(crate) fn forget_hub(hub: usize) {
     for shard in &SHARDS {
         if shard.waiting.load(Ordering::SeqCst) == 0 {
             continue;
         }
         shard.with(|list| {
-            let mut place = list.ends().first;
-            // SAFETY: as in `call`; the stacks are still there.
-            while let Some(this) = unsafe { place.as_ref() } {
-                place = list.next(this);
-                if this.parker.hub_id() == hub {
-                    list.remove(this);
-                }
-            }
+            list.retain(|place| place.parker.hub_id() != hub);
             list.call(usize::MAX, |_| true);
         });
     }
+}
+
+/// Takes all locks, for a fork.
+pub(crate) fn hold_all() {
+    SHARDS.iter().for_each(|shard| shard.lock.hold());
+}
+
+/// Gives back what [`hold_all`] has taken.
+pub(crate) fn let_go_all() {
+    for shard in &SHARDS {
+        shard.lock.let_go();
+        shard.make_up();
+    }
+}
+
+/// Forgets who waits on all hubs but this one; while all locks are held.
+pub(crate) fn keep_hub(hub: Option<usize>) {
+    SHARDS.iter().for_each(|shard| List(shard).retain(|place| Some(place.parker.hub_id()) == hub));
 }
 
 /// The place of one who waits; lies on its stack.
@@ -269,6 +278,18 @@ impl List<'_> {
             }
         }
         called
+    }
+
+    /// Takes out all others.
+    fn retain(&self, stays: impl Fn(&Place) -> bool) {
+        let mut place = self.ends().first;
+        // SAFETY: as in `call`; the stacks are still there.
+        while let Some(this) = unsafe { place.as_ref() } {
+            place = self.next(this);
+            if !stays(this) {
+                self.remove(this);
+            }
+        }
     }
 
     fn push(&self, place: &Place) {

@@ -1175,3 +1175,62 @@ fn cpps_locks_wait_in_greenlets() {
         assert_eq!((joins.join().unwrap(), takes.join().unwrap()), (1, 0));
     });
 }
+
+#[test]
+fn a_child_of_a_fork_finds_no_lock_held_by_a_thread_that_isnt_there() {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    in_time(|| {
+        let locks: Vec<_> = (0..64).map(|number| made("mutex", number % 2)).collect();
+        let busy: Vec<_> = (0..2)
+            .map(|_| {
+                let locks = locks.clone();
+                thread::spawn(move || {
+                    let greenlets: Vec<_> = (0..4)
+                        .map(|_| {
+                            let locks = locks.clone();
+                            spawn(move || {
+                                for lock in locks.iter().cycle().take_while(|_| !STOP.load(Ordering::Relaxed))
+                                {
+                                    assert_eq!(call("lock", *lock), 0);
+                                    yield_now();
+                                    assert_eq!(call("unlock", *lock), 0);
+                                }
+                            })
+                        })
+                        .collect();
+                    greenlets.into_iter().for_each(|greenlet| greenlet.join().unwrap());
+                })
+            })
+            .collect();
+        // Those of the child, which meet the others' places in the lists.
+        let own: Vec<_> = (0..512).map(|number| made("mutex", number % 2)).collect();
+        let (lock, unlock, give) = (function("lock"), function("unlock"), function("sem_give"));
+        let semaphore = made("semaphore", 0);
+        spawn(move || {
+            for _ in 0..100 {
+                // SAFETY: the child does what may be done there.
+                let child = unsafe { libc::fork() };
+                if child == 0 {
+                    for object in &own {
+                        lock(object.0, object.0, 0);
+                        unlock(object.0, object.0, 0);
+                        give(semaphore.0, semaphore.0, 0);
+                    }
+                    // SAFETY: as above.
+                    unsafe { libc::_exit(0) };
+                }
+                let mut status = -1;
+                // SAFETY: the place is valid.
+                eventually(
+                    Duration::from_secs(10),
+                    || unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) } == child,
+                );
+                assert_eq!(status, 0);
+            }
+        })
+        .join()
+        .unwrap();
+        STOP.store(true, Ordering::Relaxed);
+        busy.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+}

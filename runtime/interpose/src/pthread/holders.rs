@@ -34,6 +34,7 @@ impl Holder {
 pub(super) fn taken(lock: usize) -> bool {
     let holder = Holder::running();
     let shard = Shard::of(lock);
+    crate::forks::prepare();
     if holder.is_main() && shard.count.load(Ordering::Relaxed) == 0 {
         return true;
     }
@@ -77,6 +78,16 @@ pub(super) fn given_back(lock: usize) {
             entries.remove(index);
         }
     });
+}
+
+/// Takes all locks, for a fork.
+pub(crate) fn hold_all() {
+    SHARDS.iter().for_each(|shard| shard.lock.hold());
+}
+
+/// Gives back what [`hold_all`] has taken.
+pub(crate) fn let_go_all() {
+    SHARDS.iter().for_each(|shard| shard.lock.let_go());
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

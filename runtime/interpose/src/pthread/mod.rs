@@ -18,7 +18,7 @@
 //! - pthread_cancel(3) does not end what a greenlet waits for. For plain threads nothing is different.
 //! - A deadline by the clock of the day is turned into a span when the wait begins; setting the clock does not move it.
 
-mod holders;
+pub(crate) mod holders;
 
 pub mod barrier;
 pub mod c11;
