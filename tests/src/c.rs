@@ -23,17 +23,29 @@ pub fn load(source: &str) -> Library {
 /// # Panics
 /// As [`load`].
 pub fn load_with(source: &str, flags: &[&str]) -> Library {
+    compile("cc", "code.c", source, flags)
+}
+
+/// As [`load`], C++ code.
+///
+/// # Panics
+/// As [`load`].
+pub fn load_cpp(source: &str) -> Library {
+    compile("c++", "code.cpp", source, &["-O2", "-D_FORTIFY_SOURCE=2", "-std=c++17"])
+}
+
+fn compile(compiler: &str, file: &str, source: &str, flags: &[&str]) -> Library {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let scratch = scratch::Scratch::new();
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let (code, library) = (scratch.path().join("code.c"), scratch.path().join(format!("lib{number}.so")));
-    std::fs::write(&code, format!("#define _GNU_SOURCE\n{source}")).unwrap();
-    let said = Command::new("cc")
+    let (code, library) = (scratch.path().join(file), scratch.path().join(format!("lib{number}.so")));
+    std::fs::write(&code, format!("#undef _GNU_SOURCE\n#define _GNU_SOURCE\n{source}")).unwrap();
+    let said = Command::new(compiler)
         .args(["-shared", "-fPIC", "-Wall", "-Werror", "-pthread", "-o"])
         .args([&library, &code])
         .args(flags)
         .output()
-        .expect("a C compiler, cc");
+        .unwrap_or_else(|error| panic!("a compiler, {compiler}: {error}"));
     assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
     let name = CString::new(library.into_os_string().into_encoded_bytes()).unwrap();
     // SAFETY: what was just compiled has no constructors but what the test wrote.

@@ -46,7 +46,7 @@ calls! {
     rwlock: pthread_rwlock_rdlock pthread_rwlock_wrlock pthread_rwlock_timedrdlock pthread_rwlock_timedwrlock
         pthread_rwlock_clockrdlock pthread_rwlock_clockwrlock;
     semaphore: sem_wait sem_timedwait sem_clockwait;
-    thread: pthread_join pthread_timedjoin_np pthread_clockjoin_np pthread_barrier_wait;
+    thread: pthread_join pthread_timedjoin_np pthread_clockjoin_np pthread_barrier_wait pthread_once pthread_spin_lock;
     names: getaddrinfo getnameinfo gethostbyname gethostbyname2 gethostbyname_r gethostbyname2_r gethostbyaddr gethostbyaddr_r;
     processes: wait waitpid wait3 wait4 waitid system pclose;
     locks: flock lockf;

@@ -39,6 +39,9 @@ mod calls;
 mod channel;
 mod gate;
 mod locks;
+mod forks;
+mod gate;
+mod lock;
 mod lot;
 mod patience;
 mod pieces;
@@ -52,6 +55,7 @@ pub mod streams;
 mod parking;
 
 pub mod futex;
+pub mod pthread;
 pub mod time;
 pub mod transfers;
 

@@ -5,11 +5,12 @@
 
 use std::cell::{Cell, UnsafeCell};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, compiler_fence, fence};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, compiler_fence, fence};
 
-use greenlet::foreign::{self, Deadline, Parker, Woken};
+use greenlet::foreign::{Deadline, Parker, Woken};
 
-use crate::raw::syscall;
+use crate::forks;
+use crate::lock::Lock;
 
 /// How a wait has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,16 +42,11 @@ impl Wait {
     /// Waits until it is called. When it has its place in the list, `still` tells whether it is to wait at all: who makes
     /// that untrue and calls afterwards is not missed. Then `settled` is run, before it parks.
     pub(crate) fn run(&self, still: impl FnOnce() -> bool, settled: impl FnOnce()) -> Waited {
-        // No `Once`: who waits for one comes here.
-        static HOOKED: AtomicBool = AtomicBool::new(false);
-        if !HOOKED.load(Ordering::Acquire) {
-            foreign::on_close(forget_hub);
-            HOOKED.store(true, Ordering::Release);
-        }
         if HOLDING.get() {
-            // A signal's handler, amidst the code below.
+            // A signal's handler, which has interrupted this very thing.
             return Waited::Refused;
         }
+        forks::prepare();
         let Some(parker) = Parker::new() else { return Waited::Refused };
         let place = Place {
             parker,
@@ -92,6 +88,9 @@ impl Wait {
 
 /// Calls at most `count` of those who wait at an address for one of these bits, those first who came first. Gives how many. A few
 /// nanoseconds if nobody waits.
+///
+/// May be used in a signal handler. If that has interrupted this thread in the midst of a list, it does not wait for it: all who
+/// wait there are called a little later, and find that it was for nothing, or not.
 pub(crate) fn call(address: usize, bits: u32, count: usize) -> usize {
     let shard = Shard::of(address);
     // The word was changed before: either this sees who has a place, or who takes one sees the change.
@@ -99,51 +98,17 @@ pub(crate) fn call(address: usize, bits: u32, count: usize) -> usize {
     if shard.waiting.load(Ordering::Relaxed) == 0 {
         return 0;
     }
-    if HOLDING.get() {
-        // A signal's handler, amidst the code below: whoever it has interrupted does it. Nobody who waits for a word minds
-        // to be called once too often, so the count and the bits need not be kept.
-        let alone = DEFERRED.get() == 0 || DEFERRED.get() == address;
-        DEFERRED.set(if alone { address } else { EVERYBODY });
-        return 0;
+    let is_meant = |place: &Place| place.address == address && place.bits & bits != 0;
+    if !HOLDING.get() {
+        return shard.with(|list| list.call(count, is_meant));
     }
-    shard.with(|list| {
-        let mut called = 0;
-        let mut place = list.ends().first;
-        while called < count && !place.is_null() {
-            // SAFETY: what is in the list is alive: its owner takes it out, under the lock that is held, before it goes.
-            let this = unsafe { &*place };
-            place = list.next(this);
-            if this.address == address && this.bits & bits != 0 {
-                list.remove(this);
-                // SAFETY: it was in the list, so nobody has called it, and its owner cannot leave before it has been.
-                unsafe { Parker::unpark(&raw const this.parker) };
-                called += 1;
-            }
-        }
-        called
-    })
-}
-
-/// Does what a signal's handler has left to be done.
-#[cold]
-fn catch_up(address: usize) {
-    if address != EVERYBODY {
-        call(address, !0, usize::MAX);
-        return;
+    let called = shard.try_with(|list| list.call(count, is_meant));
+    if called.is_none() {
+        // Who has the lock makes up for it: either it sees this when it gives the lock back, or the lock is free now.
+        shard.missed.store(true, Ordering::SeqCst);
+        shard.make_up();
     }
-    for shard in &SHARDS {
-        shard.with(|list| {
-            while let Some(this) = {
-                let first = list.ends().first;
-                // SAFETY: as in `call`.
-                unsafe { first.as_ref() }
-            } {
-                list.remove(this);
-                // SAFETY: as in `call`.
-                unsafe { Parker::unpark(&raw const this.parker) };
-            }
-        });
-    }
+    called.unwrap_or(0)
 }
 
 /// How many wait at an address.
@@ -163,20 +128,36 @@ pub(crate) fn waiting(address: usize) -> usize {
     })
 }
 
-/// The stacks of a hub's greenlets go: so do the places on them.
-fn forget_hub(hub: usize) {
+/// The stacks of a hub's greenlets go: so do the places on them. One of them may have been called and does not hear it any
+/// more, so all others look again at what they wait for.
+pub(crate) fn forget_hub(hub: usize) {
     for shard in &SHARDS {
+        if shard.waiting.load(Ordering::SeqCst) == 0 {
+            continue;
+        }
         shard.with(|list| {
-            let mut place = list.ends().first;
-            // SAFETY: as in `call`; the stacks are still there.
-            while let Some(this) = unsafe { place.as_ref() } {
-                place = list.next(this);
-                if this.parker.hub_id() == hub {
-                    list.remove(this);
-                }
-            }
+            list.retain(|place| place.parker.hub_id() != hub);
+            list.call(usize::MAX, |_| true);
         });
     }
+}
+
+/// Takes all locks, for a fork.
+pub(crate) fn hold_all() {
+    SHARDS.iter().for_each(|shard| shard.lock.hold());
+}
+
+/// Gives back what [`hold_all`] has taken.
+pub(crate) fn let_go_all() {
+    for shard in &SHARDS {
+        shard.lock.let_go();
+        shard.make_up();
+    }
+}
+
+/// Forgets who waits on all hubs but this one; while all locks are held.
+pub(crate) fn keep_hub(hub: Option<usize>) {
+    SHARDS.iter().for_each(|shard| List(shard).retain(|place| Some(place.parker.hub_id()) == hub));
 }
 
 /// The place of one who waits; lies on its stack.
@@ -195,14 +176,32 @@ struct Links {
 }
 
 thread_local! {
-    /// Whether this thread holds the lock of a shard.
+    /// Whether this thread holds the lock of a shard, or is about to take it.
     static HOLDING: Cell<bool> = const { Cell::new(false) };
-    /// Whom a signal's handler has called meanwhile: an address, 0 for nobody.
-    static DEFERRED: Cell<usize> = const { Cell::new(0) };
 }
 
-/// In place of an address: it was more than one.
-const EVERYBODY: usize = usize::MAX;
+/// Says so for as long as it lives.
+struct Holding {
+    before: bool,
+}
+
+impl Holding {
+    #[inline]
+    fn begin() -> Holding {
+        let before = HOLDING.replace(true);
+        // A handler that comes after the lock was taken finds it said.
+        compiler_fence(Ordering::SeqCst);
+        Holding { before }
+    }
+}
+
+impl Drop for Holding {
+    #[inline]
+    fn drop(&mut self) {
+        compiler_fence(Ordering::SeqCst);
+        HOLDING.set(self.before);
+    }
+}
 
 const COUNT: usize = 256;
 static SHARDS: [Shard; COUNT] = [const { Shard::new() }; COUNT];
@@ -210,8 +209,9 @@ static SHARDS: [Shard; COUNT] = [const { Shard::new() }; COUNT];
 /// The lists of some addresses, as one.
 #[repr(align(64))]
 struct Shard {
-    /// 0: free, 1: taken, 2: taken, and somebody waits in the kernel.
-    lock: AtomicU32,
+    lock: Lock,
+    /// Somebody was to be called while the lock was taken.
+    missed: AtomicBool,
     waiting: AtomicUsize,
     ends: UnsafeCell<Ends>,
 }
@@ -230,7 +230,12 @@ struct List<'a>(&'a Shard);
 impl Shard {
     const fn new() -> Shard {
         let ends = Ends { first: ptr::null(), last: ptr::null() };
-        Shard { lock: AtomicU32::new(0), waiting: AtomicUsize::new(0), ends: UnsafeCell::new(ends) }
+        Shard {
+            lock: Lock::new(),
+            missed: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+            ends: UnsafeCell::new(ends),
+        }
     }
 
     fn of(address: usize) -> &'static Shard {
@@ -240,37 +245,39 @@ impl Shard {
 
     /// Runs `f` with the lock held: for moments, and without a call of anybody else's code.
     fn with<R>(&self, f: impl FnOnce(&List<'_>) -> R) -> R {
-        HOLDING.set(true);
-        compiler_fence(Ordering::SeqCst);
-        if self.lock.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            while self.lock.swap(2, Ordering::Acquire) != 0 {
-                // SAFETY: the word is ours, and lives for ever. Whatever the call says, the loop looks again.
-                unsafe {
-                    syscall!(
-                        SYS_futex,
-                        &raw const self.lock,
-                        libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
-                        2,
-                        0
-                    );
-                }
-            }
-        }
-        let result = f(&List(self));
-        if self.lock.swap(0, Ordering::Release) == 2 {
-            // SAFETY: as above.
-            unsafe {
-                syscall!(SYS_futex, &raw const self.lock, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1);
-            }
-        }
-        compiler_fence(Ordering::SeqCst);
-        HOLDING.set(false);
-        compiler_fence(Ordering::SeqCst);
-        match DEFERRED.take() {
-            0 => {}
-            address => catch_up(address),
+        let result = {
+            let _holding = Holding::begin();
+            self.lock.with(|| f(&List(self)))
+        };
+        self.make_up();
+        result
+    }
+
+    /// As [`with`](Self::with), if the lock is free.
+    fn try_with<R>(&self, f: impl FnOnce(&List<'_>) -> R) -> Option<R> {
+        let result = {
+            let _holding = Holding::begin();
+            self.lock.try_with(|| f(&List(self)))
+        };
+        if result.is_some() {
+            self.make_up();
         }
         result
+    }
+
+    /// Calls those whom a signal handler could not: all who wait here, since it isn't known who was meant.
+    #[inline]
+    fn make_up(&self) {
+        while self.missed.load(Ordering::SeqCst) {
+            let _holding = Holding::begin();
+            let made_up = self.lock.try_with(|| {
+                self.missed.store(false, Ordering::SeqCst);
+                List(self).call(usize::MAX, |_| true);
+            });
+            if made_up.is_none() {
+                return;
+            }
+        }
     }
 }
 
@@ -295,6 +302,36 @@ impl List<'_> {
     fn next(&self, place: &Place) -> *const Place {
         // SAFETY: borrowed, so it is alive.
         unsafe { self.links(place).next }
+    }
+
+    /// Calls at most `count` of those who are `meant`, those first who came first. Gives how many.
+    fn call(&self, count: usize, meant: impl Fn(&Place) -> bool) -> usize {
+        let mut called = 0;
+        let mut place = self.ends().first;
+        while called < count && !place.is_null() {
+            // SAFETY: what is in the list is alive: its owner takes it out, under the lock that is held, before it goes.
+            let this = unsafe { &*place };
+            place = self.next(this);
+            if meant(this) {
+                self.remove(this);
+                // SAFETY: it was in the list, so nobody has called it, and its owner cannot leave before it has been.
+                unsafe { Parker::unpark(&raw const this.parker) };
+                called += 1;
+            }
+        }
+        called
+    }
+
+    /// Takes out all others.
+    fn retain(&self, stays: impl Fn(&Place) -> bool) {
+        let mut place = self.ends().first;
+        // SAFETY: as in `call`; the stacks are still there.
+        while let Some(this) = unsafe { place.as_ref() } {
+            place = self.next(this);
+            if !stays(this) {
+                self.remove(this);
+            }
+        }
     }
 
     fn push(&self, place: &Place) {

@@ -9,6 +9,7 @@ mod sockets;
 mod streams;
 mod futex;
 mod std_sync;
+mod pthread;
 mod time;
 
 use std::cell::Cell;
