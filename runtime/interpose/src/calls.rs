@@ -33,7 +33,7 @@ macro_rules! calls {
 }
 
 calls! {
-    time: nanosleep clock_nanosleep usleep sleep;
+    time: nanosleep clock_nanosleep usleep sleep thrd_sleep;
     streams: read readv recv recvfrom recvmsg recvmmsg write writev send sendto sendmsg sendmmsg sendfile splice;
     sockets: connect accept accept4;
     descriptors: close close_range closefrom dup2 dup3 fcntl ioctl;

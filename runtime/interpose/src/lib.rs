@@ -41,6 +41,8 @@ mod lot;
 mod raw;
 mod real;
 
+pub mod table;
 pub mod time;
+pub mod waiting;
 
 pub use calls::Call;

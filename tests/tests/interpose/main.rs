@@ -2,7 +2,9 @@
 
 use greenlet_interpose as _;
 
+mod guests;
 mod time;
+mod waiting;
 
 use std::cell::Cell;
 use std::rc::Rc;
