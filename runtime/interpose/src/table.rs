@@ -56,8 +56,18 @@ mod tests {
 
     /// Whether this crate has a definition of that name.
     fn is_defined(name: &str) -> bool {
-        let sources = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
-        let sources = sources.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap());
-        sources.into_iter().any(|source| source.contains(&format!("extern \"C\" fn {name}(")))
+        let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if std::fs::read_to_string(path).unwrap().contains(&format!("extern \"C\" fn {name}("))
+                {
+                    return true;
+                }
+            }
+        }
+        false
     }
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use greenserve_tests::{c, in_time};
+use greenserve_tests::c;
 
 use crate::meanwhile;
 
@@ -68,6 +68,12 @@ static C: LazyLock<Calls> = LazyLock::new(|| {
     }
 });
 
+/// As the one of all tests. The code is compiled and loaded before, and not in a greenlet.
+fn in_time<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
+    LazyLock::force(&C);
+    greenserve_tests::in_time(f)
+}
+
 const MOMENT: i64 = 20_000_000;
 
 /// `sleeps` parks the greenlet, and ends well; on a thread without a hub it does, too.
@@ -102,16 +108,12 @@ fn clock_nanosleep_parks_the_greenlet_by_any_clock() {
 #[test]
 fn a_sleep_by_the_processors_time_lets_it_be_spent() {
     in_time(|| {
-        let slept = Rc::new(Cell::new(false));
-        let seen = slept.clone();
-        greenlet::spawn(move || {
-            assert_eq!((C.after)(libc::CLOCK_PROCESS_CPUTIME_ID, 5_000_000), 0);
-            slept.set(true);
-        });
+        let sleeper = greenlet::spawn(|| (C.after)(libc::CLOCK_PROCESS_CPUTIME_ID, 5_000_000));
         // Were the thread stopped, nobody might spend any.
-        while !seen.get() {
+        while !sleeper.is_dead() {
             greenlet::yield_now();
         }
+        assert_eq!(sleeper.join().unwrap(), 0);
     });
 }
 
