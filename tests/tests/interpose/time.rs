@@ -150,6 +150,23 @@ fn a_hundred_sleepers_take_as_long_as_one() {
 }
 
 #[test]
+fn in_a_simulation_sleeps_take_no_time() {
+    in_time(|| {
+        greenlet::testing::run(1, || {
+            let hour = Duration::from_secs(3600);
+            let sleepers = [
+                greenlet::spawn(move || std::thread::sleep(hour)),
+                greenlet::spawn(|| assert_eq!((C.sleep)(3600), 0)),
+                greenlet::spawn(|| assert_eq!((C.after)(libc::CLOCK_MONOTONIC, 3_600_000_000_000), -1)),
+            ];
+            greenlet::join_all(&sleepers, None).unwrap();
+            let took = greenlet::testing::elapsed();
+            assert!(took > hour - Duration::from_secs(60) && took <= hour, "{took:?}");
+        });
+    });
+}
+
+#[test]
 fn what_is_no_time_is_refused_as_the_kernel_does() {
     in_time(|| {
         let wrong = || {

@@ -568,7 +568,8 @@ fn select_may_be_told_of_more_descriptors_than_the_sets_have() {
     both(|| {
         // As programs do that call it with the greatest number which a descriptor could have.
         let (_reader, writer) = pipe();
-        let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize };
+        // SAFETY: it only asks.
+        let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
         // SAFETY: two pages, of which the second cannot be touched, and the first ends with the set.
         let set = unsafe {
             let pages = libc::mmap(

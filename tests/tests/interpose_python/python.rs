@@ -58,7 +58,7 @@ static API: OnceLock<Api> = OnceLock::new();
 const FILE: c_int = 257;
 
 /// Where this machine's CPython has its shared library, and its home.
-pub fn find() -> Option<(CString, CString)> {
+pub(crate) fn find() -> Option<(CString, CString)> {
     let script = "import sys, sysconfig as s; \
         print(s.get_config_var('LIBDIR') + '/' + s.get_config_var('INSTSONAME')); print(sys.base_prefix)";
     let said = Command::new("python3").args(["-c", script]).output().ok()?;
@@ -71,7 +71,7 @@ pub fn find() -> Option<(CString, CString)> {
 }
 
 /// Loads CPython and starts its interpreter. The lock is free afterwards.
-pub fn start((library, home): (CString, CString)) {
+pub(crate) fn start((library, home): (CString, CString)) {
     // SAFETY: CPython's library may be loaded at any time; nobody else in this process reads its environment now. The
     // interpreter is started once, on this thread.
     unsafe {
@@ -88,12 +88,12 @@ pub fn start((library, home): (CString, CString)) {
 ///
 /// # Panics
 /// If it raises something, which is printed.
-pub fn run(code: &str) {
+pub(crate) fn run(code: &str) {
     assert!(execute(code, true), "Python has raised an exception");
 }
 
 /// Runs code whose names are there for all that runs later.
-pub fn define(code: &str) {
+pub(crate) fn define(code: &str) {
     assert!(execute(code, false), "Python has raised an exception");
 }
 
@@ -121,6 +121,6 @@ fn execute(code: &str, own_names: bool) -> bool {
 }
 
 /// [`run`] in a greenlet. Python's frames of C want a larger stack.
-pub fn spawn(code: &'static str) -> Greenlet<()> {
+pub(crate) fn spawn(code: &'static str) -> Greenlet<()> {
     Builder::new().stack_size(4 << 20).spawn(move || run(code)).unwrap()
 }
