@@ -7,18 +7,14 @@ use greenlet_interpose as _;
 
 mod python;
 
+use std::time::{Duration, Instant};
+
 use greenserve_tests::in_process;
 
 /// Runs three pieces of Python at once, in a greenlet each, after `first`: `waits`, which must wait for what `ends` does, and one that
 /// counts the turns it has meanwhile. Each has `log`, to which `waits` appends last.
 fn meanwhile(test: &str, first: &'static str, waits: &'static str, ends: &'static str) {
-    let Some(found) = python::find() else {
-        println!("NOT CHECKED: there is no CPython with a shared library here");
-        return;
-    };
-    in_process(test, move || {
-        python::start(found);
-        python::define("import time\nlog = []");
+    with_python(test, move || {
         python::define(first);
         let waiting = python::spawn(waits);
         let ending = python::spawn(ends);
@@ -128,6 +124,50 @@ async def talk(end, first, name):
         "asyncio.run(talk(one, True, 'waited'))",
         "log.append('other')\nasyncio.run(talk(other, False, 'ended'))",
     );
+}
+
+/// Runs `body` in a process of the test's own, with Python in it.
+fn with_python(test: &str, body: impl FnOnce() + Send + 'static) {
+    let Some(found) = python::find() else {
+        println!("NOT CHECKED: there is no CPython with a shared library here");
+        return;
+    };
+    in_process(test, move || {
+        python::start(found);
+        python::define("import errno, os, select, time\nlog = []\nr, w = os.pipe()");
+        body();
+    });
+}
+
+#[test]
+fn a_kill_is_an_exception_of_python_once() {
+    with_python("a_kill_is_an_exception_of_python_once", || {
+        let waiting = python::spawn(
+            "try:\n    select.select([r], [], [])\nexcept OSError as error:\n    log.append(error.errno)\n\
+             finally:\n    time.sleep(0.01)\n    log.append(select.select([r], [], [], 0.01))",
+        );
+        greenlet::yield_now();
+        waiting.kill().unwrap();
+        python::run("assert log == [errno.ECANCELED, ([], [], [])], log");
+    });
+}
+
+#[test]
+fn a_hundred_greenlets_of_python_sleep_at_once() {
+    with_python("a_hundred_greenlets_of_python_sleep_at_once", || {
+        let begin = Instant::now();
+        let sleepers: Vec<_> = (0..100)
+            .map(|_| {
+                python::spawn(
+                    "log.append('in')\ntime.sleep(2)\nassert log.count('in') == 100\nlog.append('out')",
+                )
+            })
+            .collect();
+        greenlet::join_all(&sleepers, None).unwrap();
+        sleepers.iter().for_each(|sleeper| sleeper.join().unwrap());
+        python::run("assert log.count('out') == 100");
+        assert!(begin.elapsed() < Duration::from_secs(100), "one after the other");
+    });
 }
 
 /// A lock of Python's is a semaphore; who waits for it lets its holder run.

@@ -10,7 +10,8 @@
 //!   are made for that and do end: a signal that the mask lets through, and that the thread otherwise holds back, is
 //!   delivered in the call, which then fails with `EINTR`. What a mask holds back beyond the thread's own
 //!   mask is not held back: the thread goes on running others.
-//! - A descriptor that is closed on this thread meanwhile is seen to be closed: `POLLNVAL` or `EBADF`, where Linux waits on.
+//! - A descriptor that is closed on this thread while it alone is waited for is seen to be closed: `POLLNVAL` or `EBADF`. One of
+//!   several is heard of no more. (Linux waits on for the file that it stood for.)
 //! - A kill or the end of a timeout ends it with `ECANCELED`, once.
 //! - `select` gives the descriptors' sets as they are when it ends, and of its timeout what is left, as Linux does.
 
