@@ -22,6 +22,8 @@
 //! # Ok::<(), greenlet::WaitError>(())
 //! ```
 //!
+//! [`table`] says of each call what it does in a greenlet and who arrives there, and what escapes.
+//!
 //! # Laws
 //! - Below every definition there are system calls made by hand (`raw`), so none of them can come back to itself.
 //! - `errno` is what the plain call would have left.

@@ -438,6 +438,33 @@ fn poll_hears_urgent_data_and_the_end_of_a_half() {
 }
 
 #[test]
+fn std_connects_with_a_timeout_park_the_greenlet() {
+    in_time(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        // SAFETY: of our own descriptor, whose queue becomes a short one.
+        assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
+        let moment = Duration::from_millis(200);
+        let mut connected = Vec::new();
+        let full = loop {
+            match TcpStream::connect_timeout(&address, moment) {
+                Ok(stream) => connected.push(stream),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full.kind(), std::io::ErrorKind::TimedOut);
+        meanwhile(move || {
+            let error = TcpStream::connect_timeout(&address, moment).unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+        });
+        // There is room when one is taken out.
+        let queue = listener.try_clone().unwrap();
+        let accept = move || connected.iter().for_each(|_| drop(queue.accept().unwrap()));
+        ended_by(accept, move || TcpStream::connect_timeout(&address, PATIENCE).map(drop)).unwrap();
+    });
+}
+
+#[test]
 fn what_is_ready_and_was_not_asked_for_does_not_hold_the_hub() {
     in_time(|| {
         // Urgent data are waited for at a connection that has ended, as select alone can; and of a file, which never has any.
