@@ -10,8 +10,8 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::rc::Rc;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use std::sync::{LazyLock, mpsc};
 use std::time::{Duration, Instant};
 
 use greenserve_tests::{PATIENCE, Scratch, c};
@@ -868,6 +868,97 @@ fn where_blocking_is_asked_for_waits_are_plain() {
         });
         greenlet::spawn(move || ran.set(true));
         assert!(!waiting.join().unwrap(), "somebody else ran meanwhile");
+    });
+}
+
+/// Waits, by each call and a sleep, when it is dropped, and says whether that was as it should be.
+struct Waits(Rc<Cell<Option<bool>>>, RawFd);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        std::thread::sleep(Duration::from_millis(1));
+        self.0.set(Some(C.wait.iter().all(|(_, wait)| wait(self.1, 1) == 0)));
+    }
+}
+
+#[test]
+fn waits_while_unwinding_are_plain() {
+    in_time(|| {
+        let (reader, _writer) = pipe();
+        let (waited, ran) = (Rc::new(Cell::new(None)), Rc::new(Cell::new(false)));
+        let (waits, seen) = (Waits(waited.clone(), reader.as_raw_fd()), ran.clone());
+        let panics = greenlet::spawn(move || {
+            let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+                let _waits = waits;
+                panic!("as it is meant to");
+            }));
+            assert!(unwound.is_err());
+            seen.get()
+        });
+        greenlet::spawn(move || ran.set(true));
+        assert!(!panics.join().unwrap(), "somebody else ran meanwhile");
+        assert_eq!(waited.get(), Some(true));
+    });
+}
+
+#[test]
+fn waits_at_a_threads_exit_are_plain() {
+    thread_local! {
+        static LAST: RefCell<Option<Box<dyn std::any::Any>>> = const { RefCell::new(None) };
+    }
+    struct Tells(Option<Waits>, mpsc::Sender<Option<bool>>);
+    impl Drop for Tells {
+        fn drop(&mut self) {
+            let waited = self.0.as_ref().unwrap().0.clone();
+            self.0 = None;
+            self.1.send(waited.get()).unwrap();
+        }
+    }
+    in_time(|| {
+        let (reader, _writer) = pipe();
+        let fd = reader.as_raw_fd();
+        // Made before the thread's hub is, and after it: destructors run in the opposite order.
+        for before in [true, false] {
+            let (told, hear) = mpsc::channel();
+            let exits = std::thread::spawn(move || {
+                let hub = || greenlet::spawn(|| ()).join().unwrap();
+                let waits = || {
+                    let waits = Waits(Rc::new(Cell::new(None)), fd);
+                    LAST.with(|last| *last.borrow_mut() = Some(Box::new(Tells(Some(waits), told))));
+                };
+                if before {
+                    waits();
+                    hub();
+                } else {
+                    hub();
+                    waits();
+                }
+            });
+            exits.join().unwrap();
+            assert_eq!(hear.recv().unwrap(), Some(true), "before the hub: {before}");
+        }
+    });
+}
+
+#[test]
+fn waits_in_the_child_of_a_fork_are_plain() {
+    in_time(|| {
+        let (reader, _writer) = pipe();
+        let fd = reader.as_raw_fd();
+        let parent = move || {
+            // SAFETY: the child makes system calls only, and ends.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                let right = C.wait.iter().all(|(_, wait)| wait(fd, 1) == 0);
+                // SAFETY: it ends at once.
+                unsafe { libc::_exit(if right { 7 } else { 8 }) };
+            }
+            let mut status = 0;
+            // SAFETY: a child of our own, and room for the answer.
+            assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+            assert_eq!((libc::WIFEXITED(status), libc::WEXITSTATUS(status)), (true, 7));
+        };
+        greenlet::spawn(parent).join().unwrap();
     });
 }
 
