@@ -82,7 +82,7 @@ pub fn in_process(test: &str, body: impl FnOnce() + Send + 'static) {
         return in_time(body);
     }
     let output = std::process::Command::new(std::env::current_exe().expect("the test's own path"))
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .args([test, "--exact", "--include-ignored", "--nocapture", "--test-threads=1"])
         .env(ROLE, test)
         .output()
         .expect("the process runs");

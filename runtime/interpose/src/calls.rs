@@ -33,7 +33,7 @@ macro_rules! calls {
 }
 
 calls! {
-    time: nanosleep clock_nanosleep usleep sleep;
+    time: nanosleep clock_nanosleep usleep sleep thrd_sleep;
     streams: read readv preadv2 write writev pwritev2 sendfile splice tee vmsplice;
     sockets: recv recvfrom recvmsg recvmmsg send sendto sendmsg sendmmsg connect accept accept4;
     /// `dup` ends nothing and does not wait. `ioctl` neither: that `FIONBIO` sets a descriptor's mode is seen when a call asks for

@@ -22,6 +22,8 @@
 //! # Ok::<(), greenlet::WaitError>(())
 //! ```
 //!
+//! [`table`] says of each call what it does in a greenlet and who arrives there, and what escapes.
+//!
 //! # Laws
 //! - Below every definition there are system calls made by hand (`raw`), so none of them can come back to itself.
 //! - `errno` is what the plain call would have left.
@@ -58,5 +60,8 @@ pub mod futex;
 pub mod pthread;
 pub mod time;
 pub mod transfers;
+pub mod table;
+pub mod time;
+pub mod waiting;
 
 pub use calls::Call;

@@ -10,7 +10,9 @@ mod streams;
 mod futex;
 mod std_sync;
 mod pthread;
+mod guests;
 mod time;
+mod waiting;
 
 use std::cell::Cell;
 use std::rc::Rc;
