@@ -2,6 +2,8 @@
 
 use greenlet_interpose as _;
 
+mod settings;
+mod signals;
 mod time;
 
 use std::cell::Cell;
