@@ -2,8 +2,12 @@
 
 use greenlet_interpose as _;
 
+mod file_locks;
+mod names;
+mod processes;
 mod settings;
 mod signals;
+mod stdin;
 mod time;
 
 use std::cell::Cell;

@@ -54,7 +54,8 @@ const HANDLERS: &str = r#"
         if (sigaction(signal, &a, 0)) return 1;
         raise(signal);
         struct sigaction now; sigaction(signal, 0, &now);
-        if (now.sa_sigaction != full || now.sa_flags != a.sa_flags || memcmp(&now.sa_mask, &a.sa_mask, 8)) return 2;
+        /* glibc shows that the kernel has a way back (SA_RESTORER). */
+        if (now.sa_sigaction != full || (now.sa_flags & ~0x04000000) != a.sa_flags || memcmp(&now.sa_mask, &a.sa_mask, 8)) return 2;
         if (!masked || code != SI_TKILL) return 3;
         return result;
     }
@@ -77,8 +78,9 @@ const HANDLERS: &str = r#"
         sigaction(signal, &first, 0);
         if (sigaction(signal, &a, &old) || old.sa_handler != SIG_DFL) return 1;
         /* The same memory for both. */
-        struct sigaction both = b;
-        if (sigaction(signal, &both, &both) || both.sa_handler != plain) return 2;
+        struct sigaction both = b, *same = &both;
+        __asm__("" : "+r"(same));
+        if (sigaction(signal, &both, same) || both.sa_handler != plain) return 2;
         if (sigaction(signal, &none, &old) || old.sa_handler != again) return 3;
         if (sigaction(signal, &a, &old) || old.sa_handler != SIG_IGN) return 4;
         /* What was there is put back, as libraries do. */
@@ -178,8 +180,8 @@ fn a_program_sees_its_own_handlers() {
         for name in ["what_was_there", "other_names"] {
             assert_eq!(beside(function(&library, name), libc::SIGUSR1), (0, false), "{name}");
             assert_eq!(function(&library, name)(libc::SIGUSR1), 0, "{name}");
-            let library = handlers();
-            let plainly = std::thread::spawn(move || function(&library, name)(libc::SIGUSR2));
+            let plainly = function(&handlers(), name);
+            let plainly = std::thread::spawn(move || plainly(libc::SIGUSR2));
             assert_eq!(plainly.join().unwrap(), 0, "{name}");
         }
     });
@@ -218,7 +220,8 @@ fn handlers_of_rusts_own_and_of_the_runtime_go_on_working() {
         let came = greenlet::spawn(|| {
             let signals = Rc::new(Cell::new(0));
             let count = signals.clone();
-            let _handler = greenlet::signal::on(greenlet::signal::Signal::USR1, move || count.set(count.get() + 1)).unwrap();
+            let usr1 = greenlet::signal::Signal::USR1;
+            let _handler = greenlet::signal::on(usr1, move || count.set(count.get() + 1)).unwrap();
             for expected in 1..=3 {
                 // SAFETY: there is a handler.
                 unsafe { libc::raise(libc::SIGUSR1) };
