@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use greenserve_tests::{Scratch, c, in_process, in_time};
+use greenserve_tests::{PATIENCE, Scratch, c, eventually, in_process, in_time};
 
 const LOCKS: &str = r#"
     #include <errno.h>
@@ -33,6 +33,18 @@ const LOCKS: &str = r#"
         char byte; close(ready[1]); syscall(SYS_read, ready[0], &byte, 1); close(ready[0]);
         return child;
     }
+    static int part(int fd, int from) {
+        struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = from, .l_len = 10 };
+        return syscall(SYS_fcntl, fd, F_SETLKW, &l);
+    }
+    /* A process that has the second part of the file and waits for the first. */
+    int crosses(int fd, long unused) {
+        pid_t child = fork();
+        if (!child) _exit(part(fd, 10) || part(fd, 0));
+        return child;
+    }
+    int by_lockf_of_ten(int fd, long from) { lseek(fd, from, SEEK_SET); errno = 0; return lockf(fd, F_LOCK, 10) ? errno : 0; }
+    int frees_ten(int fd, long from) { lseek(fd, from, SEEK_SET); return lockf(fd, F_ULOCK, 10); }
 "#;
 
 type Lock = extern "C" fn(c_int, c_long) -> c_int;
@@ -133,5 +145,27 @@ fn a_timeout_ends_the_wait_without_the_lock() {
         assert_eq!(errno.join().unwrap(), libc::ECANCELED);
         assert_eq!(flock(held, libc::LOCK_UN.into()), 0);
         assert_eq!(flock(third.as_raw_fd(), (libc::LOCK_EX | libc::LOCK_NB).into()), 0, "nobody took it");
+    });
+}
+
+#[test]
+fn a_deadlock_between_processes_is_told() {
+    in_process("file_locks::a_deadlock_between_processes_is_told", || {
+        let library = c::load(LOCKS);
+        let scratch = Scratch::new();
+        let file = File::create(scratch.path().join("lock")).unwrap();
+        let fd = file.as_raw_fd();
+        let lock = function(&library, "by_lockf_of_ten");
+        assert_eq!(lock(fd, 0), 0);
+        let child = function(&library, "crosses")(fd, 0);
+        let waits = format!(" {child} ");
+        let blocked = |line: &str| line.contains("->") && line.contains(&waits);
+        eventually(PATIENCE, || std::fs::read_to_string("/proc/locks").unwrap().lines().any(blocked));
+        assert_eq!(greenlet::spawn(move || lock(fd, 10)).join().unwrap(), libc::EDEADLK);
+        assert_eq!(function(&library, "frees_ten")(fd, 0), 0);
+        let mut status = -1;
+        // SAFETY: the pointer is valid.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert_eq!(status, 0);
     });
 }
