@@ -83,13 +83,13 @@ fn creates(flags: c_int) -> bool {
 /// As [`open()`].
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn __open_2(path: *const c_char, flags: c_int) -> c_int {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match creates(flags) {
-            true => real!(fn __open_2(*const c_char, c_int) -> c_int)(path, flags),
-            false => open(path, flags, 0),
-        }
+    if creates(flags) {
+        let libcs = real!(fn __open_2(*const c_char, c_int) -> c_int);
+        // SAFETY: the caller's promise.
+        return unsafe { libcs(path, flags) };
     }
+    // SAFETY: as above.
+    unsafe { open(path, flags, 0) }
 }
 
 /// As [`__open_2`].
@@ -108,13 +108,13 @@ pub unsafe extern "C" fn __open64_2(path: *const c_char, flags: c_int) -> c_int 
 /// As [`openat()`].
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn __openat_2(directory: c_int, path: *const c_char, flags: c_int) -> c_int {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match creates(flags) {
-            true => real!(fn __openat_2(c_int, *const c_char, c_int) -> c_int)(directory, path, flags),
-            false => openat(directory, path, flags, 0),
-        }
+    if creates(flags) {
+        let libcs = real!(fn __openat_2(c_int, *const c_char, c_int) -> c_int);
+        // SAFETY: the caller's promise.
+        return unsafe { libcs(directory, path, flags) };
     }
+    // SAFETY: as above.
+    unsafe { openat(directory, path, flags, 0) }
 }
 
 /// As [`__openat_2`].

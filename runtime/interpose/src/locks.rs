@@ -35,8 +35,9 @@ pub unsafe extern "C" fn flock(fd: c_int, operation: c_int) -> c_int {
 /// Has no conditions.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn lockf(fd: c_int, command: c_int, length: off_t) -> c_int {
+    let libcs = real!(fn lockf(c_int, c_int, off_t) -> c_int);
     // SAFETY: numbers only.
-    let plain = || unsafe { real!(fn lockf(c_int, c_int, off_t) -> c_int)(fd, command, length) };
+    let plain = || unsafe { libcs(fd, command, length) };
     if command != libc::F_LOCK {
         return plain();
     }

@@ -53,7 +53,8 @@ fn a_wrong_word_changes_nothing() {
     in_process("settings::a_wrong_word_changes_nothing", || {
         let error = configure("none, -tmie").unwrap_err();
         assert_eq!((error.word(), error.suggestion()), ("-tmie", Some("time")));
-        let text = "'-tmie' is no call that is interposed, no group of calls and no policy; did you mean 'time'?";
+        let text =
+            "'-tmie' is no call that is interposed, no group of calls and no policy; did you mean 'time'?";
         assert_eq!(error.to_string(), text);
         assert!(is_on(Call::nanosleep));
     });
@@ -68,7 +69,10 @@ fn the_environment_switches_calls_off_before_main() {
             process.env("GREENLET_INTERPOSE", "-nanosleep,-names");
         },
         || {
-            assert_eq!(settings::describe().to_string(), "all,-nanosleep,-names,files=through,stdout=through");
+            assert_eq!(
+                settings::describe().to_string(),
+                "all,-nanosleep,-names,files=through,stdout=through"
+            );
             assert!(!a_sleep_parks());
             std::thread::spawn(|| std::thread::sleep(Duration::from_millis(1))).join().unwrap();
         },

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::ffi::c_int;
 use std::rc::Rc;
 
-use greenserve_tests::{c, in_process};
+use greenserve_tests::{c, in_process, is_in_process, process_of};
 
 /// Handlers in C, each with a call that would park the greenlet if it were not in a handler.
 const HANDLERS: &str = r#"
@@ -203,7 +203,8 @@ fn a_handler_that_jumps_away_is_noticed() {
         let jumps = function(&library, "leaves_by_a_jump");
         // SAFETY: as written in C, which looks at no argument.
         let sleeps: extern "C" fn(c_int) -> c_int = unsafe { library.function("sleeps") };
-        let (jumped, after) = greenlet::spawn(move || (jumps(libc::SIGUSR1), beside(sleeps, 0))).join().unwrap();
+        let (jumped, after) =
+            greenlet::spawn(move || (jumps(libc::SIGUSR1), beside(sleeps, 0))).join().unwrap();
         assert_eq!((jumped, after), (0, (0, true)));
         let ran = Rc::new(Cell::new(false));
         let seen = ran.clone();
@@ -232,5 +233,52 @@ fn handlers_of_rusts_own_and_of_the_runtime_go_on_working() {
             signals.get()
         });
         assert_eq!(came.join().unwrap(), 3);
+    });
+}
+
+#[inline(never)]
+#[allow(unconditional_recursion, reason = "the stack is to overflow")]
+fn recurse(depth: u64) -> u64 {
+    let frame = std::hint::black_box([depth; 32]);
+    recurse(depth + 1) + frame[7]
+}
+
+#[test]
+fn an_overflow_is_reported_by_the_runtimes_handler() {
+    let test = "signals::an_overflow_is_reported_by_the_runtimes_handler";
+    if is_in_process(test) {
+        // no core file for a crash on purpose
+        let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the pointer is to a live rlimit which the kernel only reads.
+        unsafe { libc::setrlimit(libc::RLIMIT_CORE, &none) };
+        let _ = greenlet::Builder::new().name("too-deep").spawn(|| recurse(0)).unwrap().join();
+        return;
+    }
+    let output = process_of(test).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("too-deep") && said.contains("overflow"), "{said}");
+}
+
+#[inline(never)]
+fn computes_for_ever(begun: std::sync::mpsc::Sender<greenlet::inspect::Freezer>) {
+    begun.send(greenlet::inspect::freezer().unwrap()).unwrap();
+    let mut rounds = 0_u64;
+    loop {
+        rounds = std::hint::black_box(rounds.wrapping_add(1));
+    }
+}
+
+#[test]
+fn the_monitor_hears_by_its_signal_who_holds_the_hub() {
+    in_process("signals::the_monitor_hears_by_its_signal_who_holds_the_hub", || {
+        let (begun, told) = std::sync::mpsc::channel();
+        // The thread is stopped for good.
+        std::thread::spawn(move || {
+            let _ =
+                greenlet::Builder::new().name("busy").spawn(move || computes_for_ever(begun)).unwrap().join();
+        });
+        let frozen = told.recv().unwrap().freeze().expect("it answers").running();
+        assert!(frozen.contains("busy") && frozen.contains("computes_for_ever"), "{frozen}");
+        assert!(!frozen.contains("greenlet_interpose"), "the handler's own calls are left out: {frozen}");
     });
 }

@@ -2,13 +2,15 @@
 
 use std::ffi::{CString, c_char, c_int};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use greenlet_interpose::settings::{self, Files};
-use greenserve_tests::{Scratch, c, in_process, in_time};
+use greenserve_tests::{Scratch, c, in_process, in_time, is_in_process, process_of};
 
 const OPENS: &str = r#"
     #include <errno.h>
@@ -52,6 +54,60 @@ fn fifo(scratch: &Scratch, name: &str) -> PathBuf {
     // SAFETY: the path is a C string.
     assert_eq!(unsafe { libc::mkfifo(c_path(&path).as_ptr(), 0o600) }, 0);
     path
+}
+
+/// What the other greenlet says while one waits for input.
+const OTHER: &str = "the other one runs";
+
+/// In a process of its own: reads a line in a greenlet, and has another one say something meanwhile.
+fn reads_a_line() {
+    let reads = greenlet::spawn(|| {
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).unwrap();
+        line
+    });
+    greenlet::spawn(|| eprintln!("{OTHER}")).join().unwrap();
+    assert_eq!(reads.join().unwrap(), "a line\n");
+}
+
+/// Runs the test in a process that reads from `stdin`, and does `write` once the other greenlet has run there.
+fn with_input(test: &str, stdin: impl Into<Stdio>, write: impl FnOnce(&mut Child)) {
+    let mut process =
+        process_of(test).stdin(stdin).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let said = BufReader::new(process.stderr.take().unwrap());
+    let mut lines = said.lines().map(Result::unwrap);
+    assert!(lines.any(|line| line == OTHER), "nobody else ran while it waited for input");
+    write(&mut process);
+    let rest: Vec<_> = lines.collect();
+    assert!(process.wait().unwrap().success(), "{rest:?}");
+}
+
+#[test]
+fn standard_input_from_a_pipe_is_waited_for_by_the_greenlet() {
+    let test = "stdin::standard_input_from_a_pipe_is_waited_for_by_the_greenlet";
+    if is_in_process(test) {
+        return in_time(reads_a_line);
+    }
+    with_input(test, Stdio::piped(), |process| {
+        process.stdin.take().unwrap().write_all(b"a line\n").unwrap();
+    });
+}
+
+#[test]
+fn standard_input_from_a_terminal_is_waited_for_by_the_greenlet() {
+    let test = "stdin::standard_input_from_a_terminal_is_waited_for_by_the_greenlet";
+    if is_in_process(test) {
+        return in_time(reads_a_line);
+    }
+    let (mut master, mut slave, none) = (-1, -1, std::ptr::null_mut());
+    // SAFETY: the first two pointers are to integers of ours, the others may be null.
+    assert_eq!(
+        unsafe { libc::openpty(&mut master, &mut slave, none, std::ptr::null_mut(), std::ptr::null_mut()) },
+        0
+    );
+    // SAFETY: openpty(3) has just made both for us.
+    let (mut master, slave) = unsafe { (File::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) };
+    with_input(test, slave, |_| master.write_all(b"a line\n").unwrap());
 }
 
 #[test]
@@ -130,8 +186,11 @@ fn what_need_not_wait_is_opened_in_place() {
         let path = c_path(&fifo(&scratch, "fifo"));
         let file = c_path(&scratch.path().join("file"));
         let missing = c_path(&scratch.path().join("missing"));
-        let (open, creat, mode) =
-            (function(&library, "by_open"), function(&library, "by_creat"), function(&library, "by_open_with_mode"));
+        let (open, creat, mode) = (
+            function(&library, "by_open"),
+            function(&library, "by_creat"),
+            function(&library, "by_open_with_mode"),
+        );
         let all = move || {
             // SAFETY: they are ours.
             let close = |fd| unsafe { libc::close(fd) };
