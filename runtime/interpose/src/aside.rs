@@ -35,7 +35,12 @@ pub(crate) fn run(why: &'static &'static str, call: &(dyn Fn() -> isize + Sync))
         // The thread begins with what is blocked here: the program's handlers are not to run in it.
         let _blocked = AllBlocked::but(signal);
         // SAFETY: what the closure borrows outlives it, for the same reason.
-        unsafe { thread::Builder::new().name("greenlet-aside".to_owned()).stack_size(64 << 10).spawn_unchecked(body) }
+        unsafe {
+            thread::Builder::new()
+                .name("greenlet-aside".to_owned())
+                .stack_size(64 << 10)
+                .spawn_unchecked(body)
+        }
     };
     if spawned.is_err() {
         return Some(-(libc::ENOMEM as isize));
@@ -103,7 +108,9 @@ impl AllBlocked {
         let set = !signal.map_or(0, |signal| 1_u64 << (signal - 1));
         let mut before = 0_u64;
         // SAFETY: the kernel reads and writes sets of 64 signals.
-        unsafe { syscall!(SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const set, &raw mut before, size_of::<u64>()) };
+        unsafe {
+            syscall!(SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const set, &raw mut before, size_of::<u64>())
+        };
         AllBlocked(before)
     }
 }

@@ -42,14 +42,13 @@
 //! What a signal handler calls is the plain call, since it may have interrupted anything. Handlers are known by the way in
 //! which they were set: see [`signals`].
 
-#[cfg(not(any(
-    greenlet_portable,
-    all(
-        target_os = "linux",
-        target_env = "gnu",
-        not(target_feature = "crt-static"),
-        any(target_arch = "x86_64", target_arch = "aarch64")
-    )
+#![cfg(not(greenlet_portable))]
+
+#[cfg(not(all(
+    target_os = "linux",
+    target_env = "gnu",
+    not(target_feature = "crt-static"),
+    any(target_arch = "x86_64", target_arch = "aarch64")
 )))]
 compile_error!(
     "greenlet-interpose takes the place of glibc's functions, so it needs Linux on x86-64 or aarch64 with glibc, linked \
@@ -57,57 +56,40 @@ compile_error!(
      [target.'cfg(all(target_os = \"linux\", target_env = \"gnu\"))'.dependencies]."
 );
 
-macro_rules! modules {
-    ($($module:item)*) => {
-        $(
-            #[cfg(all(
-                target_os = "linux",
-                target_env = "gnu",
-                not(target_feature = "crt-static"),
-                any(target_arch = "x86_64", target_arch = "aarch64"),
-                not(greenlet_portable)
-            ))]
-            $module
-        )*
-    };
-}
+mod aside;
+mod calls;
+mod gate;
+mod lot;
+mod raw;
+mod real;
 
-modules! {
-    mod aside;
-    mod calls;
-    mod gate;
-    mod lot;
-    mod raw;
-    mod real;
+pub mod files;
+pub mod locks;
+pub mod names;
+pub mod processes;
+pub mod settings;
+pub mod signals;
+pub mod time;
 
-    pub mod files;
-    pub mod locks;
-    pub mod names;
-    pub mod processes;
-    pub mod settings;
-    pub mod signals;
-    pub mod time;
+pub use calls::Call;
+pub use settings::{configure, is_on, set};
 
-    pub use calls::Call;
-    pub use settings::{configure, is_on, set};
-
-    /// Run by the loader, before `main`, while there is one thread.
-    #[used]
-    #[unsafe(link_section = ".init_array")]
-    static BEGIN: unsafe extern "C" fn(
-        std::ffi::c_int,
-        *const *const std::ffi::c_char,
-        *const *const std::ffi::c_char,
-    ) = {
-        unsafe extern "C" fn begin(
-            _: std::ffi::c_int,
-            _: *const *const std::ffi::c_char,
-            environment: *const *const std::ffi::c_char,
-        ) {
-            // SAFETY: glibc hands its constructors what `main` is handed.
-            unsafe { settings::read(environment) };
-            signals::prepare();
-        }
-        begin
-    };
-}
+/// Run by the loader, before `main`, while there is one thread.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEGIN: unsafe extern "C" fn(
+    std::ffi::c_int,
+    *const *const std::ffi::c_char,
+    *const *const std::ffi::c_char,
+) = {
+    unsafe extern "C" fn begin(
+        _: std::ffi::c_int,
+        _: *const *const std::ffi::c_char,
+        environment: *const *const std::ffi::c_char,
+    ) {
+        // SAFETY: glibc hands its constructors what `main` is handed.
+        unsafe { settings::read(environment) };
+        signals::prepare();
+    }
+    begin
+};

@@ -78,7 +78,9 @@ pub unsafe extern "C" fn getaddrinfo(
     // Copies, since the look-up may go on when the caller has been killed.
     // SAFETY: as above.
     let (node, service, hints) = unsafe {
-        let hints = hints.as_ref().map(|hints| (hints.ai_flags, hints.ai_family, hints.ai_socktype, hints.ai_protocol));
+        let hints = hints
+            .as_ref()
+            .map(|hints| (hints.ai_flags, hints.ai_family, hints.ai_socktype, hints.ai_protocol));
         (c_str(node).map(CStr::to_owned), c_str(service).map(CStr::to_owned), hints)
     };
     let found = foreign::look_up(move || {
@@ -212,7 +214,11 @@ pub unsafe extern "C" fn gethostbyname2(name: *const c_char, family: c_int) -> *
 /// # Safety
 /// As gethostbyaddr(3).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gethostbyaddr(address: *const c_void, length: socklen_t, kind: c_int) -> *mut hostent {
+pub unsafe extern "C" fn gethostbyaddr(
+    address: *const c_void,
+    length: socklen_t,
+    kind: c_int,
+) -> *mut hostent {
     let libcs = real!(fn gethostbyaddr(*const c_void, socklen_t, c_int) -> *mut hostent);
     // SAFETY: the caller's promise.
     unsafe {
@@ -299,7 +305,9 @@ pub unsafe extern "C" fn gethostbyaddr_r(
     // SAFETY: the caller's promise.
     unsafe {
         match gate::enter(Call::gethostbyaddr_r) {
-            Some(call) => host_r(call, || libcs(address, address_length, kind, entry, buffer, length, result, error)),
+            Some(call) => {
+                host_r(call, || libcs(address, address_length, kind, entry, buffer, length, result, error))
+            }
             None => libcs(address, address_length, kind, entry, buffer, length, result, error),
         }
     }

@@ -120,7 +120,13 @@ pub unsafe extern "C" fn waitid(kind: idtype_t, id: id_t, info: *mut siginfo_t, 
 
 /// # Safety
 /// The pointers are valid or null.
-unsafe fn wait_child(name: Call, pid: pid_t, status: *mut c_int, options: c_int, usage: *mut rusage) -> pid_t {
+unsafe fn wait_child(
+    name: Call,
+    pid: pid_t,
+    status: *mut c_int,
+    options: c_int,
+    usage: *mut rusage,
+) -> pid_t {
     // SAFETY: the caller's promise.
     let now = |options| unsafe { syscall!(SYS_wait4, pid, status, options, usage) };
     if options & libc::WNOHANG != 0 {

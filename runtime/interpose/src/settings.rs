@@ -192,7 +192,8 @@ pub(crate) unsafe fn read(mut environment: *const *const c_char) {
     unsafe {
         while !environment.is_null() && !(*environment).is_null() {
             let text = CStr::from_ptr(*environment).to_bytes();
-            if let Some(value) = text.strip_prefix(VARIABLE.as_bytes()).and_then(|rest| rest.strip_prefix(b"="))
+            if let Some(value) =
+                text.strip_prefix(VARIABLE.as_bytes()).and_then(|rest| rest.strip_prefix(b"="))
             {
                 State::now().after(value, &mut complain).set();
                 return;
@@ -364,7 +365,8 @@ mod tests {
 
     fn only(names: &[&str]) -> String {
         let mut state = State { on: [0; WORDS], files: Files::Through, stdout: Stdout::Through };
-        let calls = Call::ALL.iter().filter(|call| names.contains(&call.name()) || names.contains(&call.group()));
+        let calls =
+            Call::ALL.iter().filter(|call| names.contains(&call.name()) || names.contains(&call.group()));
         calls.for_each(|call| state.put(*call, true));
         state.to_string().replace(",files=through,stdout=through", "")
     }
@@ -380,7 +382,10 @@ mod tests {
         assert_eq!(after("time,streams").unwrap(), only(&["time", "streams"]));
         assert_eq!(after(" recv ,, -recv, send").unwrap(), only(&["send"]));
         assert_eq!(after("none,+recv").unwrap(), only(&["recv"]));
-        assert_eq!(after("files=pool,time").unwrap(), format!("{},files=pool,stdout=through", only(&["time"])));
+        assert_eq!(
+            after("files=pool,time").unwrap(),
+            format!("{},files=pool,stdout=through", only(&["time"]))
+        );
         assert_eq!(after("stdout=park").unwrap(), "all,files=through,stdout=park");
     }
 
