@@ -32,7 +32,7 @@
 //!
 //! What may not enter here: anything that waits by itself (that is `greenlet::foreign`'s), and anything that allocates on the
 //! way to a plain system call.
-
+//!
 //! # Where it works
 //! Linux with glibc, linked dynamically, on x86-64 and aarch64. Elsewhere it does not compile, rather than leave calls that block
 //! every greenlet of the thread: name it under `[target.'cfg(all(target_os = "linux", target_env = "gnu"))'.dependencies]`. With

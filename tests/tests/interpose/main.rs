@@ -1,5 +1,7 @@
 //! libc's calls in green threads: the program itself has them interposed, C code is compiled here and loaded.
 
+#![cfg(all(target_os = "linux", target_env = "gnu", not(greenlet_portable)))]
+
 use greenlet_interpose as _;
 
 mod file_locks;

@@ -96,7 +96,7 @@ fn waiting_for_work_is_no_loop_exit() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(greenlet_portable)))]
 fn a_look_up_can_be_left_behind_without_unwinding() {
     use greenlet::foreign;
     in_time(|| {
