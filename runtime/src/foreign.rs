@@ -285,3 +285,14 @@ pub fn on_look(hook: Option<fn(Look)>) {
 pub fn unblock<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     crate::threadpool::unblock_foreign(f)
 }
+
+/// As [`unblock`], on the threads for name resolution, so that slow look-ups and slow files do not wait for each other.
+pub fn unblock_names<T: Send>(f: impl FnOnce() -> T + Send) -> T {
+    crate::threadpool::unblock_names_foreign(f)
+}
+
+/// Runs `f` on a thread for name resolution and parks the caller until it is done, as [`unblock_names`], but tells of a kill or the
+/// end of a timeout at once, by `None`: `f` then runs to its end, and its result is dropped on its thread.
+pub fn look_up<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    crate::threadpool::look_up_foreign(f)
+}

@@ -1,6 +1,7 @@
 //! C code for tests: compiled when the test runs, and loaded into it.
 
 use std::ffi::CString;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -23,7 +24,8 @@ pub fn load(source: &str) -> Library {
 /// # Panics
 /// As [`load`].
 pub fn load_with(source: &str, flags: &[&str]) -> Library {
-    compile("cc", "code.c", source, flags)
+    let (_scratch, library) = compile_with(source, flags);
+    open(library)
 }
 
 /// As [`load`], C++ code.
@@ -31,10 +33,28 @@ pub fn load_with(source: &str, flags: &[&str]) -> Library {
 /// # Panics
 /// As [`load`].
 pub fn load_cpp(source: &str) -> Library {
-    compile("c++", "code.cpp", source, &["-O2", "-D_FORTIFY_SOURCE=2", "-std=c++17"])
+    let flags = ["-O2", "-D_FORTIFY_SOURCE=2", "-std=c++17"];
+    let (_scratch, library) = compile("c++", "code.cpp", source, &flags);
+    open(library)
 }
 
-fn compile(compiler: &str, file: &str, source: &str, flags: &[&str]) -> Library {
+fn open(library: PathBuf) -> Library {
+    let name = CString::new(library.into_os_string().into_encoded_bytes()).unwrap();
+    // SAFETY: what was just compiled has no constructors but what the test wrote.
+    let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
+    assert!(!handle.is_null(), "cannot load {name:?}: {}", error());
+    Library(handle)
+}
+
+/// Compiles as [`load_with`], and loads nothing. Gives the library's path, and the folder that goes when it is dropped.
+///
+/// # Panics
+/// As [`load`].
+pub fn compile_with(source: &str, flags: &[&str]) -> (scratch::Scratch, PathBuf) {
+    compile("cc", "code.c", source, flags)
+}
+
+fn compile(compiler: &str, file: &str, source: &str, flags: &[&str]) -> (scratch::Scratch, PathBuf) {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let scratch = scratch::Scratch::new();
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -47,11 +67,7 @@ fn compile(compiler: &str, file: &str, source: &str, flags: &[&str]) -> Library 
         .output()
         .unwrap_or_else(|error| panic!("a compiler, {compiler}: {error}"));
     assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
-    let name = CString::new(library.into_os_string().into_encoded_bytes()).unwrap();
-    // SAFETY: what was just compiled has no constructors but what the test wrote.
-    let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
-    assert!(!handle.is_null(), "cannot load {name:?}: {}", error());
-    Library(handle)
+    (scratch, library)
 }
 
 fn error() -> String {

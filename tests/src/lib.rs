@@ -25,4 +25,7 @@ pub use proxy::Proxy;
 pub use response::{Framing, ReadError, Response};
 pub use scratch::Scratch;
 pub use sys::{Proc, limit_open_files, raise_open_files_limit, send_signal, try_send_signal};
-pub use wait::{PATIENCE, eventually, eventually_some, in_process, in_time, in_time_of};
+pub use wait::{
+    PATIENCE, eventually, eventually_some, in_process, in_process_with, in_time, in_time_of, is_in_process,
+    process_of,
+};

@@ -1,6 +1,7 @@
 //! Waiting for a condition instead of for a time.
 
 use std::panic::Location;
+use std::process::Command;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -78,15 +79,41 @@ const ROLE: &str = "TEST_IN_PROCESS";
 /// When the test fails there or is late, or there is none of that name.
 #[track_caller]
 pub fn in_process(test: &str, body: impl FnOnce() + Send + 'static) {
-    if std::env::var(ROLE).is_ok_and(|role| role == test) {
-        return in_time(body);
+    in_process_with(test, |_| {}, body);
+}
+
+/// [`in_process`], with a process that `prepare` makes ready. Gives what it has said on standard error, and `None` in that process,
+/// where the test is over.
+///
+/// # Panics
+/// As [`in_process`].
+#[track_caller]
+pub fn in_process_with(
+    test: &str,
+    prepare: impl FnOnce(&mut Command),
+    body: impl FnOnce() + Send + 'static,
+) -> Option<String> {
+    if is_in_process(test) {
+        in_time(body);
+        return None;
     }
-    let output = std::process::Command::new(std::env::current_exe().expect("the test's own path"))
-        .args([test, "--exact", "--include-ignored", "--nocapture", "--test-threads=1"])
-        .env(ROLE, test)
-        .output()
-        .expect("the process runs");
+    let mut command = process_of(test);
+    prepare(&mut command);
+    let output = command.output().expect("the process runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}\n{said}", String::from_utf8_lossy(&output.stdout));
     assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "the test is called {test}");
+    Some(said.into_owned())
+}
+
+/// Whether this is the process that [`process_of`] describes.
+pub fn is_in_process(test: &str) -> bool {
+    std::env::var(ROLE).is_ok_and(|role| role == test)
+}
+
+/// A process that runs this one test again, by its full name, and in which [`is_in_process`] is true.
+pub fn process_of(test: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("the test's own path"));
+    command.args([test, "--exact", "--include-ignored", "--nocapture", "--test-threads=1"]).env(ROLE, test);
+    command
 }

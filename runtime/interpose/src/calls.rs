@@ -15,6 +15,9 @@ macro_rules! calls {
             /// All of them.
             pub const ALL: &[Call] = &[$($(Call::$name,)*)*];
 
+            /// The names of the groups.
+            pub const GROUPS: &[&str] = &[$(stringify!($group),)*];
+
             /// The name of the C function.
             pub fn name(self) -> &'static str {
                 match self {
@@ -51,4 +54,5 @@ calls! {
     processes: wait waitpid wait3 wait4 waitid system pclose;
     locks: flock lockf;
     files: open openat fsync fdatasync;
+    signals: sigaction signal sysv_signal sigset;
 }

@@ -4,6 +4,8 @@ use libc::c_int;
 
 use crate::calls::Call;
 use crate::raw;
+use crate::settings;
+use crate::signals;
 use greenlet::foreign;
 
 /// A call that is cooperative, for as long as it lasts. `errno` is as it was when it began, whatever other greenlets do
@@ -18,8 +20,14 @@ pub(crate) fn enter(call: Call) -> Option<Entered> {
     if foreign::inside() { look_closer(call) } else { None }
 }
 
-fn look_closer(_call: Call) -> Option<Entered> {
-    Some(Entered { errno: raw::errno() })
+fn look_closer(call: Call) -> Option<Entered> {
+    (settings::is_on(call) && !in_signal_handler()).then(|| Entered { errno: raw::errno() })
+}
+
+/// Whether a signal handler runs on this thread, as far as [that can be known](crate::signals).
+#[inline]
+pub(crate) fn in_signal_handler() -> bool {
+    signals::handler_runs()
 }
 
 impl Entered {

@@ -34,34 +34,79 @@
 //!
 //! What may not enter here: anything that waits by itself (that is `greenlet::foreign`'s), and anything that allocates on the
 //! way to a plain system call.
+//!
+//! # Where it works
+//! Linux with glibc, linked dynamically, on x86-64 and aarch64. Elsewhere it does not compile, rather than leave calls that block
+//! every greenlet of the thread: name it under `[target.'cfg(all(target_os = "linux", target_env = "gnu"))'.dependencies]`. With
+//! `--cfg greenlet_portable` it compiles, and is empty.
+//!
+//! # Signal handlers
+//! What a signal handler calls is the plain call, since it may have interrupted anything. Handlers are known by the way in
+//! which they were set: see [`signals`].
 
-#![cfg(all(target_os = "linux", target_env = "gnu", not(greenlet_portable)))]
+#![cfg(not(greenlet_portable))]
 
+#[cfg(not(all(
+    target_os = "linux",
+    target_env = "gnu",
+    not(target_feature = "crt-static"),
+    any(target_arch = "x86_64", target_arch = "aarch64")
+)))]
+compile_error!(
+    "greenlet-interpose takes the place of glibc's functions, so it needs Linux on x86-64 or aarch64 with glibc, linked \
+     dynamically; a static or musl build cannot have it. Make the dependency one of \
+     [target.'cfg(all(target_os = \"linux\", target_env = \"gnu\"))'.dependencies]."
+);
+
+mod aside;
 mod calls;
 mod channel;
-mod gate;
-mod locks;
 mod forks;
 mod gate;
 mod lock;
 mod lot;
+mod parking;
 mod patience;
 mod pieces;
 mod raw;
 mod real;
 
 pub mod descriptors;
+pub mod files;
+pub mod futex;
+pub mod locks;
 pub mod messages;
+pub mod names;
+pub mod processes;
+pub mod pthread;
+pub mod settings;
+pub mod signals;
 pub mod sockets;
 pub mod streams;
-mod parking;
-
-pub mod futex;
-pub mod pthread;
-pub mod time;
-pub mod transfers;
 pub mod table;
 pub mod time;
+pub mod transfers;
 pub mod waiting;
 
 pub use calls::Call;
+pub use settings::{configure, is_on, set};
+
+/// Run by the loader, before `main`, while there is one thread.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEGIN: unsafe extern "C" fn(
+    std::ffi::c_int,
+    *const *const std::ffi::c_char,
+    *const *const std::ffi::c_char,
+) = {
+    unsafe extern "C" fn begin(
+        _: std::ffi::c_int,
+        _: *const *const std::ffi::c_char,
+        environment: *const *const std::ffi::c_char,
+    ) {
+        // SAFETY: glibc hands its constructors what `main` is handed.
+        unsafe { settings::read(environment) };
+        signals::prepare();
+    }
+    begin
+};

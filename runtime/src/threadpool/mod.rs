@@ -5,6 +5,8 @@
 //! way to wake a greenlet of it.
 
 mod job;
+#[cfg(all(target_os = "linux", not(greenlet_portable)))]
+mod left;
 mod line;
 mod pool;
 
@@ -90,6 +92,23 @@ where
 /// See [`crate::foreign::unblock`].
 #[cfg(all(target_os = "linux", not(greenlet_portable)))]
 pub(crate) fn unblock_foreign<T: Send>(f: impl FnOnce() -> T + Send) -> T {
+    run_foreign(&WORK, f)
+}
+
+/// See [`crate::foreign::unblock_names`].
+#[cfg(all(target_os = "linux", not(greenlet_portable)))]
+pub(crate) fn unblock_names_foreign<T: Send>(f: impl FnOnce() -> T + Send) -> T {
+    run_foreign(&NAMES, f)
+}
+
+/// See [`crate::foreign::look_up`].
+#[cfg(all(target_os = "linux", not(greenlet_portable)))]
+pub(crate) fn look_up_foreign<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    left::run(&NAMES, f)
+}
+
+#[cfg(all(target_os = "linux", not(greenlet_portable)))]
+fn run_foreign<T: Send>(pool: &ProcessPool, f: impl FnOnce() -> T + Send) -> T {
     let hub = Hub::existing().filter(|hub| hub.can_park_foreign() && !pool::on_a_pools_thread());
     let Some(core) = hub.and_then(|hub| hub.current().ok()) else { return f() };
     // Nothing is raised in here: this returns after `f`.
@@ -102,7 +121,7 @@ pub(crate) fn unblock_foreign<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     let work = unsafe {
         std::mem::transmute::<Box<dyn FnOnce() + Send + '_>, Box<dyn FnOnce() + Send + 'static>>(work)
     };
-    if let Ok(job) = WORK.get().spawn(work) {
+    if let Ok(job) = pool.get().spawn(work) {
         while !job.is_finished() {
             let _ = job.join();
         }

@@ -1,5 +1,7 @@
 //! libc's calls in green threads: the program itself has them interposed, C code is compiled here and loaded.
 
+#![cfg(all(target_os = "linux", target_env = "gnu", not(greenlet_portable)))]
+
 use greenlet_interpose as _;
 
 mod c_calls;
@@ -11,6 +13,12 @@ mod futex;
 mod std_sync;
 mod pthread;
 mod guests;
+mod file_locks;
+mod names;
+mod processes;
+mod settings;
+mod signals;
+mod stdin;
 mod time;
 mod waiting;
 

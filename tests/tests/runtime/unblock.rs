@@ -94,3 +94,51 @@ fn waiting_for_work_is_no_loop_exit() {
         assert!(start.elapsed() >= SHORT * 5);
     });
 }
+
+#[test]
+#[cfg(all(target_os = "linux", not(greenlet_portable)))]
+fn a_look_up_can_be_left_behind_without_unwinding() {
+    use greenlet::foreign;
+    in_time(|| {
+        let here = std::thread::current().id();
+        let mut text = String::from("borrowed");
+        let id = spawn(move || {
+            let id = foreign::unblock_names(|| {
+                text.push('!');
+                std::thread::current().id()
+            });
+            assert_eq!(text, "borrowed!");
+            id
+        });
+        assert_ne!(id.join().unwrap(), here);
+        assert_eq!(spawn(|| foreign::look_up(|| 7)).join().unwrap(), Some(7));
+        // Told once, at once; what was begun ends on its own, where its result is dropped.
+        struct Told(mpsc::Sender<std::thread::ThreadId>);
+        impl Drop for Told {
+            fn drop(&mut self) {
+                self.0.send(std::thread::current().id()).unwrap();
+            }
+        }
+        let ((go, may_go), (dropped, drops)) = (mpsc::channel::<()>(), mpsc::channel());
+        let left = spawn(move || {
+            let mut left = false;
+            let _ = timeout(SHORT, || {
+                let found = foreign::look_up(move || {
+                    may_go.recv().unwrap();
+                    Told(dropped)
+                });
+                left = found.is_none();
+                sleep(SHORT);
+            });
+            left
+        });
+        assert!(left.join().unwrap());
+        go.send(()).unwrap();
+        assert_ne!(drops.recv().unwrap(), here);
+        assert_eq!(
+            std::thread::spawn(|| foreign::look_up(|| 7)).join().unwrap(),
+            Some(7),
+            "no hub: in place"
+        );
+    });
+}
