@@ -159,8 +159,8 @@ fn own(set: sighandler_t) -> sighandler_t {
     }
 }
 
-type Sigaction = unsafe extern "C" fn(c_int, *const libc::sigaction, *mut libc::sigaction) -> c_int;
-type Signal = unsafe extern "C" fn(c_int, sighandler_t) -> sighandler_t;
+type Sigaction = unsafe extern "C-unwind" fn(c_int, *const libc::sigaction, *mut libc::sigaction) -> c_int;
+type Signal = unsafe extern "C-unwind" fn(c_int, sighandler_t) -> sighandler_t;
 
 fn libcs_sigaction() -> Sigaction {
     real!(fn sigaction(c_int, *const libc::sigaction, *mut libc::sigaction) -> c_int)

@@ -255,8 +255,8 @@ impl Hub {
             io.waited_for(registration)
         };
         match &*self.poll.borrow() {
-            // SAFETY: the number is only handed to the kernel, which says if it stands for nothing.
             Some(poll) => {
+                // SAFETY: the number is only handed to the kernel, which says if it stands for nothing.
                 poll.watch(unsafe { BorrowedFd::borrow_raw(fd) }, registration.key(), is_new, read, write)
             }
             None => Err(io::ErrorKind::NotConnected.into()),

@@ -6,19 +6,19 @@ use greenlet_interpose as _;
 
 mod c_calls;
 mod descriptors;
-mod pairs;
-mod sockets;
-mod streams;
-mod futex;
-mod std_sync;
-mod pthread;
-mod guests;
 mod file_locks;
+mod futex;
+mod guests;
 mod names;
+mod pairs;
 mod processes;
+mod pthread;
 mod settings;
 mod signals;
+mod sockets;
+mod std_sync;
 mod stdin;
+mod streams;
 mod time;
 mod waiting;
 

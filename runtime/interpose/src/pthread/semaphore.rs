@@ -118,8 +118,7 @@ unsafe fn wait(semaphore: *mut sem_t, deadline: Option<Deadline>) -> Option<c_in
     // SAFETY: the caller's promise.
     unsafe {
         let shared = is_shared(semaphore);
-        match obtain((semaphore.addr(), !0), &WHY, deadline, || attempt(semaphore), || shared)
-        {
+        match obtain((semaphore.addr(), !0), &WHY, deadline, || attempt(semaphore), || shared) {
             Obtained::Got(result) => Some(result),
             Obtained::Late => Some(ETIMEDOUT),
             Obtained::Refused => None,
