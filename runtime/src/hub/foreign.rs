@@ -7,7 +7,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use super::clock::Moment;
-use super::io::{Direction, Registration, Waiter};
+use super::io::{Direction, Registration};
 use super::remote::{Hold, Remote};
 use super::{Action, Hub};
 use crate::foreign::{Interest, Look, Woken};
@@ -159,8 +159,7 @@ impl Hub {
             Direction::Write => WaitsFor::Writable(fd),
         };
         let (registration, is_new) = self.guest(fd);
-        let queued = self.io.borrow_mut().set_waiter(registration, direction, Waiter::Parked(core.clone()));
-        if queued.is_err() {
+        if !self.io.borrow_mut().set_parked(registration, direction, &core) {
             return self.foreign_wait_any(&[(fd, Interest::one(direction))], why, deadline);
         }
         let waiting = Waiting { hub: self, registration, direction, core: &core };
@@ -289,11 +288,8 @@ impl Hub {
         }
         let set = Set { hub: self, registration: self.register(set.as_fd())?, set };
         let direction = Direction::Read;
-        let queued =
-            self.io.borrow_mut().set_waiter(set.registration, direction, Waiter::Parked(core.clone()));
-        if let Err((error, _waiter)) = queued {
-            return Err(error);
-        }
+        // Nobody else knows of this set.
+        self.io.borrow_mut().set_parked(set.registration, direction, &core);
         let _waiting = Waiting { hub: self, registration: set.registration, direction, core: &core };
         Ok(self.foreign_park(why, deadline, true))
     }

@@ -68,17 +68,14 @@ impl Waiter {
     }
 }
 
-#[derive(Default)]
-struct Side {
-    ready: bool,
-    waiter: Option<Waiter>,
-}
-
+/// What is known of one descriptor: as much as a cache line holds, and each idle connection has one.
 struct Slot {
     fd: RawFd,
     generation: u32,
-    read: Side,
-    write: Side,
+    reader: Option<Waiter>,
+    writer: Option<Rc<Core>>,
+    readable: bool,
+    writable: bool,
     /// The peer is gone or there is urgent data: a short read proves nothing any more.
     hangup: bool,
     /// Until when the reader waits, if by the lazy timer; `PAST` once that has ended its wait.
@@ -88,10 +85,10 @@ struct Slot {
 }
 
 impl Slot {
-    fn side(&mut self, direction: Direction) -> &mut Side {
+    fn ready(&mut self, direction: Direction) -> &mut bool {
         match direction {
-            Direction::Read => &mut self.read,
-            Direction::Write => &mut self.write,
+            Direction::Read => &mut self.readable,
+            Direction::Write => &mut self.writable,
         }
     }
 }
@@ -116,8 +113,10 @@ impl IoTable {
         let slot = Slot {
             fd,
             generation,
-            read: Side::default(),
-            write: Side::default(),
+            reader: None,
+            writer: None,
+            readable: false,
+            writable: false,
             hangup: false,
             deadline: Moment::NEVER,
             timer: None,
@@ -137,7 +136,7 @@ impl IoTable {
     /// Takes both waiters out, so that they look at the descriptor again.
     pub(crate) fn wake_both(&mut self, registration: Registration) -> [Option<Waiter>; 2] {
         let Some(slot) = self.get(registration) else { return [None, None] };
-        let waiters = [slot.read.waiter.take(), slot.write.waiter.take()];
+        let waiters = [slot.reader.take(), slot.writer.take().map(Waiter::Parked)];
         self.waiting -= waiters.iter().flatten().count();
         waiters
     }
@@ -150,12 +149,12 @@ impl IoTable {
         if let Some(slot) = self.get(registration) {
             slot.hangup |= readiness.hangup;
             if readiness.readable {
-                slot.read.ready = true;
-                woken[0] = slot.read.waiter.take();
+                slot.readable = true;
+                woken[0] = slot.reader.take();
             }
             if readiness.writable {
-                slot.write.ready = true;
-                woken[1] = slot.write.waiter.take();
+                slot.writable = true;
+                woken[1] = slot.writer.take().map(Waiter::Parked);
             }
         }
         self.waiting -= woken.iter().flatten().count();
@@ -164,13 +163,13 @@ impl IoTable {
 
     pub(crate) fn is_ready(&mut self, registration: Registration, direction: Direction) -> bool {
         // A registration that is gone is "ready": the caller's next call tells why.
-        self.get(registration).is_none_or(|slot| slot.side(direction).ready)
+        self.get(registration).is_none_or(|slot| *slot.ready(direction))
     }
 
     /// A call said `WouldBlock`.
     pub(crate) fn clear_ready(&mut self, registration: Registration, direction: Direction) {
         if let Some(slot) = self.get(registration) {
-            slot.side(direction).ready = false;
+            *slot.ready(direction) = false;
         }
     }
 
@@ -178,7 +177,7 @@ impl IoTable {
     /// it: one edge may have carried both the data and the FIN, and no second one follows.
     pub(crate) fn drained(&mut self, registration: Registration) {
         if let Some(slot) = self.get(registration) {
-            slot.read.ready = slot.hangup;
+            slot.readable = slot.hangup;
         }
     }
 
@@ -191,25 +190,47 @@ impl IoTable {
     /// Whether somebody waits to read, and to write.
     #[cfg(all(target_os = "linux", not(greenlet_portable)))]
     pub(super) fn waited_for(&mut self, registration: Registration) -> (bool, bool) {
-        let waits = |side: &Side| side.waiter.is_some();
-        self.get(registration).map_or((false, false), |slot| (waits(&slot.read), waits(&slot.write)))
+        self.get(registration).map_or((false, false), |slot| (slot.reader.is_some(), slot.writer.is_some()))
     }
 
-    /// Notes that somebody waits. When another already does, the waiter comes back with the error, to be dropped
-    /// where the table is not borrowed: its destructors may come here.
-    pub(super) fn set_waiter(
-        &mut self,
-        registration: Registration,
-        direction: Direction,
-        waiter: Waiter,
-    ) -> Result<(), (io::Error, Waiter)> {
-        let Some(slot) = self.get(registration) else { return Ok(()) };
-        let fd = slot.fd;
-        let side = slot.side(direction);
-        if let Some(other) = &side.waiter {
-            return Err((busy(fd, direction, &waiter, other), waiter));
+    /// Notes that a greenlet waits, if nobody does who waits for the same side; false if somebody does.
+    #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+    pub(super) fn set_parked(&mut self, registration: Registration, direction: Direction, core: &Rc<Core>) -> bool {
+        let Some(slot) = self.get(registration) else { return true };
+        let is_free = match direction {
+            Direction::Read => slot.reader.is_none(),
+            Direction::Write => slot.writer.is_none(),
+        };
+        if is_free {
+            match direction {
+                Direction::Read => slot.reader = Some(Waiter::Parked(core.clone())),
+                Direction::Write => slot.writer = Some(core.clone()),
+            }
+            self.waiting += 1;
         }
-        side.waiter = Some(waiter);
+        is_free
+    }
+
+    /// Notes who waits to read. When another already does, the waiter comes back with the error, to be dropped where the
+    /// table is not borrowed: its destructors may come here.
+    fn set_reader(&mut self, registration: Registration, waiter: Waiter) -> Result<(), (io::Error, Waiter)> {
+        let Some(slot) = self.get(registration) else { return Ok(()) };
+        if let Some(other) = &slot.reader {
+            return Err((busy(slot.fd, Direction::Read, &waiter, other), waiter));
+        }
+        slot.reader = Some(waiter);
+        self.waiting += 1;
+        Ok(())
+    }
+
+    /// As [`set_reader`](Self::set_reader), to write.
+    fn set_writer(&mut self, registration: Registration, core: &Rc<Core>) -> io::Result<()> {
+        let Some(slot) = self.get(registration) else { return Ok(()) };
+        if let Some(other) = &slot.writer {
+            let (waiter, other) = (Waiter::Parked(core.clone()), Waiter::Parked(other.clone()));
+            return Err(busy(slot.fd, Direction::Write, &waiter, &other));
+        }
+        slot.writer = Some(core.clone());
         self.waiting += 1;
         Ok(())
     }
@@ -217,9 +238,11 @@ impl IoTable {
     /// `core` no longer waits.
     pub(crate) fn unset_waiter(&mut self, registration: Registration, direction: Direction, core: &Rc<Core>) {
         let Some(slot) = self.get(registration) else { return };
-        let side = slot.side(direction);
-        if side.waiter.as_ref().is_some_and(|waiter| waiter.is(core)) {
-            side.waiter = None;
+        let was_waiting = match direction {
+            Direction::Read => slot.reader.take_if(|waiter| waiter.is(core)).is_some(),
+            Direction::Write => slot.writer.take_if(|waiter| Rc::ptr_eq(waiter, core)).is_some(),
+        };
+        if was_waiting {
             self.waiting -= 1;
         }
     }
@@ -229,14 +252,14 @@ impl IoTable {
     fn due(&mut self, registration: Registration, now: Moment) -> Due {
         let Some(slot) = self.get(registration) else { return Due::Nobody };
         slot.timer = None;
-        if slot.read.waiter.is_none() || slot.deadline == Moment::NEVER {
+        if slot.reader.is_none() || slot.deadline == Moment::NEVER {
             return Due::Nobody;
         }
         if slot.deadline > now {
             return Due::Later(slot.deadline);
         }
         slot.deadline = Moment::PAST;
-        match slot.read.waiter.take() {
+        match slot.reader.take() {
             Some(waiter) => {
                 self.waiting -= 1;
                 Due::Now(waiter)
@@ -346,10 +369,10 @@ impl Hub {
         }
     }
 
-    /// Has somebody wait.
+    /// Has somebody wait to read.
     #[inline]
-    fn queue(&self, registration: Registration, direction: Direction, waiter: Waiter) -> io::Result<()> {
-        let result = self.io.borrow_mut().set_waiter(registration, direction, waiter);
+    fn queue_reader(&self, registration: Registration, waiter: Waiter) -> io::Result<()> {
+        let result = self.io.borrow_mut().set_reader(registration, waiter);
         result.map_err(|(error, _waiter)| error)
     }
 
@@ -364,7 +387,10 @@ impl Hub {
         direction: Direction,
     ) -> io::Result<IoWait> {
         let core = self.current()?;
-        self.queue(registration, direction, Waiter::Parked(core.clone()))?;
+        match direction {
+            Direction::Read => self.queue_reader(registration, Waiter::Parked(core.clone()))?,
+            Direction::Write => self.io.borrow_mut().set_writer(registration, &core)?,
+        }
         Ok(IoWait { hub: self, registration, direction, core })
     }
 
@@ -413,9 +439,7 @@ impl Hub {
         self.park(why, None)?;
         let mut io = self.io.borrow_mut();
         match io.get(registration) {
-            Some(slot) if slot.deadline == Moment::PAST && !slot.read.ready => {
-                Err(WaitError::TimedOut.into())
-            }
+            Some(slot) if slot.deadline == Moment::PAST && !slot.readable => Err(WaitError::TimedOut.into()),
             _ => Ok(()),
         }
     }
@@ -436,7 +460,7 @@ impl Hub {
             self.wake(waiter, true);
             return Ok(());
         }
-        self.queue(registration, Direction::Read, waiter)?;
+        self.queue_reader(registration, waiter)?;
         self.set_deadline(registration, deadline);
         Ok(())
     }
@@ -498,5 +522,15 @@ pub(crate) struct IoWait {
 impl Drop for IoWait {
     fn drop(&mut self) {
         self.hub.io.borrow_mut().unset_waiter(self.registration, self.direction, &self.core);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_of_a_descriptor_fits_in_a_cache_line() {
+        assert!(size_of::<Slot>() <= 64);
     }
 }

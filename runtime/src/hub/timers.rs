@@ -139,20 +139,20 @@ impl<A> Timers<A> {
         loop {
             let first = hole * ARITY + 1;
             let end = (first + ARITY).min(self.heap.len());
-            let Some(least) =
-                (first..end).reduce(
-                    |least, child| {
-                        if self.heap[child].before(&self.heap[least]) { child } else { least }
-                    },
-                )
-            else {
+            let Some((eldest, others)) = self.heap.get(first..end).and_then(<[Node]>::split_first) else {
                 break;
             };
-            if !self.heap[least].before(&node) {
+            let mut least = (first, *eldest);
+            for (place, child) in (first + 1..).zip(others) {
+                if child.before(&least.1) {
+                    least = (place, *child);
+                }
+            }
+            if !least.1.before(&node) {
                 break;
             }
-            self.shift(least, hole);
-            hole = least;
+            self.shift(least.0, hole);
+            hole = least.0;
         }
         self.heap[hole] = node;
         hole

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -26,9 +27,13 @@ pub(crate) struct Source {
     closed: Cell<bool>,
     /// As the user sees it: calls that would have to wait fail.
     nonblocking: Cell<bool>,
-    read_timeout: Cell<Option<Duration>>,
-    write_timeout: Cell<Option<Duration>>,
+    read_timeout: Cell<Option<Nanos>>,
+    write_timeout: Cell<Option<Nanos>>,
 }
+
+/// A timeout in half the room: no more than 584 years, after which nobody will ask.
+#[derive(Clone, Copy)]
+struct Nanos(NonZeroU64);
 
 impl Source {
     /// Takes over a descriptor that is non-blocking and has no duplicates.
@@ -374,6 +379,7 @@ impl Source {
             Direction::Read => self.read_timeout.get(),
             Direction::Write => self.write_timeout.get(),
         }
+        .map(|Nanos(nanos)| Duration::from_nanos(nanos.get()))
     }
 
     pub(crate) fn set_nonblocking(&self, nonblocking: bool) {
@@ -381,12 +387,13 @@ impl Source {
     }
 
     pub(crate) fn set_timeout(&self, direction: Direction, timeout: Option<Duration>) -> io::Result<()> {
-        if timeout == Some(Duration::ZERO) {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "a timeout of zero cannot be set: use None for no timeout",
-            ));
-        }
+        let timeout = match timeout.map(|timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX)) {
+            None => None,
+            Some(nanos) => Some(Nanos(NonZeroU64::new(nanos).ok_or_else(|| {
+                let message = "a timeout of zero cannot be set: use None for no timeout";
+                io::Error::new(io::ErrorKind::InvalidInput, message)
+            })?)),
+        };
         match direction {
             Direction::Read => self.read_timeout.set(timeout),
             Direction::Write => self.write_timeout.set(timeout),

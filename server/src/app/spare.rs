@@ -13,6 +13,8 @@ use crate::http::Head;
 
 /// So many pieces of each kind are kept by a thread.
 const KEPT: usize = 8;
+/// So many heads, for as many requests have one at once whose handlers wait: half a megabyte, and 4 MiB if each is as long as may be.
+const HEADS: usize = 1024;
 /// No map for more fields is kept.
 const FIELDS: usize = 64;
 /// Heads that take more are not kept; most take less than `HEAD`.
@@ -28,9 +30,9 @@ thread_local! {
 }
 
 #[inline(always)]
-fn keep<P>(kept: &'static LocalKey<Kept<P>>, piece: P) {
+fn keep<P>(kept: &'static LocalKey<Kept<P>>, most: usize, piece: P) {
     kept.with_borrow_mut(|kept| {
-        if kept.len() < KEPT {
+        if kept.len() < most {
             kept.push(piece);
         }
     });
@@ -61,7 +63,7 @@ pub(crate) fn keep_came(mut spare: Rc<Came>) {
         && came.capacity() <= LARGEST_HEAD
     {
         came.forget();
-        keep(&CAME, spare);
+        keep(&CAME, HEADS, spare);
     }
 }
 
@@ -86,7 +88,7 @@ pub(super) fn keep_bytes(bytes: Bytes) {
         && room.capacity() <= LARGEST_HEAD
     {
         room.clear();
-        keep(&BYTES, room);
+        keep(&BYTES, KEPT, room);
     }
 }
 
@@ -105,7 +107,7 @@ pub(crate) fn header_map(fields: usize) -> HeaderMap {
 pub(crate) fn keep_header_map(mut map: HeaderMap) {
     if (1..=FIELDS).contains(&map.capacity()) {
         map.clear();
-        keep(&MAPS, map);
+        keep(&MAPS, KEPT, map);
     }
 }
 

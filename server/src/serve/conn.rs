@@ -52,7 +52,8 @@ pub(crate) struct Conn<T: Transport> {
     pub(super) current: Cell<Option<Rc<Came>>>,
     /// The status of the final response to the request under way, once that has begun: an interim one would come too late.
     pub(crate) answering: Cell<Option<StatusCode>>,
-    pub(crate) served_any: Cell<bool>,
+    /// The green thread that has it, for who looks in from outside.
+    pub(super) served_by: Cell<u64>,
     /// What lies in the output will be sent when this green thread waits.
     flush_is_due: Cell<bool>,
     /// What was done without giving way to others: requests served, pieces of bodies read.
@@ -83,7 +84,7 @@ impl<T: Transport> Conn<T> {
             request: Cell::new(0),
             current: Cell::new(None),
             answering: Cell::new(None),
-            served_any: Cell::new(false),
+            served_by: Cell::new(0),
             flush_is_due: Cell::new(false),
             busy: Cell::new(0),
         })
@@ -163,7 +164,6 @@ impl<T: Transport> Conn<T> {
         loop {
             match found {
                 Ok(Some(found)) => {
-                    self.served_any.set(true);
                     if self.settings.protocol == Protocol::Uwsgi {
                         self.take_front(&mut input);
                     }
@@ -275,7 +275,7 @@ impl<T: Transport> Conn<T> {
 
     /// How long a connection may wait for the first byte of its next request.
     fn idle_time(&self) -> Duration {
-        match (self.served_any.get(), self.server.is_stopping()) {
+        match (self.served() > 0, self.server.is_stopping()) {
             (true, true) => self.settings.keep_alive.min(IDLE_GRACE),
             (true, false) => self.settings.keep_alive,
             (false, true) => LAST_CALL,

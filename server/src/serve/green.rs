@@ -194,8 +194,7 @@ impl Green {
         }
         // A setting of the handle, which can't fail for a time that is not zero.
         let _ = socket.set_write_timeout(Some(self.settings.write_timeout));
-        let mut caller =
-            Box::new(Caller { server, socket, ends, served_any: false, slot: None, _place: place });
+        let mut caller = Box::new(Caller { server, socket, ends, slot: None, _place: place });
         let accepted = self.settings.meter.as_ref().map(|_| Instant::now());
         slot.spawn_with(move |slot| {
             caller.slot = Some(slot);
@@ -247,11 +246,11 @@ impl Newcomer {
             let accepted = super::tls::accept(&self.socket, &self.ends, tls, settings, handle);
             let Some(socket) = accepted else { return };
             let Newcomer { server, ends, slot, place, .. } = *self;
-            return Box::new(Caller { server, socket, ends, served_any: false, slot, _place: place }).serve();
+            return Box::new(Caller { server, socket, ends, slot, _place: place }).serve();
         }
         let Newcomer { server, socket, ends, slot, place, .. } = *self;
         let _ = socket.set_write_timeout(Some(server.settings.write_timeout));
-        Box::new(Caller { server, socket, ends, served_any: false, slot, _place: place }).serve();
+        Box::new(Caller { server, socket, ends, slot, _place: place }).serve();
     }
 
     /// Has the hub wait for the first byte, without a green thread.
@@ -277,7 +276,6 @@ struct Caller<T: Parked> {
     server: Rc<Green>,
     socket: T,
     ends: Ends,
-    served_any: bool,
     /// Its place in the pool, once it has been given it.
     slot: Option<Slot>,
     _place: Registered<GreenSocket>,
@@ -296,10 +294,9 @@ impl<T: Parked> Caller<T> {
 
     #[inline(never)]
     fn enter(&mut self) -> Rc<Conn<T>> {
-        let Caller { server, socket, ends, served_any, .. } = self;
+        let Caller { server, socket, ends, .. } = self;
         let ends = std::mem::replace(ends, Ends::Socket(Addr::Unix(None)));
         let conn = Conn::new(socket.clone(), ends, Arc::clone(&server.settings), server.handle.clone());
-        conn.served_any.set(*served_any);
         socket.green().0.notes.enter(&conn);
         conn
     }
@@ -310,9 +307,7 @@ impl<T: Parked> Caller<T> {
         // Nobody else has it, or `live` had gone on waiting.
         let Some(conn) = Rc::into_inner(conn) else { return false };
         self.socket.green().0.notes.leave(conn.served());
-        let Conn { ends, served_any, .. } = conn;
-        self.ends = ends;
-        self.served_any = served_any.get();
+        self.ends = conn.ends;
         true
     }
 

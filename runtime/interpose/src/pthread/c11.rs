@@ -113,24 +113,6 @@ pub unsafe extern "C-unwind" fn thrd_join(thread: pthread_t, returned: *mut c_in
     result(unsafe { thread::join_for_int(thread, returned) })
 }
 
-/// thrd_sleep(3). As [`nanosleep`](crate::time::nanosleep).
-///
-/// # Safety
-/// As thrd_sleep(3).
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn thrd_sleep(duration: *const timespec, remaining: *mut timespec) -> c_int {
-    let errno = raw::errno();
-    // SAFETY: the caller's promise.
-    let slept = unsafe { crate::time::nanosleep(duration, remaining) };
-    let error = raw::errno();
-    raw::set_errno(errno);
-    match slept {
-        0 => 0,
-        _ if error == EINTR => -1,
-        _ => -2,
-    }
-}
-
 /// call_once(3). As [`once::pthread_once`].
 ///
 /// # Safety

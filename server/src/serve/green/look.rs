@@ -64,26 +64,38 @@ fn seen() -> Option<Vec<Seen>> {
     Some(server.live.map(|socket| socket.seen(&threads)))
 }
 
-/// What of a connection's life is noted at its socket, for whoever looks. Little, and seldom: when a green thread begins to
-/// serve it and when it leaves it alone.
+/// What of a connection's life is noted at its socket, for whoever looks. Little, for each idle connection has one, and seldom:
+/// when a green thread begins to serve it and when it leaves it alone.
 #[derive(Default)]
-pub(super) struct Notes {
-    /// Who serves it, and what.
-    served_by: Cell<u64>,
-    conn: RefCell<Option<Weak<dyn Progress>>>,
-    /// How many requests there were when it was last left alone, and since when it is.
-    requests: Cell<u64>,
-    left: Cell<Option<Instant>>,
+pub(super) struct Notes(Cell<Life>);
+
+#[derive(Clone, Default)]
+enum Life {
+    /// Nobody has read HTTP on it yet.
+    #[default]
+    New,
+    Served(Weak<dyn Progress>),
+    /// Left alone since then, after so many requests.
+    Idle {
+        requests: u64,
+        since: Instant,
+    },
 }
 
 /// How far a connection is.
-pub(super) trait Progress {
+trait Progress {
+    /// Who serves it.
+    fn served_by(&self) -> u64;
     fn requests(&self) -> u64;
     fn request(&self) -> Option<Rc<Came>>;
     fn is_answering(&self) -> bool;
 }
 
 impl<T: Transport> Progress for Conn<T> {
+    fn served_by(&self) -> u64 {
+        self.served_by.get()
+    }
+
     fn requests(&self) -> u64 {
         self.served()
     }
@@ -100,27 +112,35 @@ impl<T: Transport> Progress for Conn<T> {
 }
 
 impl Notes {
-    /// This green thread serves it from now on.
+    /// This green thread serves it from now on. Tells the connection how far it is.
     pub(super) fn enter<T: Transport>(&self, conn: &Rc<Conn<T>>) {
-        conn.set_served(self.requests.get());
+        if let Life::Idle { requests, .. } = self.0.take() {
+            conn.set_served(requests);
+        }
+        conn.served_by.set(greenlet::current().id());
         let conn: Rc<dyn Progress> = Rc::<Conn<T>>::clone(conn);
-        self.conn.replace(Some(Rc::downgrade(&conn)));
-        self.served_by.set(greenlet::current().id());
-        self.left.set(None);
+        self.0.set(Life::Served(Rc::downgrade(&conn)));
     }
 
     /// No green thread serves it until something comes.
     pub(super) fn leave(&self, requests: u64) {
-        self.requests.set(requests);
-        self.left.set(Some(Instant::now()));
-        self.conn.take();
+        self.0.set(Life::Idle { requests, since: Instant::now() });
+    }
+
+    fn look(&self) -> Life {
+        let life = self.0.take();
+        self.0.set(life.clone());
+        life
     }
 }
 
 impl GreenSocket {
     fn seen(&self, threads: &HashMap<u64, Info>) -> Seen {
-        let notes = &self.0.notes;
-        let conn = notes.conn.borrow().as_ref().and_then(Weak::upgrade);
+        let (conn, left) = match self.0.notes.look() {
+            Life::New => (None, None),
+            Life::Served(conn) => (conn.upgrade(), None),
+            Life::Idle { requests, since } => (None, Some((requests, since))),
+        };
         let request = conn.as_ref().and_then(|conn| conn.request());
         let state = match (&conn, &request) {
             _ if self.0.upgraded.get() => State::Upgraded,
@@ -130,17 +150,17 @@ impl GreenSocket {
             (Some(conn), Some(_)) if conn.is_answering() => State::Writing,
             (Some(_), Some(_)) => State::Handler,
         };
-        let thread = conn.as_ref().and_then(|_| threads.get(&notes.served_by.get()));
+        let thread = conn.as_ref().and_then(|conn| threads.get(&conn.served_by()));
         let since = match thread {
             Some(thread) => thread.since,
-            None => notes.left.get().map(|left| left.elapsed()),
+            None => left.map(|(_, since)| since.elapsed()),
         };
         Seen {
             peer: self.peer().map(|peer| peer.to_string()),
             state,
             since: since.map(|since| since.as_secs_f64()),
             waits: thread.map(|thread| thread.what.clone()),
-            requests: Some(conn.map_or(notes.requests.get(), |conn| conn.requests())),
+            requests: Some(conn.map_or(left.map_or(0, |(requests, _)| requests), |conn| conn.requests())),
             request: request.map(|came| described(came.bytes()).to_string().escape_debug().to_string()),
         }
     }
@@ -150,5 +170,15 @@ impl GreenSocket {
             Stream::Tcp(stream) => stream.peer_addr().ok().map(Addr::from),
             Stream::Unix(stream) => stream.peer_addr().ok().map(Addr::from),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_noted_of_a_connection_takes_no_more_than_three_words() {
+        assert!(size_of::<Notes>() <= 24);
     }
 }
