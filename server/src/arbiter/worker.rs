@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use super::signals::{Signals, WORKER, name};
 use super::wear::Wear;
 use crate::config::{Config, WorkerClass};
 use crate::metrics::Board;
-use crate::serve::{Blind, Insight, Listener, PULSE, ServerHandle, Watch};
+use crate::serve::{Blind, HubSign, Insight, Listener, PULSE, ServerHandle, Watch};
 
 /// After how long a quick stop is not waited for: a request computes, or blocks its thread.
 const QUICK: Duration = Duration::from_millis(1500);
@@ -60,13 +60,23 @@ pub(crate) struct Line {
     /// Its place on the board and among the loads.
     place: usize,
     teller: Teller,
-    /// How to look into what serves, once that does.
-    insight: Arc<OnceLock<Arc<dyn Insight>>>,
+    /// Who serves, once they do: one for the process, or each of its hubs.
+    hubs: Arc<Mutex<Vec<Serving>>>,
     wear: Arc<Wear>,
     /// Only if the master wants to know.
     busy: Option<Arc<Busy>>,
     /// The master knows that it is worn.
     outdated: Arc<AtomicBool>,
+}
+
+/// One that serves.
+struct Serving {
+    /// Which of several hubs it is.
+    sign: Option<HubSign>,
+    /// How to look into it.
+    insight: Arc<dyn Insight>,
+    /// Of several hubs.
+    freezer: Option<Freezer>,
 }
 
 /// What a worker has in common with its master.
@@ -97,8 +107,8 @@ impl Line {
     ) -> Line {
         let Ties { link, teller, board, loads, place } = ties;
         let (link, wear, busy) = (Arc::new(Mutex::new(link)), Arc::new(wear), busy.map(Arc::new));
-        let (insight, outdated) = (Arc::default(), Arc::default());
-        Line { info, hooks, link, board, loads, place, teller, insight, wear, busy, outdated }
+        let (hubs, outdated) = (Arc::default(), Arc::default());
+        Line { info, hooks, link, board, loads, place, teller, hubs, wear, busy, outdated }
     }
 
     pub(crate) fn info(&self) -> &WorkerInfo {
@@ -146,6 +156,10 @@ impl Line {
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn hubs(&self) -> MutexGuard<'_, Vec<Serving>> {
+        self.hubs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Has a thread of its own answer orders and signals from now on. It has to do with no hub, so it answers even if a handler
     /// blocks one. To be called by the thread that is going to serve.
     ///
@@ -175,9 +189,20 @@ impl Line {
 }
 
 impl Watch for Line {
-    fn shows(&self, insight: Arc<dyn Insight>) {
-        // A worker serves once.
-        let _ = self.insight.set(insight);
+    fn shows(&self, sign: Option<HubSign>, insight: Arc<dyn Insight>) {
+        let mut of_this = None;
+        if let Some(sign) = &sign {
+            self.busy.iter().for_each(|busy| busy.joins());
+            let made = freezer();
+            of_this = made
+                .inspect_err(|error| {
+                    log::warn!("nobody will tell where hub {} stands if it hangs: {error}", sign.number())
+                })
+                .ok();
+        }
+        let mut hubs = self.hubs();
+        hubs.push(Serving { sign, insight, freezer: of_this });
+        hubs.sort_by_key(|hub| hub.sign.as_ref().map(HubSign::number));
     }
 
     fn accepts(&self) {
@@ -207,7 +232,7 @@ struct Attendant<E> {
     errands: E,
     graceful_timeout: Duration,
     leaving: Option<Leave>,
-    /// Of the hub that serves.
+    /// Of the hub of the first thread that serves.
     freezer: Option<Freezer>,
 }
 
@@ -265,17 +290,26 @@ impl<E: Errands> Attendant<E> {
     /// Has a thread of its own answer a question: finding out may take a while, in which orders are to be heard.
     fn tell(&self, question: u64, what: What) {
         let teller = self.line.teller.clone();
-        let insight = self.line.insight.get().cloned();
+        let seen = |hub: &Serving| (hub.sign.as_ref().map(HubSign::number), Arc::clone(&hub.insight));
+        let hubs: Vec<_> = self.line.hubs().iter().map(seen).collect();
         let answer = move || {
             let say = |answer| drop(teller.tell(&Told { question, answer }));
-            let Some(insight) = insight else {
+            if hubs.is_empty() {
                 return say(Some(Err("it does not serve yet".to_owned())));
-            };
-            if let Err(blind) = insight.answers(TURN) {
-                return say(Some(Err(blind.to_string())));
             }
-            say(None);
-            say(Some(look(&*insight, what).map_err(|blind| blind.to_string())));
+            let turn = TURN / u32::try_from(hubs.len()).unwrap_or(u32::MAX);
+            let (fine, blind): (Vec<_>, Vec<_>) = hubs
+                .into_iter()
+                .map(|(hub, insight)| {
+                    insight.answers(turn).map(|()| (hub, insight)).map_err(|why| (hub, why))
+                })
+                .partition(Result::is_ok);
+            let (fine, mut blind): (Vec<_>, Vec<_>) =
+                (fine.into_iter().flatten().collect(), blind.into_iter().filter_map(Result::err).collect());
+            if !fine.is_empty() {
+                say(None);
+            }
+            say(Some(look(&fine, &mut blind, what)));
         };
         if let Err(error) = thread::Builder::new().name("teller".to_owned()).spawn(answer) {
             let answer = Some(Err(format!("it has no thread for the answer: {error}")));
@@ -307,22 +341,24 @@ impl<E: Errands> Attendant<E> {
         }
     }
 
-    /// Logs where the hub stands, and the green threads that wait for it. It does not turn again after that.
+    /// Logs where the hub stands, and the green threads that wait for it; of several, those that hang. They do not turn again
+    /// after that.
     fn tell_where(&mut self) {
-        let Some(freezer) = self.freezer.take() else { return };
-        let Some(frozen) = freezer.freeze() else {
-            log::error!("Where it stands can't be told: its thread does not answer SIGURG");
-            return;
+        let several: Vec<_> = {
+            let mut hubs = self.line.hubs();
+            let of = |hub: &mut Serving| Some((hub.sign.take()?, hub.freezer.take()?));
+            hubs.iter_mut().filter_map(of).collect()
         };
-        log::error!("In the aborted worker, {}", frozen.running());
-        // What follows may hang or crash, if the hub's thread was stopped in the wrong place.
-        log::logger().flush();
-        match frozen.others(TOLD) {
-            Some(others) if others.is_empty() => {}
-            Some(others) => log::error!("Its other green threads:\n{}", others.trim_end()),
-            None => {
-                log::error!("Its other green threads can't be told: it was stopped at work on their list")
-            }
+        if several.is_empty() {
+            return self.freezer.take().into_iter().for_each(|freezer| tell_where("", freezer));
+        }
+        let hangs =
+            |(sign, _): &(HubSign, Freezer)| sign.silence().is_some_and(|silence| 2 * silence > 3 * PULSE);
+        // An operator may have aborted a worker which is well.
+        let some_hang = several.iter().any(hangs);
+        for (sign, freezer) in several.into_iter().filter(|hub| !some_hang || hangs(hub)) {
+            let silence = sign.silence().unwrap_or_default().as_secs_f32();
+            tell_where(&format!("hub {} has not turned for {silence:.1} s: ", sign.number()), freezer);
         }
     }
 
@@ -356,22 +392,87 @@ impl<E: Errands> Attendant<E> {
     }
 }
 
-/// What an operator wants to know, in the form in which it gets it.
-fn look(insight: &dyn Insight, what: What) -> Result<Map<String, Value>, Blind> {
-    let (name, list, count) = match what {
-        What::Stacks(most) => {
-            return Ok(Map::from_iter([("text".to_owned(), insight.stacks(most, LOOK)?.into())]));
-        }
-        What::Connections(most) => {
-            let seen = insight.connections(LOOK)?;
-            ("connections", seen.iter().take(most).map(|seen| json!(seen)).collect(), seen.len())
-        }
-        What::Greenlets(most) => {
-            let infos = insight.greenlets(LOOK)?;
-            ("greenlets", infos.iter().take(most).map(greenlet).collect::<Vec<_>>(), infos.len())
-        }
+/// Logs where one hub stands.
+fn tell_where(which: &str, freezer: Freezer) {
+    let Some(frozen) = freezer.freeze() else {
+        log::error!(
+            "In the aborted worker, {which}where it stands can't be told: its thread does not answer SIGURG"
+        );
+        return;
     };
-    Ok(Map::from_iter([(name.to_owned(), Value::Array(list)), ("count".to_owned(), count.into())]))
+    log::error!("In the aborted worker, {which}{}", frozen.running());
+    // What follows may hang or crash, if the hub's thread was stopped in the wrong place.
+    log::logger().flush();
+    match frozen.others(TOLD) {
+        Some(others) if others.is_empty() => {}
+        Some(others) => log::error!("Its other green threads:\n{}", others.trim_end()),
+        None => log::error!("Its other green threads can't be told: it was stopped at work on their list"),
+    }
+    log::logger().flush();
+}
+
+/// What can be looked into, with the number of the hub if there are several.
+type Seeing = (Option<usize>, Arc<dyn Insight>);
+
+/// What an operator wants to know, in the form in which it gets it. Of several hubs those that can't be looked into are told of
+/// beside the others; an error is what none has an answer to.
+fn look(
+    hubs: &[Seeing],
+    blind: &mut Vec<(Option<usize>, Blind)>,
+    what: What,
+) -> Result<Map<String, Value>, String> {
+    let mut told = Map::new();
+    let (mut text, mut list, mut count, mut has_answer) = (String::new(), Vec::new(), 0, false);
+    for (hub, insight) in hubs {
+        let seen = match what {
+            What::Stacks(most) => insight.stacks(most, LOOK).map(|stacks| {
+                let head = hub.map(|hub| format!("hub {hub}\n")).unwrap_or_default();
+                text.extend([head, stacks]);
+            }),
+            What::Connections(most) => insight.connections(LOOK).map(|seen| {
+                count += seen.len();
+                list.extend(seen.iter().take(most - list.len()).map(|seen| numbered(json!(seen), *hub)));
+            }),
+            What::Greenlets(most) => insight.greenlets(LOOK).map(|infos| {
+                count += infos.len();
+                list.extend(infos.iter().take(most - list.len()).map(|info| numbered(greenlet(info), *hub)));
+            }),
+        };
+        has_answer |= seen.is_ok();
+        blind.extend(seen.err().map(|why| (*hub, why)));
+    }
+    if let (Some((_, why)), false) = (blind.first(), has_answer) {
+        return Err(why.to_string());
+    }
+    for (hub, why) in &*blind {
+        let hub = hub.unwrap_or_default();
+        match what {
+            What::Stacks(_) => text.push_str(&format!("hub {hub}: {why}\n")),
+            What::Connections(_) | What::Greenlets(_) => {
+                let silent = told.entry("silent").or_insert_with(|| json!([]));
+                silent.as_array_mut().into_iter().for_each(|silent| {
+                    silent.push(json!({"hub": hub, "why": why.to_string()}));
+                });
+            }
+        }
+    }
+    match what {
+        What::Stacks(_) => told.insert("text".to_owned(), text.into()),
+        What::Connections(_) => told.insert("connections".to_owned(), list.into()),
+        What::Greenlets(_) => told.insert("greenlets".to_owned(), list.into()),
+    };
+    if !matches!(what, What::Stacks(_)) {
+        told.insert("count".to_owned(), count.into());
+    }
+    Ok(told)
+}
+
+/// A row of a list, with the number of its hub if there are several.
+fn numbered(mut row: Value, hub: Option<usize>) -> Value {
+    if let (Some(row), Some(hub)) = (row.as_object_mut(), hub) {
+        row.insert("hub".to_owned(), hub.into());
+    }
+    row
 }
 
 fn greenlet(info: &Info) -> Value {

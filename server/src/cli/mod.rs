@@ -13,6 +13,7 @@ mod tls;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{self, Write as _};
+use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
@@ -323,7 +324,7 @@ impl Watch for Manager {
 
 fn serve_as(class: WorkerClass, server: Server, app: impl Handler + Send + Sync) -> io::Result<()> {
     match class {
-        WorkerClass::Green => server.serve(app),
+        WorkerClass::Green => server.serve_hubs(app),
         WorkerClass::Threads => server.serve_threads(app),
         WorkerClass::Sync => server.serve_sync(app),
     }
@@ -473,6 +474,7 @@ fn set_up(server: Server, config: &Config, logs: &Logs) -> Server {
         .uwsgi_allow_ips(config.uwsgi_allow_ips.clone())
         .multiprocess(config.workers > 1)
         .worker_connections(config.worker_connections)
+        .threads(config.threads.and_then(NonZeroUsize::new))
         .keep_alive(config.keepalive)
         .handshake_timeout(config.handshake_timeout.unwrap_or(FOR_EVER))
         .header_timeout(config.header_timeout.unwrap_or(FOR_EVER))

@@ -22,8 +22,11 @@ const COLUMNS: &[(&str, &[&str])] = &[
         ],
     ),
     ("listeners", &["address", "type", "fd", "bind"]),
-    ("connections", &["peer", "state", "since", "requests", "request", "waits"]),
-    ("greenlets", &["id", "parent", "name", "since", "what", "stack_used", "stack_size", "spawned_at"]),
+    ("connections", &["hub", "peer", "state", "since", "requests", "request", "waits"]),
+    (
+        "greenlets",
+        &["hub", "id", "parent", "name", "since", "what", "stack_used", "stack_size", "spawned_at"],
+    ),
 ];
 
 /// The data of an answer as text: tables for lists, else a line for each value.
