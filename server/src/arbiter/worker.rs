@@ -65,6 +65,8 @@ pub(crate) struct Line {
     wear: Arc<Wear>,
     /// Only if the master wants to know.
     busy: Option<Arc<Busy>>,
+    /// An operator wanted no more clients when it began.
+    drained: bool,
     /// The master knows that it is worn.
     outdated: Arc<AtomicBool>,
 }
@@ -86,6 +88,8 @@ pub(super) struct Ties {
     pub(super) board: Board,
     pub(super) loads: Option<Loads>,
     pub(super) place: usize,
+    /// An operator wants no more clients.
+    pub(super) drained: bool,
 }
 
 /// What a worker's process needs besides its server.
@@ -105,10 +109,10 @@ impl Line {
         wear: Wear,
         busy: Option<Busy>,
     ) -> Line {
-        let Ties { link, teller, board, loads, place } = ties;
+        let Ties { link, teller, board, loads, place, drained } = ties;
         let (link, wear, busy) = (Arc::new(Mutex::new(link)), Arc::new(wear), busy.map(Arc::new));
         let (hubs, outdated) = (Arc::default(), Arc::default());
-        Line { info, hooks, link, board, loads, place, teller, hubs, wear, busy, outdated }
+        Line { info, hooks, link, board, loads, place, teller, hubs, wear, busy, drained, outdated }
     }
 
     pub(crate) fn info(&self) -> &WorkerInfo {
@@ -171,12 +175,16 @@ impl Line {
         handle: ServerHandle,
         errands: impl Errands,
     ) -> io::Result<()> {
+        if self.drained {
+            handle.set_ready(false);
+        }
         let attendant = Attendant {
             signals: Signals::new(WORKER)?,
             line: self.clone(),
             handle,
             errands,
             graceful_timeout: config.graceful_timeout,
+            is_draining: false,
             leaving: None,
             freezer: match config.worker_class {
                 WorkerClass::Green => Some(freezer()?),
@@ -231,6 +239,8 @@ struct Attendant<E> {
     handle: ServerHandle,
     errands: E,
     graceful_timeout: Duration,
+    /// The master wants it to leave soon, whatever an operator says.
+    is_draining: bool,
     leaving: Option<Leave>,
     /// Of the hub of the first thread that serves.
     freezer: Option<Freezer>,
@@ -273,7 +283,11 @@ impl<E: Errands> Attendant<E> {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Leave { how, alone } => self.leave(how, alone),
-            Order::Drain => self.handle.set_ready(false),
+            Order::Drain => {
+                self.is_draining = true;
+                self.handle.set_ready(false);
+            }
+            Order::Ready(ready) => self.handle.set_ready(ready && !self.is_draining),
             Order::Reopen { files } => {
                 let opened = self.line.link().take_files(files.len());
                 self.errands.reopen_logs(files.into_iter().zip(opened).collect());

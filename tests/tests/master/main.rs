@@ -2,6 +2,8 @@
 
 mod control;
 mod deaths;
+mod draining;
+mod hubs;
 mod identity;
 mod logs;
 mod metrics;

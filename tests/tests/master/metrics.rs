@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use greenserve_tests::{Client, PATIENCE, Scratch, ServerProcess, eventually, request, send_signal};
 
 /// Where it answers for numbers.
-fn metrics_of(server: &ServerProcess) -> SocketAddr {
+pub(crate) fn metrics_of(server: &ServerProcess) -> SocketAddr {
     let line = server.wait_for_log("Metrics at: ");
     line.rsplit_once(' ').unwrap().1.parse().unwrap()
 }
@@ -19,7 +19,7 @@ fn start(args: &[&str]) -> (ServerProcess, SocketAddr) {
     (server, metrics)
 }
 
-fn status(at: SocketAddr, path: &str) -> u16 {
+pub(crate) fn status(at: SocketAddr, path: &str) -> u16 {
     Client::tcp(at).get(path).status
 }
 
