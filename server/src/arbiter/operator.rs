@@ -360,14 +360,16 @@ impl Master {
     }
 
     fn listeners(&self) -> Vec<Value> {
-        let rows = self.sockets.all().map(|(bind, Listener { socket, addr, .. })| {
+        let rows = self.sockets.all().map(|(bind, listener)| {
+            let Listener { socket, addr, .. } = listener;
             let kind = match addr {
                 Addr::Unix(_) => "unix",
                 Addr::Inet(addr) if addr.is_ipv6() => "tcp6",
                 Addr::Inet(_) => "tcp",
             };
             let fd = socket.as_raw_fd();
-            json!({"address": addr.to_string(), "bind": bind.to_string(), "fd": fd, "type": kind})
+            let (address, bind, waiting) = (addr.to_string(), bind.to_string(), listener.waiting());
+            json!({"address": address, "bind": bind, "fd": fd, "type": kind, "waiting": waiting})
         });
         rows.collect()
     }

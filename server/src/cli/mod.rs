@@ -12,7 +12,7 @@ mod tls;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -133,13 +133,15 @@ fn run<A: Handler + Send + Sync>(
         Action::Completions(shell) => return print(&line.completions(shell)),
         Action::CheckConfig => check(&line.config, app),
         // A new master beside an old one is where it should be.
-        Action::Serve if line.config.daemon && !start.is_upgrade() => match Daemon::leave() {
-            Ok(left) => {
-                daemon = left;
-                serve_all(start, line, app, Arc::new(hooks), &daemon)
+        Action::Serve if line.config.daemon && !start.is_upgrade() => {
+            match Daemon::leave(line.config.enable_stdio_inheritance) {
+                Ok(left) => {
+                    daemon = left;
+                    serve_all(start, line, app, Arc::new(hooks), &daemon)
+                }
+                Err(error) => Err(Failure::Process("can't go into the background", error)),
             }
-            Err(error) => Err(Failure::Process("can't go into the background", error)),
-        },
+        }
         Action::Serve => serve_all(start, line, app, Arc::new(hooks), &daemon),
     };
     let code = match done {
@@ -205,7 +207,8 @@ fn serve_all<A: Handler + Send + Sync>(
     logs.install();
     crate::log::log_panics();
     logs.give_to(identity.as_ref());
-    if config.daemon && config.errorlog == LogTarget::Standard {
+    let keeps_stderr = config.enable_stdio_inheritance && !io::stderr().is_terminal();
+    if config.daemon && config.errorlog == LogTarget::Standard && !keeps_stderr {
         log::warn!("--daemon without an --error-logfile: nothing is logged once the terminal is left");
     }
     log::info!("Starting greenserve {}", env!("CARGO_PKG_VERSION"));

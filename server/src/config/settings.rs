@@ -465,9 +465,16 @@ settings! {
         /// Whether to serve in the background, detached from the terminal.
         ///
         /// The program that was started ends once the server listens, or with an error's code and message if it can't. From
-        /// then on standard input, output and error lead nowhere: name an --error-logfile.
+        /// then on standard input, output and error lead nowhere: name an --error-logfile, or see --enable-stdio-inheritance.
         daemon: bool {
             flag: "daemon", short: 'D', switch: true, restart: true, value: "BOOL", default: "false",
+            parse: switch,
+        }
+        /// Whether a daemon keeps standard output and error, unless they are a terminal.
+        ///
+        /// For --daemon: they lead to where the shell has led them, and what is written there arrives. Standard input leads nowhere.
+        enable_stdio_inheritance: bool {
+            flag: "enable-stdio-inheritance", short: 'R', switch: true, restart: true, value: "BOOL", default: "false",
             parse: switch,
         }
         /// What to call the server in the list of processes. Empty: the application's name, and only for a master and its workers.
@@ -728,6 +735,14 @@ settings! {
         statsd_prefix: String {
             flag: "statsd-prefix", value: "PREFIX", default: "",
             parse: statsd_text,
+        }
+        /// Whether StatsD gets gunicorn.backlog, too: how many connections wait to be accepted.
+        ///
+        /// Once a second, of all TCP addresses together, as a timer, which is what gunicorn sends. Linux only, and from a master
+        /// (-w 1 or more). `greenserve ctl show listeners` shows it at any time.
+        enable_backlog_metric: bool {
+            flag: "enable-backlog-metric", switch: true, value: "BOOL", default: "false",
+            parse: switch,
         }
         /// Tags of DogStatsD for all of StatsD's metrics, with commas between them: name:value,name.
         dogstatsd_tags: String {

@@ -24,7 +24,7 @@ const COLUMNS: &[(&str, &[&str])] = &[
             "outdated",
         ],
     ),
-    ("listeners", &["address", "type", "fd", "bind"]),
+    ("listeners", &["address", "type", "waiting", "fd", "bind"]),
     ("connections", &["hub", "peer", "state", "since", "requests", "request", "waits"]),
     (
         "greenlets",

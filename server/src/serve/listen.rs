@@ -135,6 +135,12 @@ impl Listener {
         })
     }
 
+    /// How many connections wait to be accepted, if the kernel tells: of TCP, on Linux.
+    pub(crate) fn waiting(&self) -> Option<usize> {
+        let Addr::Inet(_) = self.addr else { return None };
+        greenlet::net::accept_queue(&self.socket).ok()
+    }
+
     /// Has nobody new come, while those that are on their way can still be accepted: then it can be closed without resetting
     /// anybody.
     pub(crate) fn turn_away(&mut self) {

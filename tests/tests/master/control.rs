@@ -121,7 +121,7 @@ fn what_is_shown_has_the_keys_that_programs_rely_on() {
     assert!(stats["requests"].is_null(), "nobody wants to know, so nothing is counted");
 
     let listeners = master.ask("show listeners");
-    assert_eq!(keys(&listeners["listeners"][0]), ["address", "bind", "fd", "type"]);
+    assert_eq!(keys(&listeners["listeners"][0]), ["address", "bind", "fd", "type", "waiting"]);
     assert_eq!(listeners["listeners"][0]["address"], master.server.addr().to_string());
 
     let config = master.ask("show config");
