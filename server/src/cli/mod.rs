@@ -43,8 +43,8 @@ use crate::{Addr, Handler, Protocol, Request, Response, Server};
 /// program has set up a logger of the `log` facade before, that one is used and `--error-logfile` is not.
 ///
 /// Blocks until the server has stopped. The code is 0 after a stop by signal, 1 if the server could not start or
-/// failed, and 2 for a wrong command line. The application is shared among threads with `-k threads`, hence the bounds;
-/// one that is not `Send` can be served by [`Server::serve`].
+/// failed, and 2 for a wrong command line. The application is shared among threads with `--threads` and with `-k threads`,
+/// hence the bounds; one that is not `Send` can be served by [`Server::serve`].
 ///
 /// ```no_run
 /// fn main() -> greenserve::ExitCode {

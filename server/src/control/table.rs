@@ -32,6 +32,9 @@ const COLUMNS: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// Hubs of a worker that could not be asked.
+const SILENT: &str = "silent";
+
 /// The data of an answer as text: tables for lists, else a line for each value.
 pub(crate) fn render(data: &Value) -> String {
     let mut out = String::new();
@@ -98,6 +101,8 @@ fn chapter(out: &mut String, map: &Map<String, Value>) {
     }
     for (name, value) in map {
         match value {
+            // Behind the others.
+            Value::Array(_) if name == SILENT => {}
             Value::Array(list) => {
                 let all = map.get("count").and_then(Value::as_u64).unwrap_or(list.len() as u64);
                 let _ = match all - list.len() as u64 {
@@ -114,6 +119,9 @@ fn chapter(out: &mut String, map: &Map<String, Value>) {
             }
             _ => {}
         }
+    }
+    for hub in map.get(SILENT).and_then(Value::as_array).into_iter().flatten() {
+        let _ = writeln!(out, "hub {}: {}", cell("hub", &hub["hub"]), cell("why", &hub["why"]));
     }
     out.push('\n');
 }
@@ -174,6 +182,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn hubs_that_could_not_be_asked_stand_behind_what_the_others_have() {
+        let data = json!({"workers": [{
+            "pid": 17, "age": 1, "count": 0, "connections": [], "silent": [{"hub": 2, "why": "it hangs"}],
+        }]});
+        assert_eq!(render(&data), "worker 17 (age 1): 0 connections\nhub 2: it hangs\n\n");
+    }
 
     #[test]
     fn lists_are_tables_and_single_values_lines() {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
@@ -20,22 +21,41 @@ where
     (addr, handle, thread::spawn(move || server.serve_hubs(app).unwrap()))
 }
 
+/// A connection to each of two hubs, of a server which answers the path `/who` with the number of the thread.
+fn one_for_each(addr: std::net::SocketAddr) -> [Client; 2] {
+    let (mut clients, mut others) = (BTreeMap::new(), Vec::new());
+    eventually(PATIENCE, || {
+        let mut client = Client::tcp(addr);
+        let hub = client.get("/who").text().to_owned();
+        // Those who are not needed stay for the time being, so that others are taken by the other hub.
+        others.extend(clients.insert(hub, client));
+        clients.len() == 2
+    });
+    let clients: Vec<Client> = clients.into_values().collect();
+    clients.try_into().expect("two")
+}
+
+fn who() -> String {
+    format!("{:?}", thread::current().id())
+}
+
 #[test]
 fn hubs_run_at_the_same_time() {
     // Each request blocks its OS thread until another has come.
     let both = Arc::new(Barrier::new(2));
-    let (addr, handle, serving) = serve(2, move |_: Request| {
+    let (addr, handle, serving) = serve(2, move |req: Request| {
+        if req.path() == "/who" {
+            return who();
+        }
         both.wait();
-        "met"
+        "met".to_owned()
     });
-    let mut idle = Vec::new();
-    in_time(PATIENCE, move || {
-        // A hub that is blocked accepts nobody, so the second goes to the other.
-        let mut clients = [Client::tcp(addr), Client::tcp(addr)];
+    let answers = in_time(move || {
+        let mut clients = one_for_each(addr);
         clients.iter_mut().for_each(|client| client.send(request("GET", "/", &[], b"")));
-        idle.extend(clients.iter_mut().map(|client| client.response().status));
-        assert_eq!(idle, [200, 200]);
+        clients.map(|mut client| client.response().text().to_owned())
     });
+    assert_eq!(answers, ["met", "met"]);
     handle.stop();
     serving.join().unwrap();
 }
@@ -75,23 +95,31 @@ fn one_application_is_shared_by_all_and_told_that_threads_are() {
 #[test]
 fn a_stop_waits_for_what_every_hub_has_under_way_and_a_quit_does_not() {
     for quits in [false, true] {
-        let both = Arc::new(Barrier::new(2));
+        let begun = Arc::new(AtomicUsize::new(0));
+        let (began, goes_on) = (Arc::clone(&begun), Arc::new(AtomicBool::new(false)));
+        let ends = Arc::clone(&goes_on);
         let (addr, handle, serving) = serve(2, move |req: Request| {
-            both.wait();
-            greenlet::sleep(if req.path() == "/short" { Duration::from_millis(300) } else { 100 * PATIENCE });
-            "done"
+            if req.path() == "/who" {
+                return who();
+            }
+            began.fetch_add(1, Ordering::SeqCst);
+            while !ends.load(Ordering::SeqCst) {
+                greenlet::sleep(Duration::from_millis(5));
+            }
+            "done".to_owned()
         });
-        let path = if quits { "/long" } else { "/short" };
-        let mut clients = [Client::tcp(addr), Client::tcp(addr)];
-        clients.iter_mut().for_each(|client| client.send(request("GET", path, &[], b"")));
-        // They have met when both have begun; a stop before that would be as good, but shows less.
-        thread::sleep(Duration::from_millis(100));
+        let mut clients = one_for_each(addr);
+        clients.iter_mut().for_each(|client| client.send(request("GET", "/", &[], b"")));
+        eventually(PATIENCE, || begun.load(Ordering::SeqCst) == 2);
         if quits {
-            handle.quit()
+            handle.quit();
         } else {
-            handle.stop()
+            handle.stop();
+            // Nobody is accepted any more when it ends.
+            eventually(PATIENCE, || Client::try_tcp(addr).is_err());
+            goes_on.store(true, Ordering::SeqCst);
         }
-        let answers: Vec<u16> = clients.iter_mut().map(|client| client.response().status).collect();
+        let answers = clients.map(|mut client| client.response().status);
         assert_eq!(answers, if quits { [503, 503] } else { [200, 200] });
         serving.join().unwrap();
         assert!(Client::try_tcp(addr).is_err());
