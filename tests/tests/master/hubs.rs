@@ -31,24 +31,14 @@ fn one_for_each(server: &ServerProcess) -> BTreeMap<String, Client> {
 
 #[test]
 fn a_hub_that_hangs_is_found_told_of_and_its_worker_replaced() {
-    let args = [
-        "demo",
-        "-w",
-        "1",
-        "--threads",
-        "2",
-        "--timeout",
-        "4",
-        "--blocked-threshold",
-        "0",
-        "--keep-alive",
-        "60",
-    ];
+    let args = ["demo", "-w", "1", "--threads", "2", "--timeout", "4", "--keep-alive", "60"];
     let server = ServerProcess::start(args);
     let workers = server.wait_for_workers(1);
     let mut clients = one_for_each(&server);
     let mut stuck = clients.remove("hub 2").expect("a connection of the second hub");
     stuck.send(request("GET", "/block?ms=600000", &[], b""));
+    // Until then it may still accept somebody.
+    server.wait_for_log("holds the hub");
     // The other one serves meanwhile, those too who come now.
     for client in clients.values_mut() {
         assert_eq!(client.get("/plaintext").status, 200);
