@@ -47,7 +47,7 @@ pub use addr::ToSocketAddrs;
 pub use connect::{ConnectError, Connector, create_connection};
 pub use pass::UCred;
 pub(crate) use poll::Watch;
-pub use poll::{PollFd, Selected, cancel_wait, poll, select, unsent, wait_read, wait_write};
+pub use poll::{PollFd, Selected, accept_queue, cancel_wait, poll, select, unsent, wait_read, wait_write};
 pub(crate) use resolve::BeforeFork;
 pub use resolve::{
     Resolver, SystemResolver, resolve, resolve_timeout, reverse, reverse_timeout, set_resolver,

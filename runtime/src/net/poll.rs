@@ -75,6 +75,24 @@ pub fn unsent(fd: impl AsFd) -> io::Result<usize> {
     crate::sys::unsent(fd.as_fd())
 }
 
+/// How many connections wait for a TCP listener to accept them. Linux only. Does not wait.
+///
+/// ```
+/// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// let _client = std::net::TcpStream::connect(listener.local_addr()?)?;
+/// # if cfg!(target_os = "linux") {
+/// assert_eq!(greenlet::net::accept_queue(&listener)?, 1);
+/// # }
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+/// What getsockopt(2) says of a descriptor that is no TCP socket; `Unsupported` elsewhere than on Linux. Of a TCP socket that does not
+/// listen the number has another meaning.
+pub fn accept_queue(listener: impl AsFd) -> io::Result<usize> {
+    crate::sys::accept_queue(listener.as_fd())
+}
+
 /// Ends every wait of this thread's greenlets to read or to write `fd` that was begun by [`wait_read`], [`wait_write`],
 /// [`poll`] or [`select`]: they fail with `NotConnected` (gevent's `cancel_wait`). Call it before a descriptor is closed
 /// that others may wait for; the `close` of this module's sockets does it by itself.

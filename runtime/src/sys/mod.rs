@@ -21,7 +21,7 @@ mod peer;
 mod queue;
 pub(crate) use names::name_of;
 pub(crate) use peer::peer_cred;
-pub(crate) use queue::unsent;
+pub(crate) use queue::{accept_queue, unsent};
 
 use std::io;
 use std::os::fd::AsRawFd;

@@ -90,7 +90,8 @@ impl Master {
         let wear = Wear::new(&self.config, age);
         let busy = scales(&self.config).then(|| Busy::new(self.config.worker_class));
         let hooks = Arc::clone(&self.hooks);
-        let ties = Ties { link, teller, board: self.board.clone(), loads, place };
+        let drained = self.operator.drained;
+        let ties = Ties { link, teller, board: self.board.clone(), loads, place, drained };
         let line = Line::new(info, hooks, ties, wear, busy);
         let listeners = sockets.into_seat(seat);
         let worker = Worker { config: self.config.clone(), listeners, metrics, line: line.clone() };

@@ -1,9 +1,11 @@
 //! How busy the thread is that serves: asked of the kernel once a second, so that serving pays nothing for it.
 
 use std::fs;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::process::Pid;
+use rustix::thread::gettid;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::config::WorkerClass;
@@ -11,6 +13,8 @@ use crate::config::WorkerClass;
 /// Measures from look to look.
 pub(super) struct Busy {
     class: WorkerClass,
+    /// The threads of a process with several hubs. Empty: the one that looks.
+    hubs: Mutex<Vec<Pid>>,
     last: Mutex<Option<Look>>,
 }
 
@@ -23,11 +27,20 @@ struct Look {
 
 impl Busy {
     pub(super) fn new(class: WorkerClass) -> Busy {
-        Busy { class, last: Mutex::new(None) }
+        Busy { class, hubs: Mutex::default(), last: Mutex::new(None) }
+    }
+
+    /// The calling thread is one of several that have a hub.
+    pub(super) fn joins(&self) {
+        self.hubs().push(gettid());
+    }
+
+    fn hubs(&self) -> MutexGuard<'_, Vec<Pid>> {
+        self.hubs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// For which share of the time since the last look it has worked, or waited for a processor: 0 to 1. `every`: how long after
-    /// the last look this one was due. To be called by the thread that serves.
+    /// the last look this one was due. To be called by a thread that serves; of several hubs it is the average.
     pub(super) fn look(&self, every: Duration) -> f64 {
         let now = Look { at: Instant::now(), worked: self.worked() };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -36,6 +49,15 @@ impl Busy {
     }
 
     fn worked(&self) -> Duration {
+        let hubs = self.hubs();
+        if let Some(count) = u32::try_from(hubs.len()).ok().filter(|count| *count > 0) {
+            let of = |hub: &Pid| {
+                let path = format!("/proc/self/task/{}/schedstat", hub.as_raw_nonzero());
+                fs::read_to_string(path).ok().as_deref().and_then(worked)
+            };
+            let all: Option<Duration> = hubs.iter().map(of).sum();
+            return all.unwrap_or_else(|| clock(ClockId::ProcessCPUTime)) / count;
+        }
         let clock = match self.class {
             WorkerClass::Green | WorkerClass::Sync => {
                 if let Some(worked) =
@@ -48,9 +70,13 @@ impl Busy {
             // Many threads serve.
             WorkerClass::Threads => ClockId::ProcessCPUTime,
         };
-        let time = clock_gettime(clock);
-        Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+        self::clock(clock)
     }
+}
+
+fn clock(id: ClockId) -> Duration {
+    let time = clock_gettime(id);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
 /// Nanoseconds on a processor, and nanoseconds in which it waited for one: then others had it, and this one was busy all the same.
@@ -68,6 +94,8 @@ fn share(passed: Duration, worked: Duration, every: Duration) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Barrier};
+
     use super::*;
 
     #[test]
@@ -98,5 +126,36 @@ mod tests {
         let computed = busy.look(Duration::from_secs(1));
         std::thread::sleep(Duration::from_millis(200));
         assert!(computed > busy.look(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn of_two_hubs_of_which_one_computes_the_average_is_less_than_that_one() {
+        let (one, both) = (Arc::new(Busy::new(WorkerClass::Green)), Arc::new(Busy::new(WorkerClass::Green)));
+        let barrier = Arc::new(Barrier::new(3));
+        let hub = |computes: bool| {
+            let (one, both, barrier) = (Arc::clone(&one), Arc::clone(&both), Arc::clone(&barrier));
+            std::thread::spawn(move || {
+                both.joins();
+                if computes {
+                    one.joins();
+                }
+                barrier.wait();
+                let end = Instant::now() + Duration::from_millis(200);
+                while computes && Instant::now() < end {
+                    std::hint::black_box(());
+                }
+                // There is nothing to be read of a thread that has ended.
+                barrier.wait();
+                barrier.wait();
+            })
+        };
+        let hubs = [hub(true), hub(false)];
+        barrier.wait();
+        let before = (one.worked(), both.worked());
+        barrier.wait();
+        let (one, both) = (one.worked() - before.0, both.worked() - before.1);
+        barrier.wait();
+        hubs.into_iter().for_each(|hub| hub.join().unwrap());
+        assert!(Duration::ZERO < both && both < one, "{both:?} {one:?}");
     }
 }

@@ -71,7 +71,7 @@ pub trait Hooks: Any + Send + Sync {
         let _ = worker;
     }
 
-    /// In the new worker, when all is set up and before it accepts.
+    /// In the new worker, when all is set up and before it accepts: in its first thread, that of the first hub if there are several.
     fn post_worker_init(&self, worker: &WorkerInfo) {
         let _ = worker;
     }

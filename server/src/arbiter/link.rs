@@ -27,8 +27,10 @@ use super::fleet::Leave;
 pub(super) enum Order {
     /// Take no more connections and end. `alone`: no other worker takes what waits in the kernel's queues.
     Leave { how: Leave, alone: bool },
-    /// Serve on, but have clients go elsewhere.
+    /// Serve on, but have clients go elsewhere: the time to leave is near.
     Drain,
+    /// Whether more clients are welcome, as an operator has it.
+    Ready(bool),
     /// Open the log files again. Of these the descriptors come along, for a worker that may not open them.
     Reopen { files: Vec<String> },
     /// Log so much from now on.

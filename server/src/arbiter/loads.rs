@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use greenlet::shm::Counter;
 
+use crate::serve::is_above_average;
+
 /// The numbers of all workers of a master, by place; 0 if nobody accepts there, else one more than there are connections.
 #[derive(Clone)]
 pub(super) struct Loads(Arc<[Counter]>);
@@ -30,8 +32,8 @@ impl Loads {
             .iter()
             .map(Counter::get)
             .filter(|load| *load > 0)
-            .fold((0_i64, 0_i64), |(sum, workers), load| (sum.saturating_add(load), workers + 1));
-        place < self.0.len() && is_above(own, sum, workers)
+            .fold((0_i64, 0), |(sum, workers), load| (sum.saturating_add(load), workers + 1));
+        place < self.0.len() && is_above_average(own as usize, sum as usize, workers)
     }
 
     /// Nobody else writes there: the master only before there is a worker and when there is none any more.
@@ -40,11 +42,6 @@ impl Loads {
             counter.add(load - counter.get());
         }
     }
-}
-
-/// By more than an eighth, and more than one connection: who is never asked to wait for small differences is not slowed down.
-fn is_above(own: i64, sum: i64, workers: i64) -> bool {
-    workers > 1 && own > sum / workers + sum / workers / 8 + 1
 }
 
 #[cfg(test)]

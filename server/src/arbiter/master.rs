@@ -278,7 +278,10 @@ impl Master {
         let (errors, warnings) = take_logged();
         self.board.logged(errors, warnings);
         if let Some(gauges) = &mut self.gauges {
-            gauges.tell(self.children.len(), errors, warnings, now);
+            let (sockets, is_wanted) = (&self.sockets, self.config.enable_backlog_metric);
+            let backlog =
+                || is_wanted.then(|| sockets.all().filter_map(|(_, socket)| socket.waiting()).sum());
+            gauges.tell(self.children.len(), backlog, (errors, warnings), now);
         }
         // While workers are tried again and again and none serves the watchdog's time runs.
         if self.parent.is_none()

@@ -14,6 +14,7 @@ mod fleet;
 mod hooks;
 mod link;
 mod loads;
+mod look;
 mod master;
 mod operator;
 mod pidfile;

@@ -20,6 +20,7 @@ use super::master::{Child, Master};
 use crate::app::Addr;
 use crate::config::{Config, MOST_WORKERS, SETTINGS};
 use crate::control::{self, COMMANDS, Command, Mode, Outcome, SessionId, Show, Which};
+use crate::metrics::Done;
 use crate::serve::Listener;
 
 /// How long a worker may take to give a sign that it heard. It has a second itself to see whether its hub turns.
@@ -38,6 +39,8 @@ pub(super) struct Operator {
     started: Instant,
     pub(super) killed: u64,
     pub(super) reloads: u64,
+    /// More clients are not welcome: new workers hear of it, too.
+    pub(super) drained: bool,
     /// The log's level is what an operator has set, not what the settings say.
     level_is_set: bool,
 }
@@ -65,6 +68,7 @@ impl Operator {
             started: Instant::now(),
             killed: 0,
             reloads: 0,
+            drained: false,
             level_is_set: false,
         }
     }
@@ -177,7 +181,12 @@ impl Master {
             }
             Command::Dump(most) => return self.ask(session, id, What::Stacks(most), now),
             Command::Show(what) => Ok(self.show(what, now)),
-            Command::Add(_) | Command::Remove(_) | Command::Kill { .. } | Command::Reload
+            Command::Add(_)
+            | Command::Remove(_)
+            | Command::Kill { .. }
+            | Command::Reload
+            | Command::Drain
+            | Command::Undrain
                 if self.fleet.is_stopping() =>
             {
                 Err("the server is about to stop".to_owned())
@@ -189,6 +198,11 @@ impl Master {
             Command::Reopen => {
                 self.reopen();
                 Ok(json!({"status": "reopening"}))
+            }
+            Command::Drain | Command::Undrain => {
+                self.operator.drained = command == Command::Drain;
+                self.tell_all(&Order::Ready(!self.operator.drained), &[]);
+                Ok(json!({"status": if self.operator.drained { "drained" } else { "serving" }}))
             }
             Command::Shutdown(mode) => {
                 let (how, mode) = match mode {
@@ -285,13 +299,22 @@ impl Master {
         }
     }
 
+    /// What was done, if it is counted at all.
+    fn counts(&self, row: &mut Value, done: impl FnOnce() -> Done) {
+        let is_counted = self.config.statsd_host.is_some() || self.metrics.addrs().next().is_some();
+        let done = is_counted.then(done);
+        row["requests"] = done.map(|done| done.requests).into();
+        row["requests_in_progress"] = done.map(|done| done.under_way).into();
+        row["connections"] = done.map(|done| done.connections).into();
+    }
+
     fn stats(&self, now: Instant) -> Value {
         let state = match (self.fleet.is_stopping(), self.fleet.is_complete()) {
             (true, _) => "stopping",
             (false, true) => "ready",
             (false, false) => "busy",
         };
-        json!({
+        let mut stats = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "pid": process::id(),
             "state": state,
@@ -301,11 +324,14 @@ impl Master {
             "workers_spawned": self.fleet.spawned(),
             "workers_killed": self.operator.killed,
             "reloads": self.operator.reloads,
+            "drained": self.operator.drained,
             "log_level": word(log::max_level()),
             "resident": resident(process::id()),
             "old_master": self.parent,
             "new_master": self.successor.as_ref().map(process::Child::id),
-        })
+        });
+        self.counts(&mut stats, || self.board.all_done());
+        stats
     }
 
     fn workers(&self, now: Instant, memory: bool) -> Vec<Value> {
@@ -326,6 +352,7 @@ impl Master {
             });
             if memory {
                 row["resident"] = resident(child.info.pid).into();
+                self.counts(&mut row, || self.board.done(child.place));
             }
             Some(row)
         });
@@ -333,14 +360,16 @@ impl Master {
     }
 
     fn listeners(&self) -> Vec<Value> {
-        let rows = self.sockets.all().map(|(bind, Listener { socket, addr, .. })| {
+        let rows = self.sockets.all().map(|(bind, listener)| {
+            let Listener { socket, addr, .. } = listener;
             let kind = match addr {
                 Addr::Unix(_) => "unix",
                 Addr::Inet(addr) if addr.is_ipv6() => "tcp6",
                 Addr::Inet(_) => "tcp",
             };
             let fd = socket.as_raw_fd();
-            json!({"address": addr.to_string(), "bind": bind.to_string(), "fd": fd, "type": kind})
+            let (address, bind, waiting) = (addr.to_string(), bind.to_string(), listener.waiting());
+            json!({"address": address, "bind": bind, "fd": fd, "type": kind, "waiting": waiting})
         });
         rows.collect()
     }

@@ -5,13 +5,12 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use greenlet::inspect::{Freezer, Info, freezer};
+use greenlet::inspect::{Freezer, freezer};
 use rustix::event::{PollFd, PollFlags, poll};
-use serde_json::{Map, Value, json};
 use signal_hook::consts::signal::{SIGABRT, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 
 use super::busy::Busy;
@@ -19,11 +18,12 @@ use super::fleet::Leave;
 use super::hooks::{Hooks, WorkerInfo};
 use super::link::{Link, Order, Report, Teller, Told, What};
 use super::loads::Loads;
+use super::look::look;
 use super::signals::{Signals, WORKER, name};
 use super::wear::Wear;
 use crate::config::{Config, WorkerClass};
 use crate::metrics::Board;
-use crate::serve::{Blind, Insight, Listener, PULSE, ServerHandle, Watch};
+use crate::serve::{HubSign, Insight, Listener, PULSE, ServerHandle, Watch};
 
 /// After how long a quick stop is not waited for: a request computes, or blocks its thread.
 const QUICK: Duration = Duration::from_millis(1500);
@@ -33,8 +33,6 @@ const TOLD: usize = 100;
 
 /// How long a hub may take to have its turn before a question is answered without it.
 const TURN: Duration = Duration::from_secs(1);
-/// How long it may take to find out what was asked; the first stacks have functions' names looked up.
-const LOOK: Duration = Duration::from_secs(25);
 
 /// A worker's process, as what serves in it gets to see it.
 pub(crate) struct Worker {
@@ -60,13 +58,25 @@ pub(crate) struct Line {
     /// Its place on the board and among the loads.
     place: usize,
     teller: Teller,
-    /// How to look into what serves, once that does.
-    insight: Arc<OnceLock<Arc<dyn Insight>>>,
+    /// Who serves, once they do: one for the process, or each of its hubs.
+    hubs: Arc<Mutex<Vec<Serving>>>,
     wear: Arc<Wear>,
     /// Only if the master wants to know.
     busy: Option<Arc<Busy>>,
+    /// An operator wanted no more clients when it began.
+    drained: bool,
     /// The master knows that it is worn.
     outdated: Arc<AtomicBool>,
+}
+
+/// One that serves.
+struct Serving {
+    /// Which of several hubs it is.
+    sign: Option<HubSign>,
+    /// How to look into it.
+    insight: Arc<dyn Insight>,
+    /// Of several hubs.
+    freezer: Option<Freezer>,
 }
 
 /// What a worker has in common with its master.
@@ -76,6 +86,8 @@ pub(super) struct Ties {
     pub(super) board: Board,
     pub(super) loads: Option<Loads>,
     pub(super) place: usize,
+    /// An operator wants no more clients.
+    pub(super) drained: bool,
 }
 
 /// What a worker's process needs besides its server.
@@ -95,10 +107,10 @@ impl Line {
         wear: Wear,
         busy: Option<Busy>,
     ) -> Line {
-        let Ties { link, teller, board, loads, place } = ties;
+        let Ties { link, teller, board, loads, place, drained } = ties;
         let (link, wear, busy) = (Arc::new(Mutex::new(link)), Arc::new(wear), busy.map(Arc::new));
-        let (insight, outdated) = (Arc::default(), Arc::default());
-        Line { info, hooks, link, board, loads, place, teller, insight, wear, busy, outdated }
+        let (hubs, outdated) = (Arc::default(), Arc::default());
+        Line { info, hooks, link, board, loads, place, teller, hubs, wear, busy, drained, outdated }
     }
 
     pub(crate) fn info(&self) -> &WorkerInfo {
@@ -146,6 +158,10 @@ impl Line {
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn hubs(&self) -> MutexGuard<'_, Vec<Serving>> {
+        self.hubs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Has a thread of its own answer orders and signals from now on. It has to do with no hub, so it answers even if a handler
     /// blocks one. To be called by the thread that is going to serve.
     ///
@@ -157,12 +173,16 @@ impl Line {
         handle: ServerHandle,
         errands: impl Errands,
     ) -> io::Result<()> {
+        if self.drained {
+            handle.set_ready(false);
+        }
         let attendant = Attendant {
             signals: Signals::new(WORKER)?,
             line: self.clone(),
             handle,
             errands,
             graceful_timeout: config.graceful_timeout,
+            is_draining: false,
             leaving: None,
             freezer: match config.worker_class {
                 WorkerClass::Green => Some(freezer()?),
@@ -175,9 +195,20 @@ impl Line {
 }
 
 impl Watch for Line {
-    fn shows(&self, insight: Arc<dyn Insight>) {
-        // A worker serves once.
-        let _ = self.insight.set(insight);
+    fn shows(&self, sign: Option<HubSign>, insight: Arc<dyn Insight>) {
+        let mut of_this = None;
+        if let Some(sign) = &sign {
+            self.busy.iter().for_each(|busy| busy.joins());
+            let made = freezer();
+            of_this = made
+                .inspect_err(|error| {
+                    log::warn!("nobody will tell where hub {} stands if it hangs: {error}", sign.number())
+                })
+                .ok();
+        }
+        let mut hubs = self.hubs();
+        hubs.push(Serving { sign, insight, freezer: of_this });
+        hubs.sort_by_key(|hub| hub.sign.as_ref().map(HubSign::number));
     }
 
     fn accepts(&self) {
@@ -206,8 +237,10 @@ struct Attendant<E> {
     handle: ServerHandle,
     errands: E,
     graceful_timeout: Duration,
+    /// The master wants it to leave soon, whatever an operator says.
+    is_draining: bool,
     leaving: Option<Leave>,
-    /// Of the hub that serves.
+    /// Of the hub of the first thread that serves.
     freezer: Option<Freezer>,
 }
 
@@ -248,7 +281,11 @@ impl<E: Errands> Attendant<E> {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Leave { how, alone } => self.leave(how, alone),
-            Order::Drain => self.handle.set_ready(false),
+            Order::Drain => {
+                self.is_draining = true;
+                self.handle.set_ready(false);
+            }
+            Order::Ready(ready) => self.handle.set_ready(ready && !self.is_draining),
             Order::Reopen { files } => {
                 let opened = self.line.link().take_files(files.len());
                 self.errands.reopen_logs(files.into_iter().zip(opened).collect());
@@ -265,17 +302,26 @@ impl<E: Errands> Attendant<E> {
     /// Has a thread of its own answer a question: finding out may take a while, in which orders are to be heard.
     fn tell(&self, question: u64, what: What) {
         let teller = self.line.teller.clone();
-        let insight = self.line.insight.get().cloned();
+        let seen = |hub: &Serving| (hub.sign.as_ref().map(HubSign::number), Arc::clone(&hub.insight));
+        let hubs: Vec<_> = self.line.hubs().iter().map(seen).collect();
         let answer = move || {
             let say = |answer| drop(teller.tell(&Told { question, answer }));
-            let Some(insight) = insight else {
+            if hubs.is_empty() {
                 return say(Some(Err("it does not serve yet".to_owned())));
-            };
-            if let Err(blind) = insight.answers(TURN) {
-                return say(Some(Err(blind.to_string())));
             }
-            say(None);
-            say(Some(look(&*insight, what).map_err(|blind| blind.to_string())));
+            let turn = TURN / u32::try_from(hubs.len()).unwrap_or(u32::MAX);
+            let (fine, blind): (Vec<_>, Vec<_>) = hubs
+                .into_iter()
+                .map(|(hub, insight)| {
+                    insight.answers(turn).map(|()| (hub, insight)).map_err(|why| (hub, why))
+                })
+                .partition(Result::is_ok);
+            let (fine, mut blind): (Vec<_>, Vec<_>) =
+                (fine.into_iter().flatten().collect(), blind.into_iter().filter_map(Result::err).collect());
+            if !fine.is_empty() {
+                say(None);
+            }
+            say(Some(look(&fine, &mut blind, what)));
         };
         if let Err(error) = thread::Builder::new().name("teller".to_owned()).spawn(answer) {
             let answer = Some(Err(format!("it has no thread for the answer: {error}")));
@@ -307,22 +353,24 @@ impl<E: Errands> Attendant<E> {
         }
     }
 
-    /// Logs where the hub stands, and the green threads that wait for it. It does not turn again after that.
+    /// Logs where the hub stands, and the green threads that wait for it; of several, those that hang. They do not turn again
+    /// after that.
     fn tell_where(&mut self) {
-        let Some(freezer) = self.freezer.take() else { return };
-        let Some(frozen) = freezer.freeze() else {
-            log::error!("Where it stands can't be told: its thread does not answer SIGURG");
-            return;
+        let several: Vec<_> = {
+            let mut hubs = self.line.hubs();
+            let of = |hub: &mut Serving| Some((hub.sign.take()?, hub.freezer.take()?));
+            hubs.iter_mut().filter_map(of).collect()
         };
-        log::error!("In the aborted worker, {}", frozen.running());
-        // What follows may hang or crash, if the hub's thread was stopped in the wrong place.
-        log::logger().flush();
-        match frozen.others(TOLD) {
-            Some(others) if others.is_empty() => {}
-            Some(others) => log::error!("Its other green threads:\n{}", others.trim_end()),
-            None => {
-                log::error!("Its other green threads can't be told: it was stopped at work on their list")
-            }
+        if several.is_empty() {
+            return self.freezer.take().into_iter().for_each(|freezer| tell_where("", freezer));
+        }
+        let hangs =
+            |(sign, _): &(HubSign, Freezer)| sign.silence().is_some_and(|silence| 2 * silence > 3 * PULSE);
+        // An operator may have aborted a worker which is well.
+        let some_hang = several.iter().any(hangs);
+        for (sign, freezer) in several.into_iter().filter(|hub| !some_hang || hangs(hub)) {
+            let silence = sign.silence().unwrap_or_default().as_secs_f32();
+            tell_where(&format!("hub {} has not turned for {silence:.1} s: ", sign.number()), freezer);
         }
     }
 
@@ -356,33 +404,21 @@ impl<E: Errands> Attendant<E> {
     }
 }
 
-/// What an operator wants to know, in the form in which it gets it.
-fn look(insight: &dyn Insight, what: What) -> Result<Map<String, Value>, Blind> {
-    let (name, list, count) = match what {
-        What::Stacks(most) => {
-            return Ok(Map::from_iter([("text".to_owned(), insight.stacks(most, LOOK)?.into())]));
-        }
-        What::Connections(most) => {
-            let seen = insight.connections(LOOK)?;
-            ("connections", seen.iter().take(most).map(|seen| json!(seen)).collect(), seen.len())
-        }
-        What::Greenlets(most) => {
-            let infos = insight.greenlets(LOOK)?;
-            ("greenlets", infos.iter().take(most).map(greenlet).collect::<Vec<_>>(), infos.len())
-        }
+/// Logs where one hub stands.
+fn tell_where(which: &str, freezer: Freezer) {
+    let Some(frozen) = freezer.freeze() else {
+        log::error!(
+            "In the aborted worker, {which}where it stands can't be told: its thread does not answer SIGURG"
+        );
+        return;
     };
-    Ok(Map::from_iter([(name.to_owned(), Value::Array(list)), ("count".to_owned(), count.into())]))
-}
-
-fn greenlet(info: &Info) -> Value {
-    json!({
-        "id": info.id,
-        "name": info.name,
-        "parent": info.parent,
-        "what": info.what,
-        "since": info.since.map(|since| since.as_secs_f64()),
-        "spawned_at": info.spawned_at.map(ToString::to_string),
-        "stack_used": info.stack_used,
-        "stack_size": info.stack_size,
-    })
+    log::error!("In the aborted worker, {which}{}", frozen.running());
+    // What follows may hang or crash, if the hub's thread was stopped in the wrong place.
+    log::logger().flush();
+    match frozen.others(TOLD) {
+        Some(others) if others.is_empty() => {}
+        Some(others) => log::error!("Its other green threads:\n{}", others.trim_end()),
+        None => log::error!("Its other green threads can't be told: it was stopped at work on their list"),
+    }
+    log::logger().flush();
 }

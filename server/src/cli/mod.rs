@@ -12,7 +12,8 @@ mod tls;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
@@ -42,8 +43,8 @@ use crate::{Addr, Handler, Protocol, Request, Response, Server};
 /// program has set up a logger of the `log` facade before, that one is used and `--error-logfile` is not.
 ///
 /// Blocks until the server has stopped. The code is 0 after a stop by signal, 1 if the server could not start or
-/// failed, and 2 for a wrong command line. The application is shared among threads with `-k threads`, hence the bounds;
-/// one that is not `Send` can be served by [`Server::serve`].
+/// failed, and 2 for a wrong command line. The application is shared among threads with `--threads` and with `-k threads`,
+/// hence the bounds; one that is not `Send` can be served by [`Server::serve`].
 ///
 /// ```no_run
 /// fn main() -> greenserve::ExitCode {
@@ -132,13 +133,15 @@ fn run<A: Handler + Send + Sync>(
         Action::Completions(shell) => return print(&line.completions(shell)),
         Action::CheckConfig => check(&line.config, app),
         // A new master beside an old one is where it should be.
-        Action::Serve if line.config.daemon && !start.is_upgrade() => match Daemon::leave() {
-            Ok(left) => {
-                daemon = left;
-                serve_all(start, line, app, Arc::new(hooks), &daemon)
+        Action::Serve if line.config.daemon && !start.is_upgrade() => {
+            match Daemon::leave(line.config.enable_stdio_inheritance) {
+                Ok(left) => {
+                    daemon = left;
+                    serve_all(start, line, app, Arc::new(hooks), &daemon)
+                }
+                Err(error) => Err(Failure::Process("can't go into the background", error)),
             }
-            Err(error) => Err(Failure::Process("can't go into the background", error)),
-        },
+        }
         Action::Serve => serve_all(start, line, app, Arc::new(hooks), &daemon),
     };
     let code = match done {
@@ -204,7 +207,8 @@ fn serve_all<A: Handler + Send + Sync>(
     logs.install();
     crate::log::log_panics();
     logs.give_to(identity.as_ref());
-    if config.daemon && config.errorlog == LogTarget::Standard {
+    let keeps_stderr = config.enable_stdio_inheritance && !io::stderr().is_terminal();
+    if config.daemon && config.errorlog == LogTarget::Standard && !keeps_stderr {
         log::warn!("--daemon without an --error-logfile: nothing is logged once the terminal is left");
     }
     log::info!("Starting greenserve {}", env!("CARGO_PKG_VERSION"));
@@ -323,7 +327,7 @@ impl Watch for Manager {
 
 fn serve_as(class: WorkerClass, server: Server, app: impl Handler + Send + Sync) -> io::Result<()> {
     match class {
-        WorkerClass::Green => server.serve(app),
+        WorkerClass::Green => server.serve_hubs(app),
         WorkerClass::Threads => server.serve_threads(app),
         WorkerClass::Sync => server.serve_sync(app),
     }
@@ -473,6 +477,7 @@ fn set_up(server: Server, config: &Config, logs: &Logs) -> Server {
         .uwsgi_allow_ips(config.uwsgi_allow_ips.clone())
         .multiprocess(config.workers > 1)
         .worker_connections(config.worker_connections)
+        .threads(config.threads.and_then(NonZeroUsize::new))
         .keep_alive(config.keepalive)
         .handshake_timeout(config.handshake_timeout.unwrap_or(FOR_EVER))
         .header_timeout(config.header_timeout.unwrap_or(FOR_EVER))

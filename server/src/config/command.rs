@@ -11,6 +11,7 @@ use clap_complete::Shell;
 
 use super::file;
 use super::settings::{Config, SETTINGS, Setting};
+use super::value::WorkerClass;
 use super::words;
 
 /// The variable that holds flags which stand before those of the command line.
@@ -144,6 +145,11 @@ impl CommandLine {
             line.apply(matches, &Origin::CmdArgs, takes_app);
         }
         line.apply(&matches, &Origin::CommandLine, takes_app);
+        if line.config.worker_class == WorkerClass::Sync
+            && line.config.threads.is_some_and(|threads| threads > 1)
+        {
+            line.config.worker_class = WorkerClass::Threads;
+        }
         Ok(line)
     }
 
@@ -398,7 +404,7 @@ Signals:
 mod tests {
     use std::time::Duration;
 
-    use super::super::value::{Bind, WorkerClass};
+    use super::super::value::Bind;
     use super::*;
 
     fn parse(args: &[&str], env: &[(&str, &str)]) -> Result<CommandLine, UsageError> {

@@ -38,7 +38,9 @@ const GUNICORN: &[Row] = &[
         "threads",
         "1",
         "",
-        "Not yet. `--worker-class threads` has a thread for each connection, up to `--worker-connections`.",
+        "With green workers so many hubs, 1 if it is not set. With `-k threads` so many requests at once, any number if it is not \
+        set: a connection that waits for its next request takes nobody's place, as in gunicorn. `-k sync` with 2 or more \
+        is `-k threads`, as in gunicorn; without a `-k` it stays green.",
     ),
     (
         "worker_connections",
@@ -141,16 +143,11 @@ const GUNICORN: &[Row] = &[
     ("syslog", "false", "", ""),
     ("syslog_prefix", "", "", ""),
     ("syslog_facility", "user", "", ""),
-    (
-        "enable_stdio_inheritance",
-        "false",
-        "",
-        "Not yet. With `--daemon` standard output and error lead nowhere.",
-    ),
+    ("enable_stdio_inheritance", "false", "", ""),
     ("statsd_host", "", "", ""),
     ("dogstatsd_tags", "", "", ""),
     ("statsd_prefix", "", "", ""),
-    ("enable_backlog_metric", "false", "", "Not yet."),
+    ("enable_backlog_metric", "false", "", ""),
     ("proc_name", "", "", ""),
     (
         "default_proc_name",

@@ -10,9 +10,9 @@ use super::process::{Account, Environment, Umask, account, environment, optional
 use super::value::{Bind, CertReqs, FileMode, LogTarget, StatsdHost, Value, WorkerClass};
 use super::value::{
     bind_list, bind_list_or_none, cert_reqs, count, file_mode, files, header_map, header_names, leaving,
-    level, log_format, log_target, networks, optional_log, optional_name, optional_path, optional_size,
-    protocol, proxy_protocol, scheme_headers, seconds, seconds_or_none, statsd_host, statsd_text, switch,
-    tls_version, worker_class,
+    level, log_format, log_target, networks, optional_count, optional_log, optional_name, optional_path,
+    optional_size, protocol, proxy_protocol, scheme_headers, seconds, seconds_or_none, statsd_host,
+    statsd_text, switch, tls_version, worker_class,
 };
 use crate::Protocol;
 use crate::app::{HeaderMapping, Leaving, Networks, TlsVersion};
@@ -274,7 +274,20 @@ settings! {
             flag: "worker-class", short: 'k', value: "KIND", default: "green",
             parse: worker_class,
         }
-        /// How many connections are served at the same time; more wait in the backlog. gunicorn's default is 1000; a
+        /// How many OS threads serve in each worker. Not set: 1, but for -k threads.
+        ///
+        /// With -k green each has a hub: it accepts, and the green threads of its connections stay there. One that a handler blocks
+        /// or that computes holds up its own connections only, and --timeout is for each of them. The application is
+        /// shared by all, as are --worker-connections and --max-requests.
+        ///
+        /// With -k threads so many requests are handled at once (not set: any number), and more wait for one of those to end. A connection
+        /// has a thread of its own all the same, and waits for its next request at nobody's cost. -k sync with 2 or more is the
+        /// same as -k threads, as in gunicorn.
+        threads: Option<usize> {
+            flag: "threads", value: "N", default: "",
+            parse: optional_count,
+        }
+        /// How many connections are served at the same time in each worker; more wait in the backlog. gunicorn's default is 1000; a
         /// green thread is cheaper here.
         worker_connections: usize {
             flag: "worker-connections", value: "N", default: "10000",
@@ -452,9 +465,16 @@ settings! {
         /// Whether to serve in the background, detached from the terminal.
         ///
         /// The program that was started ends once the server listens, or with an error's code and message if it can't. From
-        /// then on standard input, output and error lead nowhere: name an --error-logfile.
+        /// then on standard input, output and error lead nowhere: name an --error-logfile, or see --enable-stdio-inheritance.
         daemon: bool {
             flag: "daemon", short: 'D', switch: true, restart: true, value: "BOOL", default: "false",
+            parse: switch,
+        }
+        /// Whether a daemon keeps standard output and error, unless they are a terminal.
+        ///
+        /// For --daemon: they lead to where the shell has led them, and what is written there arrives. Standard input leads nowhere.
+        enable_stdio_inheritance: bool {
+            flag: "enable-stdio-inheritance", short: 'R', switch: true, restart: true, value: "BOOL", default: "false",
             parse: switch,
         }
         /// What to call the server in the list of processes. Empty: the application's name, and only for a master and its workers.
@@ -715,6 +735,14 @@ settings! {
         statsd_prefix: String {
             flag: "statsd-prefix", value: "PREFIX", default: "",
             parse: statsd_text,
+        }
+        /// Whether StatsD gets gunicorn.backlog, too: how many connections wait to be accepted.
+        ///
+        /// Once a second, of all TCP addresses together, as a timer, which is what gunicorn sends. Linux only, and from a master
+        /// (-w 1 or more). `greenserve ctl show listeners` shows it at any time.
+        enable_backlog_metric: bool {
+            flag: "enable-backlog-metric", switch: true, value: "BOOL", default: "false",
+            parse: switch,
         }
         /// Tags of DogStatsD for all of StatsD's metrics, with commas between them: name:value,name.
         dogstatsd_tags: String {

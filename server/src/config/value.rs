@@ -273,6 +273,14 @@ pub(super) fn count(text: &str, range: RangeInclusive<usize>) -> Result<usize, S
     if range.contains(&number) { Ok(number) } else { Err(expected()) }
 }
 
+/// Threads of a process: a number, or nothing.
+pub(super) fn optional_count(text: &str) -> Result<Option<usize>, String> {
+    match text.trim() {
+        "" => Ok(None),
+        text => count(text, 1..=1024).map(Some),
+    }
+}
+
 /// Longest time that can be asked for. Deadlines are sums with the clock, which must not overflow.
 const LONGEST_SECONDS: f64 = 366.0 * 24.0 * 3600.0;
 
@@ -535,6 +543,12 @@ impl Value for Option<StatsdHost> {
 impl Value for usize {
     fn show(&self) -> String {
         self.to_string()
+    }
+}
+
+impl Value for Option<usize> {
+    fn show(&self) -> String {
+        self.map_or_else(String::new, |number| number.to_string())
     }
 }
 

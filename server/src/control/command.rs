@@ -21,6 +21,9 @@ pub(crate) enum Command {
     },
     Reload,
     Reopen,
+    /// Clients are to go elsewhere, and are served until then.
+    Drain,
+    Undrain,
     Shutdown(Mode),
     LogLevel(LevelFilter),
     Help,
@@ -59,7 +62,10 @@ pub(crate) enum Mode {
 pub(crate) const COMMANDS: &[(&str, &str)] = &[
     ("show all", "what show stats, show workers and show listeners show"),
     ("show workers", "each worker: process, age, state, last sign of life"),
-    ("show stats", "the master: since when, how many workers it has started; each worker's memory"),
+    (
+        "show stats",
+        "the master: since when, how many workers it has started, what they have served; each worker's memory",
+    ),
     ("show listeners", "the sockets that it listens on"),
     ("show config", "the settings in force"),
     ("show greenlets [N]", "each worker's green threads, and what each waits for"),
@@ -73,6 +79,12 @@ pub(crate) const COMMANDS: &[(&str, &str)] = &[
     ),
     ("reload", "load the settings again, and replace the workers one after the other (as SIGHUP)"),
     ("reopen", "open the log files again (as SIGUSR1)"),
+    (
+        "drain",
+        "have clients go elsewhere: health says 503, responses say Connection: close, and all are served nevertheless; \
+         new workers, too",
+    ),
+    ("undrain", "the end of drain"),
     (
         "shutdown [graceful|quick]",
         "stop when requests under way are done (as SIGTERM), or at once (as SIGINT)",
@@ -116,6 +128,8 @@ impl Command {
             }
             ["reload"] => Command::Reload,
             ["reopen"] => Command::Reopen,
+            ["drain"] => Command::Drain,
+            ["undrain"] => Command::Undrain,
             ["shutdown"] | ["shutdown", "graceful"] => Command::Shutdown(Mode::Graceful),
             ["shutdown", "quick"] => Command::Shutdown(Mode::Quick),
             ["set", "log-level", level] => Command::LogLevel(config::level(level)?),

@@ -16,15 +16,24 @@ const COLUMNS: &[(&str, &[&str])] = &[
             "uptime",
             "last_heartbeat",
             "resident",
+            "requests",
+            "requests_in_progress",
+            "connections",
             "booted",
             "aborted",
             "outdated",
         ],
     ),
-    ("listeners", &["address", "type", "fd", "bind"]),
-    ("connections", &["peer", "state", "since", "requests", "request", "waits"]),
-    ("greenlets", &["id", "parent", "name", "since", "what", "stack_used", "stack_size", "spawned_at"]),
+    ("listeners", &["address", "type", "waiting", "fd", "bind"]),
+    ("connections", &["hub", "peer", "state", "since", "requests", "request", "waits"]),
+    (
+        "greenlets",
+        &["hub", "id", "parent", "name", "since", "what", "stack_used", "stack_size", "spawned_at"],
+    ),
 ];
+
+/// Hubs of a worker that could not be asked.
+const SILENT: &str = "silent";
 
 /// The data of an answer as text: tables for lists, else a line for each value.
 pub(crate) fn render(data: &Value) -> String {
@@ -92,6 +101,8 @@ fn chapter(out: &mut String, map: &Map<String, Value>) {
     }
     for (name, value) in map {
         match value {
+            // Behind the others.
+            Value::Array(_) if name == SILENT => {}
             Value::Array(list) => {
                 let all = map.get("count").and_then(Value::as_u64).unwrap_or(list.len() as u64);
                 let _ = match all - list.len() as u64 {
@@ -108,6 +119,9 @@ fn chapter(out: &mut String, map: &Map<String, Value>) {
             }
             _ => {}
         }
+    }
+    for hub in map.get(SILENT).and_then(Value::as_array).into_iter().flatten() {
+        let _ = writeln!(out, "hub {}: {}", cell("hub", &hub["hub"]), cell("why", &hub["why"]));
     }
     out.push('\n');
 }
@@ -168,6 +182,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn hubs_that_could_not_be_asked_stand_behind_what_the_others_have() {
+        let data = json!({"workers": [{
+            "pid": 17, "age": 1, "count": 0, "connections": [], "silent": [{"hub": 2, "why": "it hangs"}],
+        }]});
+        assert_eq!(render(&data), "worker 17 (age 1): 0 connections\nhub 2: it hangs\n\n");
+    }
 
     #[test]
     fn lists_are_tables_and_single_values_lines() {

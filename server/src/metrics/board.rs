@@ -232,6 +232,18 @@ impl Board {
         self.row(place)[column::STATE].store(state.number(), Ordering::Relaxed);
     }
 
+    /// What the worker of this place has done, as far as it counts.
+    pub(crate) fn done(&self, place: usize) -> Done {
+        Done::of(|column| self.row(place)[column].load(Ordering::Relaxed))
+    }
+
+    /// What all workers have done, those that have gone included.
+    pub(crate) fn all_done(&self) -> Done {
+        let look = self.look();
+        let gone = |column| if COUNTERS.contains(&column) { look.gone[column] } else { 0 };
+        Done::of(|column| look.rows.iter().fold(gone(column), |sum, row| sum.wrapping_add(row[column])))
+    }
+
     /// All rows that are somebody's, that of those who have gone, and the board's own, as they are between two changes.
     pub(super) fn look(&self) -> Look {
         let changes = &self.own()[CHANGES];
@@ -268,6 +280,24 @@ impl Board {
 impl fmt::Debug for Board {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Board").finish_non_exhaustive()
+    }
+}
+
+/// The numbers that a master shows to operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Done {
+    pub(crate) requests: u64,
+    pub(crate) under_way: u64,
+    pub(crate) connections: u64,
+}
+
+impl Done {
+    fn of(number: impl Fn(usize) -> u64) -> Done {
+        Done {
+            requests: number(column::REQUESTS),
+            under_way: number(column::UNDER_WAY),
+            connections: number(column::CONNECTIONS),
+        }
     }
 }
 
@@ -330,6 +360,9 @@ mod tests {
         assert_eq!((look.gone[column::REQUESTS], look.gone[column::BUCKET + BUCKETS - 1]), (5, 5));
         assert_eq!((look.gone[column::CONNECTIONS], look.gone[column::MEMORY]), (0, 0));
         assert_eq!((look.starts, look.losses), (2, 1));
+        board.row(other)[column::CONNECTIONS].fetch_add(3, Ordering::Relaxed);
+        let done = |requests, connections| Done { requests, under_way: 0, connections };
+        assert_eq!((board.all_done(), board.done(other)), (done(5, 3), done(0, 3)));
         assert_ne!(place, other);
         assert_eq!(board.begin(3).unwrap(), place, "a row is used again");
         assert_eq!(board.look().rows[0][column::REQUESTS], 0);

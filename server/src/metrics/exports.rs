@@ -212,13 +212,13 @@ metrics! {
     "worker_cpu_seconds_total" Counter Source::Row(column::CPU, Unit::Micros),
         "Processor time that this worker has used.";
     "worker_busy_seconds_total" Counter Source::Row(column::BUSY, Unit::Micros),
-        "Time in which this worker's hub was not waiting for anybody. 0 with -k threads.";
+        "Time in which this worker's hub was not waiting for anybody; of several hubs the sum. 0 with -k threads.";
     "worker_busy_ratio" Gauge Source::Row(column::BUSY_SHARE, Unit::Millionths),
-        "The same as a share of the last second or so, from 0 to 1.";
+        "The same as a share of the last second or so, from 0 to 1; of several hubs the average.";
     "worker_longest_stall_seconds" Gauge Source::Row(column::STALL, Unit::Micros),
-        "The longest time in the last minute or two for which this worker's hub looked after nobody who was ready. 0 with -k threads.";
+        "The longest time in the last minute or two for which this worker's hub, or one of its hubs, looked after nobody who was ready. 0 with -k threads.";
     "worker_silence_seconds" Gauge Source::Silence,
-        "How long ago this worker last gave a sign of life; it does so every second.";
+        "How long ago this worker last gave a sign of life: it does so every second, if all of its hubs turn.";
     "worker_start_time_seconds" Gauge Source::Row(column::STARTED, Unit::Millis),
         "When this worker was started, in seconds since 1970.";
 }

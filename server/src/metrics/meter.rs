@@ -17,10 +17,11 @@ pub(crate) struct Meter {
     board: Board,
     place: usize,
     statsd: Option<Arc<Statsd>>,
-    recent: Arc<Recent>,
+    /// Of each hub.
+    recent: Arc<[Recent]>,
 }
 
-/// What the last pulses have seen. Only who has the pulse touches it.
+/// What the last pulses of a hub have seen. Only who has that pulse writes it.
 #[derive(Default)]
 struct Recent {
     /// Microseconds since the meter began, at the last pulse; how long the hub had been idle by then.
@@ -30,6 +31,9 @@ struct Recent {
     this: AtomicU64,
     before: AtomicU64,
     since: AtomicU64,
+    /// The longest stall of both minutes, and how busy it was at last, in millionths.
+    stall: AtomicU64,
+    share: AtomicU64,
 }
 
 /// A request that is being counted, from its head on.
@@ -45,7 +49,12 @@ pub(crate) struct HubLoad {
 
 impl Meter {
     pub(crate) fn new(board: Board, place: usize, statsd: Option<Statsd>) -> Meter {
-        Meter { board, place, statsd: statsd.map(Arc::new), recent: Arc::default() }
+        Meter { board, place, statsd: statsd.map(Arc::new), recent: Arc::new([Recent::default()]) }
+    }
+
+    /// For so many hubs, each of which is noted by itself.
+    pub(crate) fn of_hubs(self, count: usize) -> Meter {
+        Meter { recent: (0..count).map(|_| Recent::default()).collect(), ..self }
     }
 
     pub(crate) fn board(&self) -> &Board {
@@ -131,11 +140,11 @@ impl Meter {
         }
     }
 
-    /// The server accepts from now on, so many connections at a time.
+    /// The server, or one hub of it, accepts from now on, so many connections at a time.
     pub(crate) fn accepts(&self, limit: usize) {
         let row = self.row();
         row[column::PID].store(std::process::id().into(), Ordering::Relaxed);
-        row[column::LIMIT].store(limit as u64, Ordering::Relaxed);
+        row[column::LIMIT].fetch_add(limit as u64, Ordering::Relaxed);
         self.board.set_state(self.place, State::Ready);
     }
 
@@ -144,13 +153,15 @@ impl Meter {
         self.board.set_state(self.place, State::Stopping);
     }
 
+    /// Whether it wants more requests, for now.
+    pub(crate) fn is_ready(&self, ready: bool) {
+        self.board.set_state(self.place, if ready { State::Ready } else { State::Stopping });
+    }
+
     /// Called about every second by who serves, to note what nobody counts in between, and to send what is to be sent.
-    pub(crate) fn turns(&self, hub: Option<HubLoad>) {
+    pub(crate) fn turns(&self) {
         self.board.beat(self.place);
         let row = self.row();
-        if let Some(hub) = hub {
-            self.note(hub);
-        }
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
         let cpu = cpu.tv_sec.unsigned_abs() * 1_000_000 + cpu.tv_nsec.unsigned_abs() / 1000;
         row[column::CPU].store(cpu, Ordering::Relaxed);
@@ -165,9 +176,10 @@ impl Meter {
         }
     }
 
-    fn note(&self, hub: HubLoad) {
+    /// Called about every second in each hub: how that one fares. The worker's share is the hubs' average, its stall the longest.
+    pub(crate) fn note(&self, index: usize, hub: HubLoad) {
         let row = self.row();
-        let recent = &*self.recent;
+        let Some(recent) = self.recent.get(index) else { return };
         let clock = clock_gettime(ClockId::Monotonic);
         let now = clock.tv_sec.unsigned_abs() * 1_000_000 + clock.tv_nsec.unsigned_abs() / 1000;
         let idle = micros(hub.idle);
@@ -183,7 +195,9 @@ impl Meter {
             let busy = passed.saturating_sub(slept);
             self.add(column::BUSY, busy);
             let share = (busy * 1_000_000).checked_div(passed).unwrap_or(0);
-            row[column::BUSY_SHARE].store(share, Ordering::Relaxed);
+            recent.share.store(share, Ordering::Relaxed);
+            let sum: u64 = self.recent.iter().map(|hub| hub.share.load(Ordering::Relaxed)).sum();
+            row[column::BUSY_SHARE].store(sum / self.recent.len() as u64, Ordering::Relaxed);
         }
         if now.saturating_sub(recent.since.load(Ordering::Relaxed)) >= MINUTE {
             recent.since.store(now, Ordering::Relaxed);
@@ -191,7 +205,9 @@ impl Meter {
             recent.before.store(this, Ordering::Relaxed);
         }
         let this = recent.this.fetch_max(stall, Ordering::Relaxed).max(stall);
-        row[column::STALL].store(this.max(recent.before.load(Ordering::Relaxed)), Ordering::Relaxed);
+        recent.stall.store(this.max(recent.before.load(Ordering::Relaxed)), Ordering::Relaxed);
+        let longest = self.recent.iter().map(|hub| hub.stall.load(Ordering::Relaxed)).max();
+        row[column::STALL].store(longest.unwrap_or(0), Ordering::Relaxed);
     }
 }
 
@@ -251,16 +267,34 @@ mod tests {
         let (board, meter) = meter();
         let load = |idle, stall| {
             let (idle, longest_stall) = (Duration::from_micros(idle), Duration::from_millis(stall));
-            Some(HubLoad { idle, longest_stall })
+            HubLoad { idle, longest_stall }
         };
-        meter.turns(load(0, 9000));
+        meter.turns();
+        meter.note(0, load(0, 9000));
         assert_eq!(board.look().rows[0][column::STALL], 0, "from before it served");
         std::thread::sleep(Duration::from_millis(20));
-        meter.turns(load(5_000, 7));
-        meter.turns(load(5_000, 3));
+        meter.note(0, load(5_000, 7));
+        meter.note(0, load(5_000, 3));
         let row = board.look().rows[0];
         assert!(row[column::MEMORY] > 100_000 && row[column::CPU] > 0);
         assert!(row[column::BUSY] >= 15_000, "{}", row[column::BUSY]);
         assert_eq!(row[column::STALL], 7_000);
+    }
+
+    #[test]
+    fn of_several_hubs_the_average_share_and_the_longest_stall_are_the_workers() {
+        let (board, meter) = meter();
+        let meter = meter.of_hubs(2);
+        let load = |idle, stall| HubLoad { idle, longest_stall: Duration::from_millis(stall) };
+        (0..2).for_each(|hub| meter.note(hub, load(Duration::ZERO, 0)));
+        std::thread::sleep(Duration::from_millis(20));
+        // One has not slept at all, and one the whole time.
+        meter.note(0, load(Duration::ZERO, 9));
+        meter.note(1, load(Duration::from_secs(60), 4));
+        let row = board.look().rows[0];
+        assert_eq!((row[column::BUSY_SHARE], row[column::STALL]), (500_000, 9_000));
+        meter.accepts(3);
+        meter.accepts(2);
+        assert_eq!(board.look().rows[0][column::LIMIT], 5);
     }
 }

@@ -13,7 +13,7 @@ mod pages;
 mod render;
 mod statsd;
 
-pub(crate) use board::Board;
+pub(crate) use board::{Board, Done};
 pub(crate) use meter::{Begun, HubLoad, Meter};
 pub(crate) use pages::Pages;
 pub(crate) use statsd::{Gauges, Statsd};

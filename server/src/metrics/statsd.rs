@@ -192,22 +192,39 @@ impl fmt::Debug for Statsd {
 pub(crate) struct Gauges {
     statsd: Statsd,
     told: Option<(usize, Instant)>,
+    backlog_told: Option<Instant>,
 }
 
 impl Gauges {
     const EVERY: Duration = Duration::from_secs(10);
+    const BACKLOG_EVERY: Duration = Duration::from_secs(1);
 
     pub(crate) fn new(statsd: Statsd) -> Gauges {
-        Gauges { statsd, told: None }
+        Gauges { statsd, told: None, backlog_told: None }
     }
 
-    pub(crate) fn tell(&mut self, workers: usize, errors: u64, warnings: u64, now: Instant) {
+    /// `backlog`: how many wait to be accepted, if somebody wants to know.
+    pub(crate) fn tell(
+        &mut self,
+        workers: usize,
+        backlog: impl FnOnce() -> Option<usize>,
+        (errors, warnings): (u64, u64),
+        now: Instant,
+    ) {
         let is_known = |(count, at): (usize, Instant)| {
             count == workers && now.saturating_duration_since(at) < Gauges::EVERY
         };
         if !self.told.is_some_and(is_known) {
             self.told = Some((workers, now));
             self.statsd.line(&mut self.statsd.batch(), "workers", &workers, "g");
+        }
+        let is_due = |at| now.saturating_duration_since(at) >= Gauges::BACKLOG_EVERY;
+        if self.backlog_told.is_none_or(is_due) {
+            self.backlog_told = Some(now);
+            if let Some(backlog) = backlog() {
+                // gunicorn's histograms are StatsD's timers.
+                self.statsd.line(&mut self.statsd.batch(), "backlog", &backlog, "ms");
+            }
         }
         self.statsd.logged(errors, warnings);
         self.statsd.flush();
@@ -293,15 +310,18 @@ mod tests {
         let (socket, host) = listener();
         let mut gauges = Gauges::new(Statsd::new(&host, "", "").unwrap());
         let start = Instant::now();
-        gauges.tell(2, 0, 0, start);
-        gauges.tell(2, 0, 0, start + Duration::from_secs(1));
-        gauges.tell(3, 0, 1, start + Duration::from_secs(2));
-        gauges.tell(3, 0, 0, start + Duration::from_secs(13));
-        let told = [(); 3].map(|()| datagram(&socket));
+        gauges.tell(2, || None, (0, 0), start);
+        gauges.tell(2, || None, (0, 0), start + Duration::from_secs(1));
+        gauges.tell(3, || None, (0, 1), start + Duration::from_secs(2));
+        gauges.tell(3, || Some(7), (0, 0), start + Duration::from_secs(13));
+        gauges.tell(3, || Some(8), (0, 0), start + Duration::from_millis(13_999));
+        gauges.tell(3, || Some(9), (0, 0), start + Duration::from_secs(14));
+        let told = [(); 4].map(|()| datagram(&socket));
         let expected = [
             "gunicorn.workers:2|g",
             "gunicorn.workers:3|g\ngunicorn.log.warning:1|c",
-            "gunicorn.workers:3|g",
+            "gunicorn.workers:3|g\ngunicorn.backlog:7|ms",
+            "gunicorn.backlog:9|ms",
         ];
         assert_eq!(told, expected);
     }

@@ -450,7 +450,7 @@ impl<T: Transport> Connection for Conn<T> {
             // What a front server says is of the client; the connection is its own.
             secure: self.vars().and_then(Vars::is_secure).unwrap_or(secure),
             proxied,
-            multithread: !T::GREEN,
+            multithread: !T::GREEN || self.settings.multithread,
             multiprocess: self.settings.multiprocess,
         }
     }

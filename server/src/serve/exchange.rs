@@ -227,6 +227,7 @@ fn exchange<T: Transport>(conn: &Rc<Conn<T>>, app: &dyn Handler, came: Rc<Came>)
     };
     std::mem::forget(under_way);
     let after = if has_work_after() { work_after(conn, &asked, after) } else { after };
+    conn.io().answered();
     keep_came(asked.came);
     after
 }

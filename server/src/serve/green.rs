@@ -22,6 +22,7 @@ use self::look::Notes;
 use super::arrive::{Arrival, Ends, arrive};
 use super::conn::Conn;
 use super::exchange::live;
+use super::hubs::Place;
 use super::listen::{HANDSHAKE, Listener, SocketFile, turn_away_from};
 use super::settings::Settings;
 use super::stop::{LAST_MOMENT, Registered, Registry, ServerHandle};
@@ -39,6 +40,7 @@ pub(crate) fn serve(
     handle: ServerHandle,
     woken: StdUnixStream,
     app: Rc<dyn Handler>,
+    place: Place,
 ) -> io::Result<()> {
     let woken = Rc::new(UnixStream::from_std(woken)?);
     let _monitor = settings.blocked_threshold.and_then(monitor);
@@ -49,6 +51,7 @@ pub(crate) fn serve(
         settings,
         handle,
         app,
+        place,
     });
     let mut running = Running { server: Rc::clone(&server), listeners: Vec::new(), acceptors: Vec::new() };
     for listener in listeners {
@@ -59,7 +62,7 @@ pub(crate) fn serve(
         running.acceptors.push(greenlet::Builder::new().name(name).spawn(move || server.accept(&listener))?);
     }
     if let Some(watch) = &server.settings.watch {
-        watch.shows(Arc::new(look::insight(&server)));
+        watch.shows(server.place.sign(), Arc::new(look::insight(&server)));
     }
     let _pulse = pulse(&server)?;
     while !server.handle.is_stopping() && server.failure.borrow().is_none() {
@@ -82,26 +85,30 @@ fn pulse(server: &Rc<Green>) -> io::Result<Option<impl Drop + use<>>> {
             self.0.kill_soon();
         }
     }
-    let Green { settings, .. } = &**server;
+    let Green { settings, place, .. } = &**server;
     let (watch, meter) = (settings.watch.clone(), settings.meter.clone());
+    let all_accept = place.accepts();
     if watch.is_none() && meter.is_none() {
         return Ok(None);
     }
     meter.iter().for_each(|meter| meter.accepts(settings.worker_connections));
-    watch.iter().for_each(|watch| watch.accepts());
+    watch.iter().filter(|_| all_accept).for_each(|watch| watch.accepts());
     let beating = Rc::clone(server);
     let turn = move || loop {
-        watch.iter().for_each(|watch| watch.turns());
+        let all_turn = beating.place.turns();
+        watch.iter().filter(|_| all_turn).for_each(|watch| watch.turns());
         if let Some(meter) = &meter {
             let load = greenlet::inspect::load();
-            if !beating.handle.is_ready() {
-                meter.stops();
+            let load = HubLoad { idle: load.idle, longest_stall: load.longest_stall };
+            meter.note(beating.place.index(), load);
+            if all_turn {
+                meter.is_ready(beating.handle.is_ready());
+                meter.turns();
             }
-            meter.turns(Some(HubLoad { idle: load.idle, longest_stall: load.longest_stall }));
         }
         // Connections have ended since somebody was accepted.
         if !beating.handle.is_stopping() {
-            watch.iter().for_each(|watch| _ = watch.has_more(beating.live.len()));
+            beating.has_more();
         }
         greenlet::sleep(PULSE);
     };
@@ -120,6 +127,8 @@ struct Green {
     app: Rc<dyn Handler>,
     pool: Pool,
     live: Registry<GreenSocket>,
+    /// Among the hubs of this server.
+    place: Place,
     /// Why accepting has ended.
     failure: RefCell<Option<io::Error>>,
 }
@@ -133,9 +142,7 @@ impl Green {
                 Ok(slot) => slot,
                 Err(error) => break io::Error::from(error),
             };
-            if let Some(watch) = &self.settings.watch
-                && watch.has_more(self.live.len())
-            {
+            if self.has_more() {
                 greenlet::sleep(COURTESY);
             }
             match listener.accept() {
@@ -160,6 +167,17 @@ impl Green {
             io::Error::new(error.kind(), format!("can't accept on {} any more: {error}", listener.addr));
         self.failure.replace(Some(error));
         self.handle.wake();
+    }
+
+    /// Whether others who accept on the same sockets should go first: hubs of this process, or other processes.
+    fn has_more(&self) -> bool {
+        let watch = self.settings.watch.as_ref();
+        if watch.is_none() && !self.place.is_shared() {
+            return false;
+        }
+        let (than_hubs, all) = self.place.has_more(self.live.len());
+        // The others are to learn of this one's number anyway.
+        watch.is_some_and(|watch| watch.has_more(all)) || than_hubs
     }
 
     fn start(
@@ -409,6 +427,7 @@ impl Drop for Running {
         self.server.pool.kill_soon();
         // Those that wait without a green thread.
         self.server.live.end_all();
+        self.server.place.leave();
     }
 }
 

@@ -123,6 +123,24 @@ impl Listener {
         Ok(Listener::new(socket, addr, None))
     }
 
+    /// The same socket once more, for another hub. The Unix socket's file is left to the first.
+    pub(crate) fn again(&self) -> io::Result<Listener> {
+        Ok(Listener {
+            socket: self.socket.try_clone()?,
+            addr: self.addr.clone(),
+            file: None,
+            kept: self.kept,
+            #[cfg(feature = "tls")]
+            tls: self.tls.clone(),
+        })
+    }
+
+    /// How many connections wait to be accepted, if the kernel tells: of TCP, on Linux.
+    pub(crate) fn waiting(&self) -> Option<usize> {
+        let Addr::Inet(_) = self.addr else { return None };
+        greenlet::net::accept_queue(&self.socket).ok()
+    }
+
     /// Has nobody new come, while those that are on their way can still be accepted: then it can be closed without resetting
     /// anybody.
     pub(crate) fn turn_away(&mut self) {

@@ -10,6 +10,7 @@ mod conn;
 mod exchange;
 mod failures;
 mod green;
+mod hubs;
 mod input;
 mod insight;
 mod listen;
@@ -34,8 +35,9 @@ pub use server::Server;
 pub use stop::ServerHandle;
 pub use uwsgi::Protocol;
 
+pub(crate) use hubs::HubSign;
 pub(crate) use insight::{Blind, Insight};
 pub(crate) use listen::{How, Listener, SocketFile, remove_stale};
 pub(crate) use passed::passed;
 pub(crate) use side::BACKLOG as METRICS_BACKLOG;
-pub(crate) use watch::{PULSE, Watch};
+pub(crate) use watch::{PULSE, Watch, is_above_average};

@@ -1,7 +1,7 @@
 //! The server as a user sets it up.
 
 use std::io;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ::http::{HeaderName, HeaderValue};
 
+use super::hubs::{self, Place};
 use super::listen::{How, Listener};
 use super::settings::{BodyRate, Settings};
 use super::side::{self, Side};
@@ -92,6 +93,14 @@ impl Server {
     /// accepted: the kernel's backlog holds the rest.
     pub fn worker_connections(mut self, most: usize) -> Server {
         self.settings.worker_connections = most.max(1);
+        self
+    }
+
+    /// How many threads serve (gunicorn's `threads`; not set). For [`Server::serve_hubs`] it is the number of hubs, one if it is
+    /// not set. With [`Server::serve_threads`] so many requests are handled at once, of however many connections: more wait
+    /// until one of those is answered. If it is not set there is no such limit. [`Server::serve`] and [`Server::serve_sync`] have one thread.
+    pub fn threads(mut self, threads: impl Into<Option<NonZeroUsize>>) -> Server {
+        self.settings.threads = threads.into();
         self
     }
 
@@ -360,7 +369,29 @@ impl Server {
     /// A listener that can't be used any more. Problems of single connections are logged, and end nothing else.
     pub fn serve(mut self, app: impl Handler) -> io::Result<()> {
         let _side = self.start_metrics()?;
-        green::serve(self.listeners, Arc::new(self.settings), self.handle, self.woken, Rc::new(app))
+        let settings = Arc::new(self.settings);
+        green::serve(self.listeners, settings, self.handle, self.woken, Rc::new(app), Place::alone())
+    }
+
+    /// [`Server::serve`] on several OS threads: so many [`Server::threads`] there are, each has a hub, the calling one among
+    /// them. They accept on the same sockets, one that has clearly more connections than the others letting these go first.
+    /// [`Server::worker_connections`] is for all together, of which each has its share, one at least.
+    ///
+    /// A connection stays on its thread, and so do the green threads that its handler spawns. The application is shared by
+    /// all, hence the bounds; what is not `Send` belongs into a `thread_local!`. A handler that blocks its thread
+    /// holds up the connections of that one.
+    ///
+    /// # Errors
+    /// As [`Server::serve`]; and no thread to be had. What ends one hub ends all.
+    pub fn serve_hubs(mut self, app: impl Handler + Send + Sync) -> io::Result<()> {
+        let count = self.settings.threads.map_or(1, NonZeroUsize::get);
+        if count == 1 {
+            return self.serve(app);
+        }
+        self.settings.multithread = true;
+        let _side = self.start_metrics()?;
+        self.settings.meter = self.settings.meter.map(|meter| meter.of_hubs(count));
+        hubs::serve(self.listeners, self.settings, self.handle, self.woken, Arc::new(app), count)
     }
 
     /// Serves `app` with an OS thread for each connection, until [`ServerHandle::stop`]; the calling thread accepts.

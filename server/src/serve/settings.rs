@@ -1,7 +1,7 @@
 //! What a server can be told.
 
 use std::fmt;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,9 @@ pub(crate) struct Settings {
     pub(crate) protocol: Protocol,
     pub(crate) uwsgi_allow_ips: Networks,
     pub(crate) multiprocess: bool,
+    /// More than one thread serves, whatever the transport is.
+    pub(crate) multithread: bool,
+    pub(crate) threads: Option<NonZeroUsize>,
     pub(crate) worker_connections: usize,
     pub(crate) backlog: u32,
     pub(crate) keep_alive: Duration,
@@ -76,6 +79,8 @@ impl Default for Settings {
             protocol: Protocol::Http,
             uwsgi_allow_ips: Networks::loopback(),
             multiprocess: false,
+            multithread: false,
+            threads: None,
             worker_connections: 10_000,
             backlog: 2048,
             keep_alive: Duration::from_secs(2),
@@ -107,6 +112,7 @@ impl fmt::Debug for Settings {
             .field("protocol", &self.protocol)
             .field("uwsgi_allow_ips", &self.uwsgi_allow_ips)
             .field("multiprocess", &self.multiprocess)
+            .field("threads", &self.threads)
             .field("worker_connections", &self.worker_connections)
             .field("backlog", &self.backlog)
             .field("keep_alive", &self.keep_alive)

@@ -45,7 +45,7 @@ impl Side {
 
 impl Drop for Side {
     fn drop(&mut self) {
-        self.meter.iter().for_each(|meter| meter.turns(None));
+        self.meter.iter().for_each(|meter| meter.turns());
         if let Some((handle, thread)) = self.answering.take() {
             // Whoever asks too late asks nobody: that need not be waited for.
             handle.leave();

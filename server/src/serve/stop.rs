@@ -41,20 +41,19 @@ struct Shared {
     phase: AtomicU8,
     /// Others go on accepting on the same sockets.
     shared: AtomicBool,
-    /// Writing to it wakes whoever accepts connections.
-    waker: UnixStream,
+    /// Writing to one wakes somebody who accepts connections.
+    wakers: Mutex<Vec<UnixStream>>,
 }
 
 impl ServerHandle {
     /// A handle, and the end on which a wake-up arrives as a byte.
     pub(crate) fn new() -> std::io::Result<(ServerHandle, UnixStream)> {
-        let (waker, woken) = UnixStream::pair()?;
-        waker.set_nonblocking(true)?;
+        let (waker, woken) = wake_up()?;
         Ok((
             ServerHandle(Arc::new(Shared {
                 phase: AtomicU8::new(SERVING),
                 shared: AtomicBool::new(false),
-                waker,
+                wakers: Mutex::new(vec![waker]),
             })),
             woken,
         ))
@@ -126,9 +125,30 @@ impl ServerHandle {
     }
 
     pub(crate) fn wake(&self) {
-        // A full pipe is as good as one byte more, and with the other end gone there is nobody to wake.
-        let _ = (&self.0.waker).write(&[1]);
+        for mut waker in self.wakers().iter() {
+            // A full pipe is as good as one byte more, and with the other end gone there is nobody to wake.
+            let _ = waker.write(&[1]);
+        }
     }
+
+    /// Wakes somebody else as well: one more end on which each wake-up arrives. Whoever gets it looks at once whether there was
+    /// one before.
+    pub(crate) fn also_wakes(&self) -> std::io::Result<UnixStream> {
+        let (waker, woken) = wake_up()?;
+        self.wakers().push(waker);
+        Ok(woken)
+    }
+
+    fn wakers(&self) -> MutexGuard<'_, Vec<UnixStream>> {
+        self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The end to write to, which never waits, and the one to read from.
+fn wake_up() -> std::io::Result<(UnixStream, UnixStream)> {
+    let (waker, woken) = UnixStream::pair()?;
+    waker.set_nonblocking(true)?;
+    Ok((waker, woken))
 }
 
 impl fmt::Debug for ServerHandle {

@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use greenlet::server::{AcceptFailure, Backoff};
@@ -28,7 +28,7 @@ use super::settings::Settings;
 use super::stop::{Registered, Registry, ServerHandle};
 use super::transport::{Transport, between_looks, has_left, patiently, with_read_buffer};
 use super::watch::{COURTESY, PULSE};
-use crate::app::{Addr, Handler, Leaving};
+use crate::app::{Addr, Handler, Leaving, Request, Response};
 use crate::http::ProxyProtocol;
 use crate::metrics::Meter;
 
@@ -43,6 +43,8 @@ pub(crate) fn serve(
 ) -> io::Result<()> {
     woken.set_nonblocking(true)?;
     let live = Registry::new(settings.meter.clone());
+    let turns =
+        settings.threads.filter(|_| runs == Runs::Beside).map(|most| Arc::new(Turns::new(most.get())));
     let server = Threads {
         settings,
         handle,
@@ -50,6 +52,7 @@ pub(crate) fn serve(
         runs,
         live,
         waiting: Arc::new(AtomicBool::new(false)),
+        turns,
         turned: Cell::new(None),
     };
     let mut backoff = Backoff::new();
@@ -57,7 +60,7 @@ pub(crate) fn serve(
         meter.accepts(server.settings.worker_connections);
     }
     if let Some(watch) = &server.settings.watch {
-        watch.shows(Arc::new(Look(server.live.clone())));
+        watch.shows(None, Arc::new(Look(server.live.clone())));
         watch.accepts();
     }
     while !server.handle.is_stopping() {
@@ -142,6 +145,8 @@ struct Threads {
     live: Registry<ThreadSocket>,
     /// The accepting thread waits for something to end.
     waiting: Arc<AtomicBool>,
+    /// If not all may have their requests handled at once.
+    turns: Option<Arc<Turns>>,
     /// When it was last shown that this thread lives.
     turned: Cell<Option<Instant>>,
 }
@@ -170,10 +175,8 @@ impl Threads {
         }
         watch.iter().for_each(|watch| watch.turns());
         if let Some(meter) = meter {
-            if !self.handle.is_ready() {
-                meter.stops();
-            }
-            meter.turns(None);
+            meter.is_ready(self.handle.is_ready());
+            meter.turns();
         }
         self.turned.set(Some(now));
         Some(PULSE)
@@ -190,6 +193,7 @@ impl Threads {
             idle: AtomicBool::new(false),
             read_timeout: AtomicU64::new(0),
             woken: OnceLock::new(),
+            turn: Mutex::new(None),
         }));
         let place = self.live.register(socket.clone());
         let (settings, handle, app) =
@@ -201,6 +205,7 @@ impl Threads {
         #[cfg(feature = "tls")]
         let tls = listener.tls.clone();
         let name = format!("connection {peer}");
+        let app = InTurn { app, turns: self.turns.clone(), socket: socket.clone() };
         let serve = move || {
             let _ending = ending;
             settings.has_waited(accepted);
@@ -214,12 +219,12 @@ impl Threads {
             #[cfg(feature = "tls")]
             if let Some(tls) = tls {
                 if let Some(socket) = super::tls::accept(&socket, &ends, &tls, &settings, &handle) {
-                    live(&Conn::new(socket, ends, settings, handle), &*app);
+                    live(&Conn::new(socket, ends, settings, handle), &app);
                 }
                 return;
             }
             if socket.set_write_timeout(Some(settings.write_timeout)).is_ok() {
-                live(&Conn::new(socket, ends, settings, handle), &*app);
+                live(&Conn::new(socket, ends, settings, handle), &app);
             }
         };
         if self.runs == Runs::Here {
@@ -331,6 +336,52 @@ fn wait_woken(woken: &UnixStream, most: Option<Duration>) -> io::Result<()> {
     }
 }
 
+/// How many more requests may be handled at once.
+struct Turns {
+    left: Mutex<usize>,
+    given_back: Condvar,
+}
+
+/// The right to handle one.
+struct Turn(Arc<Turns>);
+
+impl Turns {
+    fn new(most: usize) -> Turns {
+        Turns { left: Mutex::new(most), given_back: Condvar::new() }
+    }
+
+    /// Waits for it. Nothing that can panic runs under the lock.
+    fn take(self: &Arc<Self>) -> Turn {
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.given_back.wait_while(left, |left| *left == 0);
+        *waited.unwrap_or_else(PoisonError::into_inner) -= 1;
+        Turn(Arc::clone(self))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *self.0.left.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.given_back.notify_one();
+    }
+}
+
+/// The application, as one connection's thread calls it.
+struct InTurn {
+    app: Arc<dyn Handler + Send + Sync>,
+    turns: Option<Arc<Turns>>,
+    socket: ThreadSocket,
+}
+
+impl Handler for InTurn {
+    fn call(&self, req: Request) -> Response {
+        if let Some(turns) = &self.turns {
+            self.socket.set_turn(Some(turns.take()));
+        }
+        self.app.call(req)
+    }
+}
+
 /// A blocking socket.
 #[derive(Clone)]
 struct ThreadSocket(Arc<Blocking>);
@@ -342,6 +393,15 @@ struct Blocking {
     read_timeout: AtomicU64,
     /// An eventfd that ends waits, once the connection is upgraded.
     woken: OnceLock<OwnedFd>,
+    /// Held while one of its requests is handled, if turns are taken.
+    turn: Mutex<Option<Turn>>,
+}
+
+impl ThreadSocket {
+    /// Whether a request of this connection is being handled, as far as turns are taken.
+    fn set_turn(&self, turn: Option<Turn>) {
+        *self.0.turn.lock().unwrap_or_else(PoisonError::into_inner) = turn;
+    }
 }
 
 impl Blocking {
@@ -428,6 +488,10 @@ impl Transport for ThreadSocket {
             // A counter that is full wakes as well.
             let _ = rustix::io::write(woken, &1_u64.to_ne_bytes());
         }
+    }
+
+    fn answered(&self) {
+        self.set_turn(None);
     }
 
     fn set_idle(&self, idle: bool) {

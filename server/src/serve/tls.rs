@@ -378,6 +378,10 @@ impl<T: Wire> Transport for Tls<T> {
         self.0.socket.unless_left(how, f)
     }
 
+    fn answered(&self) {
+        self.0.socket.answered();
+    }
+
     fn set_idle(&self, idle: bool) {
         self.0.socket.set_idle(idle);
     }

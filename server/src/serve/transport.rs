@@ -50,6 +50,10 @@ pub(crate) trait Transport: Clone + 'static {
     /// Notes whether the connection waits for a request of which nothing has come.
     fn set_idle(&self, idle: bool);
 
+    /// The request under way has been answered, or never will be.
+    #[inline(always)]
+    fn answered(&self) {}
+
     /// Whether it does: then the server may end it when it stops.
     fn is_idle(&self) -> bool;
 

@@ -16,13 +16,13 @@ use serde_json::{Value, json};
 use crate::nothing_was_lost;
 
 /// A master with a control socket of its own.
-struct Master {
-    server: ServerProcess,
+pub(crate) struct Master {
+    pub(crate) server: ServerProcess,
     scratch: Scratch,
 }
 
 impl Master {
-    fn start(workers: usize, args: &[&str]) -> Master {
+    pub(crate) fn start(workers: usize, args: &[&str]) -> Master {
         let scratch = Scratch::new();
         let (workers, path) = (workers.to_string(), scratch.join("ctl"));
         let own = ["demo", "-w", &workers, "--control-socket", path.to_str().unwrap()];
@@ -37,13 +37,13 @@ impl Master {
         self.scratch.join("ctl")
     }
 
-    fn ctl(&self, words: &str) -> Output {
+    pub(crate) fn ctl(&self, words: &str) -> Output {
         ctl(&self.socket(), words)
     }
 
     /// The data of an answer.
     #[track_caller]
-    fn ask(&self, words: &str) -> Value {
+    pub(crate) fn ask(&self, words: &str) -> Value {
         let output = self.ctl(&format!("{words} -j"));
         assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).expect("JSON")
@@ -95,11 +95,15 @@ fn what_is_shown_has_the_keys_that_programs_rely_on() {
 
     let stats = master.ask("show stats");
     let of_stats = [
+        "connections",
+        "drained",
         "log_level",
         "new_master",
         "old_master",
         "pid",
         "reloads",
+        "requests",
+        "requests_in_progress",
         "resident",
         "state",
         "uptime",
@@ -114,9 +118,10 @@ fn what_is_shown_has_the_keys_that_programs_rely_on() {
     assert_eq!(stats["pid"], master.server.pid());
     assert_eq!((&stats["workers_target"], &stats["state"]), (&json!(2), &json!("ready")));
     assert!(stats["workers"][1]["resident"].as_u64().unwrap() > 100_000);
+    assert!(stats["requests"].is_null(), "nobody wants to know, so nothing is counted");
 
     let listeners = master.ask("show listeners");
-    assert_eq!(keys(&listeners["listeners"][0]), ["address", "bind", "fd", "type"]);
+    assert_eq!(keys(&listeners["listeners"][0]), ["address", "bind", "fd", "type", "waiting"]);
     assert_eq!(listeners["listeners"][0]["address"], master.server.addr().to_string());
 
     let config = master.ask("show config");

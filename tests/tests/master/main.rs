@@ -1,7 +1,10 @@
 //! The master and its workers: the real binary, its processes, and gunicorn's promises about them.
 
 mod control;
+mod cost;
 mod deaths;
+mod draining;
+mod hubs;
 mod identity;
 mod logs;
 mod metrics;

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use greenserve_tests::{Client, PATIENCE, Scratch, ServerProcess, eventually, request, send_signal};
 
+use crate::control::Master;
+
 /// Where it answers for numbers.
-fn metrics_of(server: &ServerProcess) -> SocketAddr {
+pub(crate) fn metrics_of(server: &ServerProcess) -> SocketAddr {
     let line = server.wait_for_log("Metrics at: ");
     line.rsplit_once(' ').unwrap().1.parse().unwrap()
 }
@@ -19,7 +21,7 @@ fn start(args: &[&str]) -> (ServerProcess, SocketAddr) {
     (server, metrics)
 }
 
-fn status(at: SocketAddr, path: &str) -> u16 {
+pub(crate) fn status(at: SocketAddr, path: &str) -> u16 {
     Client::tcp(at).get(path).status
 }
 
@@ -290,5 +292,28 @@ fn statsd_gets_gunicorns_metrics_from_workers_and_master() {
             && has("log.exception", 1)
             && has("workers", 2)
             && durations == 8
+    });
+}
+
+#[test]
+fn those_who_wait_to_be_accepted_are_told_of() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let host = socket.local_addr().unwrap().to_string();
+    let master = Master::start(1, &["--timeout", "0", "--statsd-host", &host, "--enable-backlog-metric"]);
+    let mut blocks = master.server.connect();
+    blocks.send(request("GET", "/block?ms=600000", &[], b""));
+    let mut waiting = Vec::new();
+    let mut buffer = [0; 9000];
+    eventually(PATIENCE, || {
+        // The first may still be accepted: the worker is not stuck until it has read what was asked.
+        let shown = master.ask("show listeners")["listeners"][0]["waiting"].as_u64().expect("a number");
+        if shown < 5 {
+            waiting.push(master.server.connect());
+            return false;
+        }
+        let expected = format!("gunicorn.backlog:{shown}|ms");
+        let count = socket.recv(&mut buffer).unwrap_or(0);
+        std::str::from_utf8(&buffer[..count]).unwrap().lines().any(|line| line == expected)
     });
 }

@@ -177,6 +177,28 @@ fn a_daemon_serves_when_the_program_that_was_started_has_ended_well() {
 }
 
 #[test]
+fn a_daemon_that_inherits_them_keeps_standard_output_and_error() {
+    let scratch = Scratch::new();
+    let (out, err, socket) = (scratch.join("out"), scratch.join("err"), scratch.join("s"));
+    let file = |path: &Path| fs::File::create(path).unwrap();
+    let bind = format!("unix:{}", socket.display());
+    let mut command = Binary::command();
+    command.args(["demo", "-D", "-R", "-w", "1", "-b", &bind, "--access-logfile", "-"]);
+    let status = command.stdout(file(&out)).stderr(file(&err)).status().unwrap();
+    assert!(status.success(), "{}", fs::read_to_string(&err).unwrap());
+    let log = fs::read_to_string(&err).unwrap();
+    let pid = log.split_once("Listening at: ").and_then(|(_, rest)| rest.split_once('(')?.1.split_once(')'));
+    let serving = Daemon(pid.expect("where it listens").0.parse().unwrap());
+    assert_eq!(Client::unix(&socket).get("/plaintext").status, 200);
+    eventually(PATIENCE, || fs::read_to_string(&out).unwrap().contains("GET /plaintext"));
+    assert!(!log.contains("nothing is logged"), "{log}");
+    let of = |descriptor: i32| fs::read_link(format!("/proc/{}/fd/{descriptor}", serving.0)).unwrap();
+    assert_eq!([of(0), of(1), of(2)], [Path::new("/dev/null"), &out, &err]);
+    send_signal(serving.0, libc::SIGTERM);
+    eventually(PATIENCE, || fs::read_to_string(&err).unwrap().contains("Shutting down"));
+}
+
+#[test]
 fn a_daemon_that_cannot_listen_says_so_and_fails() {
     let taken = ServerProcess::start(["demo"]);
     let address = taken.addr().to_string();
