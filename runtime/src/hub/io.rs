@@ -195,7 +195,12 @@ impl IoTable {
 
     /// Notes that a greenlet waits, if nobody does who waits for the same side; false if somebody does.
     #[cfg(all(target_os = "linux", not(greenlet_portable)))]
-    pub(super) fn set_parked(&mut self, registration: Registration, direction: Direction, core: &Rc<Core>) -> bool {
+    pub(super) fn set_parked(
+        &mut self,
+        registration: Registration,
+        direction: Direction,
+        core: &Rc<Core>,
+    ) -> bool {
         let Some(slot) = self.get(registration) else { return true };
         let is_free = match direction {
             Direction::Read => slot.reader.is_none(),

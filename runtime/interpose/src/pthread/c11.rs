@@ -1,9 +1,8 @@
 //! C11's `<threads.h>`. In libc they are thin around POSIX's, and call these within; here they call ours.
 
-use libc::{EBUSY, EINTR, ENOMEM, ETIMEDOUT, c_int, pthread_cond_t, pthread_mutex_t, pthread_t, timespec};
+use libc::{EBUSY, ENOMEM, ETIMEDOUT, c_int, pthread_cond_t, pthread_mutex_t, pthread_t, timespec};
 
 use super::{condition, mutex, once, thread};
-use crate::raw;
 
 /// `thrd_success`, `thrd_busy`, `thrd_error`, `thrd_nomem` or `thrd_timedout`.
 fn result(error: c_int) -> c_int {
