@@ -1,4 +1,4 @@
-//! Files: opening, and what waits for the disk. Reading and writing is [`streams`](crate)'.
+//! Files: opening, and what waits for the disk. Reading and writing is elsewhere.
 //!
 //! What is done about regular files says [`settings::files`]: in place, to begin with. To open a FIFO is to wait for the other
 //! side, as long as that takes, so in a greenlet that always happens on a thread of its own.

@@ -1,5 +1,5 @@
-//! Locks on files. Who has to wait for one waits on a thread of its own ([`aside`](crate::aside)), so that the kernel keeps the order and finds
-//! deadlocks (`EDEADLK`); the locks belong to the open file or to the process, not to a thread.
+//! Locks on files. Who has to wait for one waits on a thread of its own, so that the kernel keeps the order and finds deadlocks
+//! (`EDEADLK`); the locks belong to the open file or to the process, not to a thread.
 
 use std::ffi::c_int;
 

@@ -33,6 +33,12 @@ const LOCKS: &str = r#"
         char byte; close(ready[1]); syscall(SYS_read, ready[0], &byte, 1); close(ready[0]);
         return child;
     }
+    static int whole(int fd, int type, int command) {
+        struct flock l = { .l_type = type, .l_whence = SEEK_SET };
+        errno = 0; return fcntl(fd, command, &l) ? errno : 0;
+    }
+    int by_fcntl(int fd, long unused) { return whole(fd, F_WRLCK, F_SETLKW); }
+    int by_fcntl_of_the_file(int fd, long type) { return whole(fd, type, F_OFD_SETLKW); }
     static int part(int fd, int from) {
         struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = from, .l_len = 10 };
         return syscall(SYS_fcntl, fd, F_SETLKW, &l);
@@ -98,10 +104,26 @@ fn a_lock_is_free_when_its_file_is_closed_by_another_greenlet() {
 }
 
 #[test]
+fn a_greenlet_waits_for_the_lock_of_an_open_file() {
+    in_time(|| {
+        let lock = function(&c::load(LOCKS), "by_fcntl_of_the_file");
+        let scratch = Scratch::new();
+        let path = scratch.path().join("lock");
+        let [first, second] = [(); 2].map(|()| File::create(&path).unwrap());
+        let fds = (first.as_raw_fd(), second.as_raw_fd());
+        assert_eq!(lock(fds.0, libc::F_WRLCK.into()), 0);
+        let waits = greenlet::spawn(move || lock(fds.1, libc::F_WRLCK.into()));
+        let frees = greenlet::spawn(move || lock(fds.0, libc::F_UNLCK.into()));
+        assert_eq!((frees.join().unwrap(), waits.join().unwrap()), (0, 0));
+        assert_eq!(greenlet::spawn(move || lock(-1, libc::F_WRLCK.into())).join().unwrap(), libc::EBADF);
+    });
+}
+
+#[test]
 fn a_greenlet_waits_for_the_lock_of_another_process() {
     in_process("file_locks::a_greenlet_waits_for_the_lock_of_another_process", || {
         let library = c::load(LOCKS);
-        for name in ["by_lockf", "by_lockf64"] {
+        for name in ["by_lockf", "by_lockf64", "by_fcntl"] {
             let lockf = function(&library, name);
             let scratch = Scratch::new();
             let file = File::create(scratch.path().join("lock")).unwrap();
@@ -109,7 +131,9 @@ fn a_greenlet_waits_for_the_lock_of_another_process() {
             let (read, write) = std::io::pipe().unwrap();
             let child = function(&library, "holder")(fd, read.as_raw_fd().into());
             assert!(child > 0);
-            assert_eq!(lockf(fd, libc::F_TLOCK.into()), libc::EAGAIN);
+            if name != "by_fcntl" {
+                assert_eq!(lockf(fd, libc::F_TLOCK.into()), libc::EAGAIN);
+            }
             let waits = greenlet::spawn(move || lockf(fd, libc::F_LOCK.into()));
             greenlet::spawn(move || {
                 // SAFETY: the byte is valid.

@@ -267,3 +267,18 @@ fn the_shell_runs_beside_the_other_greenlets() {
         assert_eq!(greenlet::spawn(move || has_a_shell()).join().unwrap(), 1);
     });
 }
+
+#[test]
+fn the_output_of_a_command_is_read_beside_the_other_greenlets() {
+    in_time(|| {
+        let scratch = greenserve_tests::Scratch::new();
+        let signal = scratch.path().join("signal");
+        let script = format!("while ! test -e {}; do sleep 0.01; done; echo said", signal.display());
+        let output = greenlet::spawn(move || {
+            Command::new("sh").args(["-c", &script]).stderr(Stdio::inherit()).output().unwrap()
+        });
+        greenlet::spawn(move || std::fs::write(signal, "").unwrap()).join().unwrap();
+        let output = output.join().unwrap();
+        assert!(output.status.success() && output.stdout == b"said\n", "{output:?}");
+    });
+}

@@ -100,11 +100,10 @@ fn standard_input_from_a_terminal_is_waited_for_by_the_greenlet() {
         return in_time(reads_a_line);
     }
     let (mut master, mut slave, none) = (-1, -1, std::ptr::null_mut());
-    // SAFETY: the first two pointers are to integers of ours, the others may be null.
-    assert_eq!(
-        unsafe { libc::openpty(&mut master, &mut slave, none, std::ptr::null_mut(), std::ptr::null_mut()) },
-        0
-    );
+    let opened =
+        // SAFETY: the first two pointers are to integers of ours, the others may be null.
+        unsafe { libc::openpty(&mut master, &mut slave, none, std::ptr::null_mut(), std::ptr::null_mut()) };
+    assert_eq!(opened, 0, "openpty: {}", std::io::Error::last_os_error());
     // SAFETY: openpty(3) has just made both for us.
     let (mut master, slave) = unsafe { (File::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) };
     with_input(test, slave, |_| master.write_all(b"a line\n").unwrap());
