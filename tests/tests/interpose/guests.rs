@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use greenserve_tests::in_time;
@@ -87,19 +88,21 @@ fn two_loops_of_mio_talk_to_each_other_on_one_thread() {
 fn a_loop_of_mio_is_woken_from_another_thread() {
     in_time(|| {
         let mut poll = Poll::new().unwrap();
-        let waker = Waker::new(poll.registry(), WAKER).unwrap();
+        // A waker that is dropped takes its event with it.
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER).unwrap());
         let ran = Rc::new(Cell::new(false));
         let waiting = greenlet::spawn(move || {
             let mut events = Events::with_capacity(8);
             poll.poll(&mut events, None).unwrap();
             assert!(events.iter().any(|event| event.token() == WAKER));
         });
-        let other = ran.clone();
+        let (other, wakes) = (ran.clone(), waker.clone());
         greenlet::spawn(move || {
             other.set(true);
-            std::thread::spawn(move || waker.wake().unwrap());
+            std::thread::spawn(move || wakes.wake().unwrap());
         });
         waiting.join().unwrap();
+        drop(waker);
         assert!(ran.get());
     });
 }
