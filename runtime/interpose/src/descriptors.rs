@@ -4,7 +4,7 @@ use greenlet::foreign;
 use libc::{c_int, c_uint};
 
 use crate::calls::Call;
-use crate::patience::socket_option;
+use crate::patience::{set_drained, socket_option};
 use crate::raw::{self, syscall};
 use crate::real::real;
 use crate::{gate, locks};
@@ -18,12 +18,18 @@ use crate::{gate, locks};
 pub unsafe extern "C" fn close(fd: c_int) -> c_int {
     // SAFETY: the caller's promise.
     let plain = || unsafe { syscall!(SYS_close, fd) };
-    foreign::closing(fd);
+    ending(fd);
     let Some(call) = gate::enter(Call::close) else { return raw::result(plain()) as c_int };
     let lingers = socket_option::<libc::linger>(fd, libc::SO_LINGER)
         .is_some_and(|linger| linger.l_onoff != 0 && linger.l_linger > 0);
     let result = if lingers { foreign::unblock(plain) } else { plain() };
     call.result(result) as c_int
+}
+
+/// A number is about to stand for something else, or nothing.
+fn ending(fd: c_int) {
+    foreign::closing(fd);
+    set_drained(fd, false);
 }
 
 /// close_range(2). As [`close`], for each of them, but for lingering.
@@ -80,7 +86,7 @@ pub unsafe extern "C" fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
     // Nobody is told where nothing is replaced.
     // SAFETY: it takes only numbers.
     if old != new && foreign::hub_id().is_some() && unsafe { syscall!(SYS_fcntl, old, libc::F_GETFD) } >= 0 {
-        foreign::closing(new);
+        ending(new);
     }
     // SAFETY: the caller's promise.
     raw::result(unsafe { syscall!(SYS_dup3, old, new, flags) }) as c_int

@@ -29,22 +29,52 @@ pub(crate) fn receive(call: Entered, fd: c_int, flags: c_int, attempt: impl Fn(c
         foreign::count_call();
         return call.result(got);
     }
-    receive_later(call, fd, flags, attempt)
+    let mut patience = Patience::socket(fd, Side::Read);
+    call.result(receive_later(&mut patience, flags, attempt))
 }
 
-fn receive_later(call: Entered, fd: c_int, flags: c_int, attempt: impl Fn(c_int) -> isize) -> isize {
-    let mut patience = Patience::socket(fd, Side::Read);
+/// The first attempt would have had to wait.
+fn receive_later(patience: &mut Patience, flags: c_int, attempt: impl Fn(c_int) -> isize) -> isize {
     loop {
         match patience.wait() {
             Then::Again => {}
-            Then::Fail(errno) => return call.fail(errno),
-            Then::Plain => return call.result(attempt(flags)),
+            Then::Fail(errno) => return -errno as isize,
+            Then::Plain => return attempt(flags),
         }
         let got = attempt(flags | libc::MSG_DONTWAIT);
         if got != -libc::EAGAIN as isize {
-            return call.result(got);
+            return got;
         }
     }
+}
+
+/// [`receive`] to one buffer of `length` bytes, for what is likely to be a stream: a call after one that took all there was waits
+/// before it asks. Gives what the kernel gives.
+#[inline(always)]
+pub(crate) fn receive_stream(fd: c_int, length: usize, attempt: impl Fn(c_int) -> isize) -> isize {
+    if !patience::is_drained(fd) {
+        let got = attempt(libc::MSG_DONTWAIT);
+        if got != -libc::EAGAIN as isize {
+            foreign::count_call();
+            return got;
+        }
+    }
+    receive_next(fd, length, attempt)
+}
+
+fn receive_next(fd: c_int, length: usize, attempt: impl Fn(c_int) -> isize) -> isize {
+    let mut patience = Patience::socket(fd, Side::Read);
+    let known = patience::is_drained(fd);
+    if known && !patience.is_for_socket() {
+        // It is not to wait, or the number stands for something else now.
+        patience::set_drained(fd, false);
+        return attempt(libc::MSG_DONTWAIT);
+    }
+    let got = receive_later(&mut patience, 0, attempt);
+    let short = got > 0 && (got as usize) < length;
+    let stream = short && (known || socket_option(fd, libc::SO_TYPE) == Some(libc::SOCK_STREAM));
+    patience::set_drained(fd, stream);
+    got
 }
 
 /// As [`receive`], with `MSG_WAITALL`: until `total` bytes are there, the end, or an error. The call is told how many it has got
@@ -189,6 +219,9 @@ pub unsafe extern "C" fn recv(fd: c_int, buffer: *mut libc::c_void, length: size
     let attempt = |flags| unsafe { syscall!(SYS_recvfrom, fd, buffer, length, flags, 0, 0) };
     let plain = || raw::result(attempt(flags));
     let Some(call) = gate::enter(Call::recv) else { return plain() };
+    if flags & !libc::MSG_NOSIGNAL == 0 {
+        return call.result(receive_stream(fd, length, attempt));
+    }
     if flags & (NEVER_WAITS | libc::MSG_WAITALL) == 0 {
         return receive(call, fd, flags, attempt);
     }

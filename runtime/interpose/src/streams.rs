@@ -9,7 +9,7 @@ use libc::{c_int, iovec, msghdr, off_t, size_t, ssize_t};
 
 use crate::calls::Call;
 use crate::gate::{self, Entered};
-use crate::messages::{check, give, receive};
+use crate::messages::{check, give, receive, receive_stream};
 use crate::patience::{self, Patience, Side, Then};
 use crate::pieces::Pieces;
 use crate::raw::{self, syscall};
@@ -32,9 +32,9 @@ pub unsafe extern "C" fn read(fd: c_int, buffer: *mut libc::c_void, length: size
     if length == 0 {
         return call.result(plain());
     }
-    let got = attempt(libc::MSG_DONTWAIT);
+    let got = receive_stream(fd, length, attempt);
     if got != NOT_A_SOCKET {
-        return receive_after(call, fd, got, attempt);
+        return call.result(got);
     }
     // SAFETY: the caller's promise.
     unsafe { read_other(call, fd, &iovec { iov_base: buffer, iov_len: length }, 1) }

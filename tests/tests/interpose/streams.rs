@@ -26,7 +26,9 @@ fn until<T: 'static>(waits: impl FnOnce() -> T + 'static, ends: impl FnOnce() + 
 }
 
 fn numbers(count: usize) -> Vec<u8> {
-    (0..count).map(|index| (index % 251) as u8).collect()
+    let mut numbers = (0..251).collect::<Vec<u8>>().repeat(count / 251 + 1);
+    numbers.truncate(count);
+    numbers
 }
 
 /// Reads so many bytes from an end of a pair, on a thread of its own.
