@@ -53,8 +53,9 @@ pub unsafe extern "C" fn close_range(first: c_uint, last: c_uint, flags: c_int) 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn closefrom(first: c_int) {
     closing(first.max(0).unsigned_abs(), c_uint::MAX);
-    // SAFETY: libc's own, which on kernels without close_range(2) looks for them by itself.
-    unsafe { real!(fn closefrom(c_int))(first) }
+    let libcs = real!(fn closefrom(c_int));
+    // SAFETY: the caller's promise. On kernels without close_range(2) libc looks for them by itself.
+    unsafe { libcs(first) }
 }
 
 fn closing(first: c_uint, last: c_uint) {
@@ -109,8 +110,9 @@ pub unsafe extern "C" fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_
         }
         // libc asks for the owner in another way, since a group of processes is a negative number.
         libc::F_GETOWN => {
-            // SAFETY: libc's own, which looks at no argument.
-            return unsafe { real!(fn fcntl(c_int, c_int, usize) -> c_int)(fd, command, argument) };
+            let libcs = real!(fn fcntl(c_int, c_int, usize) -> c_int);
+            // SAFETY: it looks at no argument.
+            return unsafe { libcs(fd, command, argument) };
         }
         _ => {}
     }

@@ -610,8 +610,9 @@ pub unsafe extern "C" fn __recvfrom_chk(
 pub(crate) fn check(length: size_t, room: size_t) {
     #[cold]
     fn fail() -> ! {
-        // SAFETY: libc's own, which takes nothing and ends the program.
-        unsafe { real!(fn __chk_fail())() };
+        let libcs = real!(fn __chk_fail());
+        // SAFETY: it takes nothing and ends the program.
+        unsafe { libcs() };
         std::process::abort()
     }
     if length > room {
