@@ -60,7 +60,8 @@ mod raw;
 mod real;
 
 pub mod descriptors;
-pub mod messages;
+pub mod receiving;
+pub mod sending;
 pub mod sockets;
 pub mod streams;
 pub mod time;

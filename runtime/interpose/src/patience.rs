@@ -125,6 +125,15 @@ pub(crate) fn then(woken: Woken) -> Then {
     }
 }
 
+/// What a call gives of which a part was done before its last attempt: an error only if it is all that there is.
+pub(crate) fn either(done: usize, last: isize) -> isize {
+    match last {
+        0.. => done as isize + last,
+        _ if done > 0 => done as isize,
+        _ => last,
+    }
+}
+
 /// A socket's `SO_RCVTIMEO` or `SO_SNDTIMEO`, zero for ever; `None` if it is no socket.
 fn timeout(fd: c_int, side: Side) -> Option<Duration> {
     let option = match side {

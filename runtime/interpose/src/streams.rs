@@ -1,6 +1,6 @@
 //! Reading and writing, of descriptors of any kind.
 //!
-//! A socket is received from and sent to, see [`messages`](crate::messages). Files on disk go straight through, and so does what
+//! A socket is received from and sent to, see [`receiving`](crate::receiving) and [`sending`](crate::sending). Files on disk go straight through, and so does what
 //! is written to the standard output and error: std holds a lock around them which the same thread may take twice, and every
 //! greenlet is on the same thread. Pipes and the like are asked by `preadv2` and `pwritev2` not to wait, and what can't be asked is
 //! looked at by `poll` before it is read, and set to `O_NONBLOCK` while it is written.
@@ -9,10 +9,11 @@ use libc::{c_int, iovec, msghdr, off_t, size_t, ssize_t};
 
 use crate::calls::Call;
 use crate::gate::{self, Entered};
-use crate::messages::{check, give, receive, receive_stream};
 use crate::patience::{self, Patience, Side, Then};
 use crate::pieces::Pieces;
 use crate::raw::{self, syscall};
+use crate::receiving::{check, receive, receive_stream};
+use crate::sending::give;
 use greenlet::foreign;
 
 const NOT_A_SOCKET: isize = -(libc::ENOTSOCK as isize);

@@ -5,8 +5,7 @@ use libc::{c_int, c_uint, iovec, off_t, size_t, ssize_t};
 
 use crate::calls::Call;
 use crate::gate::{self, Entered};
-use crate::messages::either;
-use crate::patience::{Patience, Side, Then, at_once, is_ready, socket_option};
+use crate::patience::{Patience, Side, Then, at_once, either, is_ready, socket_option};
 use crate::raw::{self, syscall};
 
 /// How much of a file is sent at once, so that others may run.
