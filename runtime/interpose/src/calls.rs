@@ -2,7 +2,7 @@
 
 /// `calls! { group: name name …; … }`
 macro_rules! calls {
-    ($($(#[doc = $doc:literal])* $group:ident: $($name:ident)*;)*) => {
+    ($($(#[$doc:meta])* $group:ident: $($name:ident)*;)*) => {
         /// A call that is interposed. Bears the name of the C function.
         #[allow(non_camel_case_types, missing_docs, reason = "they are C's names, and documented by C")]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

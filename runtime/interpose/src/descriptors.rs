@@ -4,7 +4,7 @@ use greenlet::foreign;
 use libc::{c_int, c_uint};
 
 use crate::calls::Call;
-use crate::patience::socket_option;
+use crate::patience::{set_drained, socket_option};
 use crate::raw::{self, syscall};
 use crate::real::real;
 use crate::{gate, locks};
@@ -18,12 +18,18 @@ use crate::{gate, locks};
 pub unsafe extern "C" fn close(fd: c_int) -> c_int {
     // SAFETY: the caller's promise.
     let plain = || unsafe { syscall!(SYS_close, fd) };
-    foreign::closing(fd);
+    ending(fd);
     let Some(call) = gate::enter(Call::close) else { return raw::result(plain()) as c_int };
     let lingers = socket_option::<libc::linger>(fd, libc::SO_LINGER)
         .is_some_and(|linger| linger.l_onoff != 0 && linger.l_linger > 0);
     let result = if lingers { foreign::unblock(plain) } else { plain() };
     call.result(result) as c_int
+}
+
+/// A number is about to stand for something else, or nothing.
+fn ending(fd: c_int) {
+    foreign::closing(fd);
+    set_drained(fd, false);
 }
 
 /// close_range(2). As [`close`], for each of them, but for lingering.
@@ -47,8 +53,9 @@ pub unsafe extern "C" fn close_range(first: c_uint, last: c_uint, flags: c_int) 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn closefrom(first: c_int) {
     closing(first.max(0).unsigned_abs(), c_uint::MAX);
-    // SAFETY: libc's own, which on kernels without close_range(2) looks for them by itself.
-    unsafe { real!(fn closefrom(c_int))(first) }
+    let libcs = real!(fn closefrom(c_int));
+    // SAFETY: the caller's promise. On kernels without close_range(2) libc looks for them by itself.
+    unsafe { libcs(first) }
 }
 
 fn closing(first: c_uint, last: c_uint) {
@@ -80,7 +87,7 @@ pub unsafe extern "C" fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
     // Nobody is told where nothing is replaced.
     // SAFETY: it takes only numbers.
     if old != new && foreign::hub_id().is_some() && unsafe { syscall!(SYS_fcntl, old, libc::F_GETFD) } >= 0 {
-        foreign::closing(new);
+        ending(new);
     }
     // SAFETY: the caller's promise.
     raw::result(unsafe { syscall!(SYS_dup3, old, new, flags) }) as c_int
@@ -103,8 +110,9 @@ pub unsafe extern "C" fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_
         }
         // libc asks for the owner in another way, since a group of processes is a negative number.
         libc::F_GETOWN => {
-            // SAFETY: libc's own, which looks at no argument.
-            return unsafe { real!(fn fcntl(c_int, c_int, usize) -> c_int)(fd, command, argument) };
+            let libcs = real!(fn fcntl(c_int, c_int, usize) -> c_int);
+            // SAFETY: it looks at no argument.
+            return unsafe { libcs(fd, command, argument) };
         }
         _ => {}
     }

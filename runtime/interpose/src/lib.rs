@@ -32,6 +32,21 @@
 //! - A call never unwinds. A kill or the end of a timeout ends what can fail with `ECANCELED` and a sleep early, once; see
 //!   [`greenlet::foreign`].
 //!
+//! # Descriptors
+//! - A call on a socket is made with `MSG_DONTWAIT` first. If it would have to wait, `O_NONBLOCK` and the socket's timeouts are
+//!   looked at, and the greenlet is parked. Nothing of that is cached: `fcntl`, `ioctl(FIONBIO)`, `setsockopt`, `dup` and what
+//!   other processes do need no attention.
+//! - What the kernel can't be told for one call is made with `O_NONBLOCK` set for its length: `accept`, `connect`, `sendfile`,
+//!   `splice` with a socket, writes to terminals and eventfds. Who makes a plain call on the same open file in that moment, a
+//!   thread without a hub or a process that doesn't use this crate, may get `EAGAIN`.
+//! - A blocking write, send or `sendfile` returns when all is taken. If it can't go on it says how much was.
+//! - A blocking `recv` returns what there is, even if it is less than `SO_RCVLOWAT` asks for.
+//! - Files on disk, and writing to descriptors 1 and 2, go straight through.
+//! - `close` wakes the greenlets of its own thread that wait for the descriptor, with `EBADF`. Those of other threads wait on, as
+//!   threads would.
+//! - A signal's handler ends the plain call with `EINTR` if it was set without `SA_RESTART`; a parked greenlet waits on. Threads
+//!   can't be cancelled (`pthread_cancel`) while they are in one of these calls.
+//!
 //! What may not enter here: anything that waits by itself (that is `greenlet::foreign`'s), and anything that allocates on the
 //! way to a plain system call.
 //!
@@ -75,10 +90,11 @@ pub mod descriptors;
 pub mod files;
 pub mod futex;
 pub mod locks;
-pub mod messages;
 pub mod names;
 pub mod processes;
 pub mod pthread;
+pub mod receiving;
+pub mod sending;
 pub mod settings;
 pub mod signals;
 pub mod sockets;

@@ -3,7 +3,7 @@
 //! Nothing is cached and nothing is changed for longer than a moment. So what the program believes of a descriptor is what the
 //! kernel says, whoever set it: this process, another that shares the file, or code that makes system calls by itself.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use greenlet::foreign::{self, Deadline, Woken};
@@ -32,7 +32,7 @@ pub(crate) enum Then {
 pub(crate) struct Patience {
     fd: c_int,
     side: Side,
-    /// `SO_RCVTIMEO` and `SO_SNDTIMEO` are asked for.
+    /// `SO_RCVTIMEO` and `SO_SNDTIMEO` are asked for; false once it is known that there are none.
     socket: bool,
     /// Once it is known that the descriptor is in blocking mode: until when.
     deadline: Option<Option<Deadline>>,
@@ -61,9 +61,15 @@ impl Patience {
             return Err(libc::EAGAIN);
         }
         let after = if self.socket { timeout(self.fd, self.side) } else { None };
-        let deadline = after.and_then(foreign::deadline);
+        self.socket = after.is_some();
+        let deadline = after.filter(|after| !after.is_zero()).and_then(foreign::deadline);
         self.deadline = Some(deadline);
         Ok(deadline)
+    }
+
+    /// Whether a call may wait, and on a socket.
+    pub(crate) fn is_for_socket(&mut self) -> bool {
+        self.deadline().is_ok() && self.socket
     }
 
     /// The call would have to wait: does so, if the descriptor is in blocking mode.
@@ -83,6 +89,32 @@ impl Patience {
     }
 }
 
+/// For each descriptor, up to a number: the last call that received from it had to wait, and took less than it had room for. Very
+/// likely the next one has to wait, too, and it is not worth asking. That it may be wrong, since the number stands for another
+/// socket by now or because more has come meanwhile, costs time and nothing else: the wait ends at once if there is something. (But
+/// for a listener, from which nothing can be received, behind a number that was closed without libc's `close`.)
+static DRAINED: [AtomicU64; 1024] = [const { AtomicU64::new(0) }; 1024];
+
+fn drained(fd: c_int) -> Option<(&'static AtomicU64, u64)> {
+    let index = usize::try_from(fd).ok()?;
+    DRAINED.get(index / 64).map(|word| (word, 1 << (index % 64)))
+}
+
+/// See [`DRAINED`].
+#[inline]
+pub(crate) fn set_drained(fd: c_int, now: bool) {
+    let Some((word, bit)) = drained(fd) else { return };
+    if (word.load(Ordering::Relaxed) & bit != 0) != now {
+        word.fetch_xor(bit, Ordering::Relaxed);
+    }
+}
+
+/// See [`DRAINED`].
+#[inline]
+pub(crate) fn is_drained(fd: c_int) -> bool {
+    drained(fd).is_some_and(|(word, bit)| word.load(Ordering::Relaxed) & bit != 0)
+}
+
 /// What a call does that has been woken, if a timeout's end is `EAGAIN`.
 pub(crate) fn then(woken: Woken) -> Then {
     match woken {
@@ -93,15 +125,23 @@ pub(crate) fn then(woken: Woken) -> Then {
     }
 }
 
-/// A socket's `SO_RCVTIMEO` or `SO_SNDTIMEO`; `None` is for ever.
+/// What a call gives of which a part was done before its last attempt: an error only if it is all that there is.
+pub(crate) fn either(done: usize, last: isize) -> isize {
+    match last {
+        0.. => done as isize + last,
+        _ if done > 0 => done as isize,
+        _ => last,
+    }
+}
+
+/// A socket's `SO_RCVTIMEO` or `SO_SNDTIMEO`, zero for ever; `None` if it is no socket.
 fn timeout(fd: c_int, side: Side) -> Option<Duration> {
     let option = match side {
         Side::Read => libc::SO_RCVTIMEO,
         Side::Write => libc::SO_SNDTIMEO,
     };
     let time: timeval = socket_option(fd, option)?;
-    let time = Duration::new(u64::try_from(time.tv_sec).ok()?, u32::try_from(time.tv_usec).ok()? * 1_000);
-    (!time.is_zero()).then_some(time)
+    Some(Duration::new(u64::try_from(time.tv_sec).ok()?, u32::try_from(time.tv_usec).ok()? * 1_000))
 }
 
 /// An option of a socket; `None` if it is none, or has no such option.

@@ -25,6 +25,15 @@ impl Pieces {
         Pieces { first, count }
     }
 
+    /// Those of a message.
+    ///
+    /// # Safety
+    /// The kernel has taken the message.
+    pub(crate) unsafe fn of(message: *const libc::msghdr) -> Pieces {
+        // SAFETY: so it is valid.
+        unsafe { Pieces::new((*message).msg_iov, (*message).msg_iovlen) }
+    }
+
     fn iter(&self) -> impl Iterator<Item = iovec> {
         // SAFETY: the list is as long, which `new`'s caller promised.
         (0..self.count).map(|index| unsafe { self.first.add(index).read() })

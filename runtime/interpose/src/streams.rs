@@ -1,6 +1,6 @@
 //! Reading and writing, of descriptors of any kind.
 //!
-//! A socket is received from and sent to, see [`messages`](crate::messages). Files on disk go straight through, and so does what
+//! A socket is received from and sent to, see [`receiving`](crate::receiving) and [`sending`](crate::sending). Files on disk go straight through, and so does what
 //! is written to the standard output and error: std holds a lock around them which the same thread may take twice, and every
 //! greenlet is on the same thread. Pipes and the like are asked by `preadv2` and `pwritev2` not to wait, and what can't be asked is
 //! looked at by `poll` before it is read, and set to `O_NONBLOCK` while it is written.
@@ -9,10 +9,11 @@ use libc::{c_int, iovec, msghdr, off_t, size_t, ssize_t};
 
 use crate::calls::Call;
 use crate::gate::{self, Entered};
-use crate::messages::{check, give, receive};
 use crate::patience::{self, Patience, Side, Then};
 use crate::pieces::Pieces;
 use crate::raw::{self, syscall};
+use crate::receiving::{check, receive, receive_stream};
+use crate::sending::give;
 use greenlet::foreign;
 
 const NOT_A_SOCKET: isize = -(libc::ENOTSOCK as isize);
@@ -32,9 +33,9 @@ pub unsafe extern "C" fn read(fd: c_int, buffer: *mut libc::c_void, length: size
     if length == 0 {
         return call.result(plain());
     }
-    let got = attempt(libc::MSG_DONTWAIT);
+    let got = receive_stream(fd, length, attempt);
     if got != NOT_A_SOCKET {
-        return receive_after(call, fd, got, attempt);
+        return call.result(got);
     }
     // SAFETY: the caller's promise.
     unsafe { read_other(call, fd, &iovec { iov_base: buffer, iov_len: length }, 1) }

@@ -5,9 +5,11 @@ use libc::{c_int, c_uint, iovec, off_t, size_t, ssize_t};
 
 use crate::calls::Call;
 use crate::gate::{self, Entered};
-use crate::messages::either;
-use crate::patience::{Patience, Side, Then, at_once, is_ready, socket_option};
+use crate::patience::{Patience, Side, Then, at_once, either, is_ready, socket_option};
 use crate::raw::{self, syscall};
+
+/// How much of a file is sent at once, so that others may run.
+const PIECE: usize = 1 << 20;
 
 /// sendfile(2). Parks the greenlet until `count` bytes are taken, or the file ends. A kill ends it with `ECANCELED`, or with how
 /// much was taken. The file is read on the thread.
@@ -17,12 +19,13 @@ use crate::raw::{self, syscall};
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendfile(to: c_int, from: c_int, offset: *mut off_t, count: size_t) -> ssize_t {
     // SAFETY: what the caller promises of the offset; the kernel looks at it itself.
-    let attempt = |done: usize| unsafe { syscall!(SYS_sendfile, to, from, offset, count - done) };
-    let Some(call) = gate::enter(Call::sendfile) else { return raw::result(attempt(0)) };
+    let some = |count: usize| unsafe { syscall!(SYS_sendfile, to, from, offset, count) };
+    let Some(call) = gate::enter(Call::sendfile) else { return raw::result(some(count)) };
+    let attempt = |done: usize| some((count - done).min(PIECE));
     let mut ends = Ends::new(from, to);
     let mut done = 0;
     if !foreign::can_park() {
-        return call.result(attempt(0));
+        return call.result(some(count));
     }
     let result = loop {
         let got = match at_once(to, false, || attempt(done)) {
@@ -41,7 +44,7 @@ pub unsafe extern "C" fn sendfile(to: c_int, from: c_int, offset: *mut off_t, co
             _ if got == -libc::EAGAIN as isize => match ends.wait() {
                 Then::Again => {}
                 Then::Fail(errno) => break either(done, -errno as isize),
-                Then::Plain => break either(done, attempt(done)),
+                Then::Plain => break either(done, some(count - done)),
             },
             _ => break either(done, got),
         }

@@ -211,3 +211,65 @@ fn a_close_that_lingers_lets_others_run() {
         assert_eq!(reading.join().unwrap(), sent.get());
     });
 }
+
+/// Has a socket's last read waited and taken all there was.
+fn drain(pair: &Rc<Pair>) {
+    let (near, far) = (pair.clone(), pair.clone());
+    let reading = greenlet::spawn(move || read(near.reads()));
+    greenlet::spawn(move || crate::pairs::put(&far, b"123")).join().unwrap();
+    assert_eq!(reading.join().unwrap().unwrap(), 3);
+}
+
+#[test]
+fn a_read_that_seems_to_have_to_wait_finds_what_has_come_meanwhile() {
+    in_time(|| {
+        for pair in [unix_stream(), tcp()] {
+            let pair = Rc::new(pair);
+            drain(&pair);
+            crate::pairs::put(&pair, b"4567");
+            let near = pair.clone();
+            assert_eq!(greenlet::spawn(move || read(near.reads())).join().unwrap().unwrap(), 4);
+            drain(&pair);
+            crate::pairs::set_nonblocking(pair.reads());
+            let near = pair.clone();
+            let nothing = greenlet::spawn(move || read(near.reads())).join().unwrap();
+            assert_eq!(nothing.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+            crate::pairs::put(&pair, b"89");
+            let near = pair.clone();
+            assert_eq!(greenlet::spawn(move || read(near.reads())).join().unwrap().unwrap(), 2);
+        }
+    });
+}
+
+#[test]
+fn a_read_of_a_number_that_was_a_sockets_is_right_whatever_it_is_now() {
+    in_time(|| {
+        let scratch = greenserve_tests::Scratch::new();
+        let path = scratch.path().join("file");
+        std::fs::write(&path, b"of a file").unwrap();
+        let (empty, full) = (pipe(), pipe());
+        crate::pairs::put(&full, b"of");
+        let file = std::fs::File::open(&path).unwrap();
+        let expected = [
+            (file.as_raw_fd(), Ok(8)),
+            (full.reads(), Ok(2)),
+            (full.writes(), Err(libc::EBADF)),
+            (empty.reads(), Ok(1)),
+        ];
+        for (now, expected) in expected {
+            let pair = Rc::new(tcp());
+            drain(&pair);
+            let fd = pair.reads();
+            // By the kernel alone, so that nobody is told.
+            // SAFETY: it takes numbers; the pair owns them.
+            assert_eq!(unsafe { libc::syscall(libc::SYS_dup3, now, fd, 0) } as RawFd, fd);
+            let reading = greenlet::spawn(move || read(fd));
+            greenlet::yield_now();
+            if now == empty.reads() {
+                crate::pairs::put(&empty, b"!");
+            }
+            let got = reading.join().unwrap().map_err(|error| error.raw_os_error().unwrap());
+            assert_eq!(got, expected);
+        }
+    });
+}

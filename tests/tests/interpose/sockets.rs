@@ -121,7 +121,7 @@ fn a_kill_ends_accept_with_ecanceled() {
             move || slot.set(Some(accept(listener.as_raw_fd()).map(drop)))
         });
         greenlet::yield_now();
-        victim.kill();
+        victim.kill().unwrap();
         let _ = victim.join();
         assert_eq!(result.take().unwrap().unwrap_err().raw_os_error(), Some(libc::ECANCELED));
         let client = greenlet::spawn(move || TcpStream::connect(address).map(drop));
@@ -212,7 +212,7 @@ fn connect_that_nobody_answers_ends_by_the_timeout_or_a_kill() {
         let (slot, connecting) = (result.clone(), stream.clone());
         let victim = greenlet::spawn(move || slot.set(Some(connect(connecting.as_raw_fd(), address))));
         greenlet::yield_now();
-        victim.kill();
+        victim.kill().unwrap();
         let _ = victim.join();
         assert_eq!(result.take().unwrap().unwrap_err().raw_os_error(), Some(libc::ECANCELED));
         // The attempt is over, and another can be made.
