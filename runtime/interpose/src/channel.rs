@@ -1,28 +1,36 @@
-//! std's and crossbeam's channels, between greenlets of one thread.
+//! std's channels, between greenlets of one thread.
 //!
-//! Both say of each waiter on which thread it is, and who sends or receives passes over waiters of its own thread: that thread
-//! can't be waiting, if it is here. But another greenlet of it can. So as long as a greenlet waits for a channel (in
+//! A channel says of each waiter on which thread it is, and who sends or receives passes over waiters of its own thread: that
+//! thread can't be waiting, if it is here. But another greenlet of it can. So as long as a greenlet waits for a channel (in
 //! `thread::park`), the record of its wait bears the number of no thread. The record also says when the wait is over, which
 //! `thread::park` alone, shared by all greenlets of the thread, can't.
 //!
-//! The record is private to those libraries: an `Arc` of four words in any order, `select` and `packet` (0 while it waits), the
+//! The record is private to std: an `Arc` of four words in any order, `select` and `packet` (0 while it waits), the
 //! [`Thread`] and the thread's number, to which the waiting function has a pointer on the stack. What is there is looked at
-//! through the kernel, which says what cannot be read, and taken for a record only if everything is right: the count of
-//! the `Arc`, the thread, and its number, which is its [`ThreadId`] for crossbeam and the address of a thread-local for std.
-//! Where there is none (it is another kind of wait, or a library of another make), or the kernel refuses
-//! (`process_vm_readv(2)`, by a filter), nothing is changed, and such a channel works between threads only.
+//! through the kernel, which says what cannot be read, and taken for a record only if everything is right: the counts of
+//! the `Arc`, the thread, and its number, which is the address of one of the thread's own variables, so that nothing
+//! else looks alike. Where there is none (it is another kind of wait, or std has changed), or the kernel refuses
+//! (`process_vm_readv(2)`, by a filter), nothing is changed, and channels work between threads only.
+//!
+//! crossbeam's channels are made the same, but their numbers are small ones ([`ThreadId`](std::thread::ThreadId)), as there are
+//! many in memory: they are left alone, and work between threads only.
 
+use std::ffi::c_void;
 use std::mem;
+use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::{Thread, ThreadId};
+use std::thread::Thread;
 
 use crate::parking;
 use crate::raw::syscall;
 
 /// So far from the innermost frame a record is looked for: unoptimized code has large frames.
 const STACK: usize = 6144;
-/// As much is looked at at once.
+/// So many words of it are looked at at once…
 const PIECE: usize = 64;
+/// …and so many places to which they may point, of so many words.
+const AT_ONCE: usize = 16;
+const WORDS: usize = size_of::<Record>() / size_of::<usize>();
 /// The number of no thread: neither the address of anything nor one that is given out in this world's time.
 const NOBODY: usize = usize::MAX - 1;
 
@@ -40,33 +48,36 @@ pub(crate) struct Anonymous {
 impl Anonymous {
     /// For the greenlet that runs, if it waits for a channel.
     pub(crate) fn new() -> Option<Anonymous> {
-        const { assert!(size_of::<Thread>() == size_of::<usize>() && size_of::<ThreadId>() == 8) };
+        const { assert!(size_of::<Thread>() == size_of::<usize>()) };
         let current = std::thread::current();
-        // SAFETY: both are as large as the number that they are taken for, and have no padding then.
-        let (thread, id) = unsafe {
-            (
-                mem::transmute_copy::<Thread, usize>(&current),
-                mem::transmute_copy::<ThreadId, u64>(&current.id()) as usize,
-            )
-        };
-        let mut stack = [0_usize; PIECE];
-        let here = (&raw const stack).addr();
-        let mut at = here + size_of_val(&stack);
-        let mut last = 0;
+        // SAFETY: it is as large as the number that it is taken for, and has no padding then.
+        let thread = unsafe { mem::transmute_copy::<Thread, usize>(&current) };
+        let mut piece = [0_usize; PIECE];
+        let here = (&raw const piece).addr();
+        let mut at = here + size_of_val(&piece);
         while at < here + STACK {
-            let count = read(at, &mut stack);
-            for &word in &stack[..count] {
-                let likely =
-                    word.is_multiple_of(16) && word > 0xFFFF && word.abs_diff(here) > STACK && word != last;
-                if likely && let Some(found) = Record::at(word, thread, id) {
-                    return Some(found);
+            let own = libc::iovec { iov_base: at as *mut c_void, iov_len: size_of_val(&piece) };
+            let count = read(&mut piece, &[own]);
+            let mut likely = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; PIECE];
+            let mut found = 0;
+            for &word in &piece[..count] {
+                let pointer = word.is_multiple_of(16)
+                    && (0x1_0000..1 << 47).contains(&word)
+                    && word.abs_diff(here) > STACK
+                    && likely[..found].iter().all(|other| other.iov_base.addr() != word);
+                if pointer {
+                    likely[found] =
+                        libc::iovec { iov_base: word as *mut c_void, iov_len: WORDS * size_of::<usize>() };
+                    found += 1;
                 }
-                last = word;
+            }
+            if let Some(record) = Record::among(&likely[..found], thread) {
+                return Some(record);
             }
             if count < PIECE {
                 return None;
             }
-            at += size_of_val(&stack);
+            at += size_of_val(&piece);
         }
         None
     }
@@ -103,12 +114,25 @@ struct Record {
 }
 
 impl Record {
-    fn at(address: usize, thread: usize, id: usize) -> Option<Anonymous> {
-        let mut words = [0_usize; size_of::<Record>() / size_of::<usize>()];
-        if read(address, &mut words) < words.len() {
-            return None;
+    /// The first of these places that is one.
+    fn among(mut places: &[libc::iovec], thread: usize) -> Option<Anonymous> {
+        let mut words = [0_usize; WORDS * AT_ONCE];
+        while !places.is_empty() {
+            let asked = places.len().min(AT_ONCE);
+            let read = read(&mut words[..asked * WORDS], &places[..asked]) / WORDS;
+            for (place, words) in places.iter().zip(words.chunks_exact(WORDS)).take(read) {
+                if let Some(record) = Record::at(place.iov_base.addr(), words, thread) {
+                    return Some(record);
+                }
+            }
+            // Where it ended early the next place cannot be read.
+            places = &places[if read < asked { read + 1 } else { read }..];
         }
-        let [strong, weak, fields @ ..] = words;
+        None
+    }
+
+    fn at(address: usize, words: &[usize], thread: usize) -> Option<Anonymous> {
+        let &[strong, weak, ref fields @ ..] = words else { return None };
         // The wait itself has one, the channel has another.
         let right = (2..64).contains(&strong)
             && weak == 1
@@ -116,7 +140,7 @@ impl Record {
         if !right {
             return None;
         }
-        let index = fields.iter().position(|field| *field == id || parking::is_this_threads(*field))?;
+        let index = fields.iter().position(|field| parking::is_this_threads(*field))?;
         let mut others = (0..fields.len()).filter(|other| *other != index && fields[*other] != thread);
         let (first, second) = (others.next()?, others.next()?);
         let found =
@@ -126,14 +150,20 @@ impl Record {
     }
 }
 
-/// Copies words of memory that may not be there; gives how many were.
-fn read(from: usize, into: &mut [usize]) -> usize {
-    let length = size_of_val(into);
-    let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: length };
-    let remote = libc::iovec { iov_base: from as *mut libc::c_void, iov_len: length };
+/// Copies memory that may not be there, up to the first that isn't; gives how many words.
+fn read(into: &mut [usize], from: &[libc::iovec]) -> usize {
+    let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: size_of_val(into) };
     // SAFETY: the kernel writes to `into` alone, and looks at what can be read alone.
     let count = unsafe {
-        syscall!(SYS_process_vm_readv, syscall!(SYS_getpid), &raw const local, 1, &raw const remote, 1, 0)
+        syscall!(
+            SYS_process_vm_readv,
+            syscall!(SYS_getpid),
+            &raw const local,
+            1,
+            from.as_ptr(),
+            from.len(),
+            0
+        )
     };
     usize::try_from(count).unwrap_or(0) / size_of::<usize>()
 }

@@ -391,7 +391,7 @@ fn a_parked_thread_is_one_greenlet_if_only_one_parks() {
 fn many_parked_greenlets_of_a_thread_are_all_unparked_in_the_end() {
     in_time(|| {
         const PARKED: usize = 50;
-        const ROUNDS: u64 = 200;
+        const ROUNDS: u64 = 30;
         let rounds: Arc<Vec<AtomicU64>> = Arc::new((0..PARKED).map(|_| AtomicU64::new(0)).collect());
         let acks: Arc<Vec<AtomicU64>> = Arc::new((0..PARKED).map(|_| AtomicU64::new(0)).collect());
         let me = thread::current();
