@@ -1,6 +1,6 @@
 //! POSIX threads' locks, from C, in greenlets and in threads.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::ffi::{c_int, c_long, c_void};
 use std::rc::Rc;
 use std::sync::OnceLock;
@@ -575,6 +575,37 @@ fn a_thread_that_waits_for_a_condition_lets_greenlets_have_the_mutex() {
 }
 
 #[test]
+fn a_greenlet_that_waits_for_the_mutex_gets_it_when_a_thread_begins_to_wait_for_a_condition() {
+    in_time(|| {
+        let (mutex, condition) = (made("mutex", NORMAL), made("condition", 0));
+        let stage = std::sync::Arc::new(AtomicUsize::new(0));
+        let theirs = stage.clone();
+        let thread = thread::spawn(move || {
+            assert_eq!(call("lock", mutex), 0);
+            theirs.store(1, Ordering::SeqCst);
+            while theirs.load(Ordering::SeqCst) == 1 {
+                thread::yield_now();
+            }
+            while theirs.load(Ordering::SeqCst) == 2 {
+                assert_eq!(call2("cond_wait", condition, mutex, 0), 0);
+            }
+            assert_eq!(call("unlock", mutex), 0);
+        });
+        while stage.load(Ordering::SeqCst) == 0 {
+            yield_now();
+        }
+        let ours = stage.clone();
+        let locks = move || {
+            assert_eq!(call("lock", mutex), 0);
+            ours.store(3, Ordering::SeqCst);
+            assert_eq!((call("signal_one", condition), call("unlock", mutex)), (0, 0));
+        };
+        waits_until(locks, || stage.store(2, Ordering::SeqCst));
+        thread.join().unwrap();
+    });
+}
+
+#[test]
 fn greenlets_and_threads_hand_over_by_conditions() {
     static ITEMS: AtomicUsize = AtomicUsize::new(0);
     static LOCKS: OnceLock<[Object; 3]> = OnceLock::new();
@@ -814,31 +845,27 @@ fn a_signal_handler_posts_a_semaphore_whatever_it_has_interrupted() {
         let semaphore = Object(prepare(signal));
         // SAFETY: always this thread.
         let this = unsafe { libc::pthread_self() };
-        let done = std::sync::Arc::new(AtomicBool::new(false));
-        let stop = done.clone();
+        static TAKEN: AtomicUsize = AtomicUsize::new(0);
         let sender = thread::spawn(move || {
-            while !stop.load(Ordering::Relaxed) {
-                // SAFETY: it waits for this thread.
-                unsafe { libc::pthread_kill(this, signal) };
-                for _ in 0..20 {
+            for post in 0..POSTS {
+                // One at a time, so that none makes up for another, and each at another point of the next wait.
+                while TAKEN.load(Ordering::SeqCst) < post {
                     std::hint::spin_loop();
                 }
+                for _ in 0..post % 500 {
+                    std::hint::spin_loop();
+                }
+                // SAFETY: it waits for this thread.
+                assert_eq!(unsafe { libc::pthread_kill(this, signal) }, 0);
             }
         });
-        let taken = Rc::new(RefCell::new(0));
-        let greenlets: Vec<_> = (0..4)
-            .map(|_| {
-                let taken = taken.clone();
-                spawn(move || {
-                    while *taken.borrow() < POSTS {
-                        assert_eq!(call("sem_take", semaphore), 0);
-                        *taken.borrow_mut() += 1;
-                    }
-                })
-            })
-            .collect();
-        greenlets.into_iter().for_each(|greenlet| greenlet.join().unwrap());
-        done.store(true, Ordering::Relaxed);
+        let taker = spawn(move || {
+            for _ in 0..POSTS {
+                assert_eq!(call("sem_take", semaphore), 0);
+                TAKEN.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        taker.join().unwrap();
         sender.join().unwrap();
     });
 }
@@ -1067,8 +1094,11 @@ fn c11s_calls_wait_as_posixs_do() {
             if kind == 1 {
                 assert_eq!(spawn(move || call("c11_unlock", mutex)).join().unwrap(), ERROR, "another's");
             }
+            let locked = Rc::new(Cell::new(false));
+            let tells = locked.clone();
             let waits = move || {
                 assert_eq!(call("c11_lock", mutex), 0);
+                tells.set(true);
                 assert_eq!(call2("c11_wait", condition, mutex, 0), 0);
                 assert_eq!(call("c11_unlock", mutex), 0);
             };
@@ -1078,9 +1108,11 @@ fn c11s_calls_wait_as_posixs_do() {
                     assert_eq!((call(name, condition), call("c11_unlock", mutex)), (0, 0));
                 }
             };
-            waits_until(waits, || {
+            waits_until(waits.clone(), || {
                 assert_eq!(call("c11_unlock", mutex), 0);
-                yield_now();
+                while !locked.get() {
+                    yield_now();
+                }
                 end("c11_signal")();
             });
             waits_until(waits, end("c11_broadcast"));
