@@ -5,7 +5,7 @@
 
 use std::cell::UnsafeCell;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, compiler_fence, fence};
 
 use greenlet::foreign::{Deadline, Parker, Woken};
 
@@ -85,23 +85,44 @@ impl Wait {
 /// Calls at most `count` of those who wait at an address for one of these bits, those first who came first. Gives how many. A few
 /// nanoseconds if nobody waits.
 pub(crate) fn call(address: usize, bits: u32, count: usize) -> usize {
-    let shard = Shard::of(address);
     // The word was changed before: either this sees who has a place, or who takes one sees the change.
     fence(Ordering::SeqCst);
+    call_fenced(address, bits, count)
+}
+
+/// As [`call`], where an atomic exchange or the like has changed the word, as libc's locks do: on x86-64 that is as good as a fence.
+#[inline]
+pub(crate) fn call_after_exchange(address: usize, bits: u32, count: usize) -> usize {
+    fence_after_exchange();
+    call_fenced(address, bits, count)
+}
+
+#[inline]
+fn fence_after_exchange() {
+    match cfg!(target_arch = "x86_64") {
+        true => compiler_fence(Ordering::SeqCst),
+        false => fence(Ordering::SeqCst),
+    }
+}
+
+#[inline]
+fn call_fenced(address: usize, bits: u32, count: usize) -> usize {
+    let shard = Shard::of(address);
     if shard.waiting.load(Ordering::Relaxed) == 0 {
         return 0;
     }
-    shard.with(|list| list.call(count, |place| place.address == address && place.bits & bits != 0))
+    shard.call_some(address, bits, count)
 }
 
 /// The bits of those who are called by [`call_from_anywhere`].
 pub(crate) const FROM_ANYWHERE: u32 = 1 << 31;
 
-/// Calls one of those who wait at an address for [`FROM_ANYWHERE`], and maybe others who do, for nothing. May be used in a signal
+/// Calls one of those who wait at an address for [`FROM_ANYWHERE`], and maybe others who do, for nothing, [after an
+/// exchange](call_after_exchange). May be used in a signal
 /// handler, which may have interrupted anything in here: it doesn't wait for the lock.
 pub(crate) fn call_from_anywhere(address: usize) {
     let shard = Shard::of(address);
-    fence(Ordering::SeqCst);
+    fence_after_exchange();
     if shard.waiting.load(Ordering::Relaxed) == 0 {
         return;
     }
@@ -215,6 +236,11 @@ impl Shard {
     fn of(address: usize) -> &'static Shard {
         // Words lie at multiples of four, often of sixteen; the product's upper bits depend on all of them.
         &SHARDS[address.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (usize::BITS - COUNT.ilog2())]
+    }
+
+    #[cold]
+    fn call_some(&self, address: usize, bits: u32, count: usize) -> usize {
+        self.with(|list| list.call(count, |place| place.address == address && place.bits & bits != 0))
     }
 
     /// Runs `f` with the lock held: for moments, and without a call of anybody else's code.
