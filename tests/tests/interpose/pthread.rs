@@ -853,11 +853,8 @@ fn a_signal_handler_posts_a_semaphore_whatever_it_has_interrupted() {
         static TAKEN: AtomicUsize = AtomicUsize::new(0);
         let sender = thread::spawn(move || {
             for post in 0..POSTS {
-                // One at a time, so that none makes up for another, and each at another point of the next wait.
+                // One at a time, so that none makes up for another.
                 while TAKEN.load(Ordering::SeqCst) < post {
-                    std::hint::spin_loop();
-                }
-                for _ in 0..post % 70 {
                     std::hint::spin_loop();
                 }
                 // SAFETY: it waits for this thread.
@@ -865,8 +862,13 @@ fn a_signal_handler_posts_a_semaphore_whatever_it_has_interrupted() {
             }
         });
         let taker = spawn(move || {
-            for _ in 0..POSTS {
-                assert_eq!(call("sem_take", semaphore), 0);
+            let take = function("sem_take");
+            for post in 0..POSTS {
+                // The next one comes at another point of the wait each time.
+                for _ in 0..post % 400 {
+                    std::hint::spin_loop();
+                }
+                assert_eq!(take(semaphore.0, semaphore.0, 0), 0);
                 TAKEN.fetch_add(1, Ordering::SeqCst);
             }
         });
