@@ -240,8 +240,8 @@ impl Parker {
         self.0.park(WaitsFor::Call(why), deadline.map(|deadline| deadline.0), interruptible)
     }
 
-    /// Calls the greenlet: it will run again. At most once for each parker; may be done from any thread, not in a signal
-    /// handler.
+    /// Calls the greenlet: it will run again. At most once for each parker; may be done from any thread, and in a signal
+    /// handler that has found it without waiting for a lock: it is done by atomics and at most one write(2).
     ///
     /// # Safety
     /// `this` is a live parker that has not been called, nor moved since the pointer was made. It must not be dropped before this has begun: take it out of the

@@ -92,23 +92,33 @@ impl Wait {
 /// May be used in a signal handler. If that has interrupted this thread in the midst of a list, it does not wait for it: all who
 /// wait there are called a little later, and find that it was for nothing, or not.
 pub(crate) fn call(address: usize, bits: u32, count: usize) -> usize {
-    let shard = Shard::of(address);
     // The word was changed before: either this sees who has a place, or who takes one sees the change.
     fence(Ordering::SeqCst);
+    call_fenced(address, bits, count)
+}
+
+/// As [`call`], where an atomic exchange or the like has changed the word, as libc's locks do: on x86-64 that is as good as a fence.
+#[inline]
+pub(crate) fn call_after_exchange(address: usize, bits: u32, count: usize) -> usize {
+    fence_after_exchange();
+    call_fenced(address, bits, count)
+}
+
+#[inline]
+fn fence_after_exchange() {
+    match cfg!(target_arch = "x86_64") {
+        true => compiler_fence(Ordering::SeqCst),
+        false => fence(Ordering::SeqCst),
+    }
+}
+
+#[inline]
+fn call_fenced(address: usize, bits: u32, count: usize) -> usize {
+    let shard = Shard::of(address);
     if shard.waiting.load(Ordering::Relaxed) == 0 {
         return 0;
     }
-    let is_meant = |place: &Place| place.address == address && place.bits & bits != 0;
-    if !HOLDING.get() {
-        return shard.with(|list| list.call(count, is_meant));
-    }
-    let called = shard.try_with(|list| list.call(count, is_meant));
-    if called.is_none() {
-        // Who has the lock makes up for it: either it sees this when it gives the lock back, or the lock is free now.
-        shard.missed.store(true, Ordering::SeqCst);
-        shard.make_up();
-    }
-    called.unwrap_or(0)
+    shard.call_some(address, bits, count)
 }
 
 /// How many wait at an address.
@@ -241,6 +251,21 @@ impl Shard {
     fn of(address: usize) -> &'static Shard {
         // Words lie at multiples of four, often of sixteen; the product's upper bits depend on all of them.
         &SHARDS[address.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (usize::BITS - COUNT.ilog2())]
+    }
+
+    #[cold]
+    fn call_some(&self, address: usize, bits: u32, count: usize) -> usize {
+        let is_meant = |place: &Place| place.address == address && place.bits & bits != 0;
+        if !HOLDING.get() {
+            return self.with(|list| list.call(count, is_meant));
+        }
+        let called = self.try_with(|list| list.call(count, is_meant));
+        if called.is_none() {
+            // Who has the lock makes up for it: either it sees this when it gives the lock back, or the lock is free now.
+            self.missed.store(true, Ordering::SeqCst);
+            self.make_up();
+        }
+        called.unwrap_or(0)
     }
 
     /// Runs `f` with the lock held: for moments, and without a call of anybody else's code.

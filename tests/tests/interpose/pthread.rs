@@ -1,6 +1,6 @@
 //! POSIX threads' locks, from C, in greenlets and in threads.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::ffi::{c_int, c_long, c_void};
 use std::rc::Rc;
 use std::sync::OnceLock;
@@ -223,6 +223,11 @@ fn waits_until<T: 'static>(f: impl FnOnce() -> T + 'static, ends: impl FnOnce())
     greenlet.join().unwrap()
 }
 
+/// In a process of its own: where hubs of other tests end, those who wait look again, and a call that was lost would not show.
+fn alone(test: &str, body: impl FnOnce() + Send + 'static) {
+    greenserve_tests::in_process(&format!("pthread::{test}"), body);
+}
+
 #[test]
 fn libc_keeps_what_is_read_of_its_locks_where_it_is_looked_for() {
     let null = Object(std::ptr::null_mut());
@@ -406,7 +411,7 @@ fn dawdle(seed: u64) {
 fn greenlets_of_several_threads_and_threads_share_a_mutex() {
     static MUTEXES: OnceLock<Vec<Object>> = OnceLock::new();
     static COUNTS: [AtomicUsize; KINDS.len()] = [const { AtomicUsize::new(0) }; KINDS.len()];
-    in_time(|| {
+    alone("greenlets_of_several_threads_and_threads_share_a_mutex", || {
         MUTEXES.get_or_init(|| KINDS.map(|kind| made("mutex", kind)).to_vec());
         everybody(200, |who| {
             for (mutex, count) in MUTEXES.get().unwrap().iter().zip(&COUNTS) {
@@ -543,7 +548,7 @@ fn deadlines_of_conditions_are_by_their_clocks() {
 #[test]
 fn a_thread_that_waits_for_a_condition_lets_greenlets_have_the_mutex() {
     static WORK: AtomicUsize = AtomicUsize::new(0);
-    in_time(|| {
+    alone("a_thread_that_waits_for_a_condition_lets_greenlets_have_the_mutex", || {
         let (mutex, condition) = (made("mutex", NORMAL), made("condition", 0));
         let thread = thread::spawn(move || {
             for _ in 0..500 {
@@ -575,10 +580,41 @@ fn a_thread_that_waits_for_a_condition_lets_greenlets_have_the_mutex() {
 }
 
 #[test]
+fn a_greenlet_that_waits_for_the_mutex_gets_it_when_a_thread_begins_to_wait_for_a_condition() {
+    alone("a_greenlet_that_waits_for_the_mutex_gets_it_when_a_thread_begins_to_wait_for_a_condition", || {
+        let (mutex, condition) = (made("mutex", NORMAL), made("condition", 0));
+        let stage = std::sync::Arc::new(AtomicUsize::new(0));
+        let theirs = stage.clone();
+        let thread = thread::spawn(move || {
+            assert_eq!(call("lock", mutex), 0);
+            theirs.store(1, Ordering::SeqCst);
+            while theirs.load(Ordering::SeqCst) == 1 {
+                thread::yield_now();
+            }
+            while theirs.load(Ordering::SeqCst) == 2 {
+                assert_eq!(call2("cond_wait", condition, mutex, 0), 0);
+            }
+            assert_eq!(call("unlock", mutex), 0);
+        });
+        while stage.load(Ordering::SeqCst) == 0 {
+            yield_now();
+        }
+        let ours = stage.clone();
+        let locks = move || {
+            assert_eq!(call("lock", mutex), 0);
+            ours.store(3, Ordering::SeqCst);
+            assert_eq!((call("signal_one", condition), call("unlock", mutex)), (0, 0));
+        };
+        waits_until(locks, || stage.store(2, Ordering::SeqCst));
+        thread.join().unwrap();
+    });
+}
+
+#[test]
 fn greenlets_and_threads_hand_over_by_conditions() {
     static ITEMS: AtomicUsize = AtomicUsize::new(0);
     static LOCKS: OnceLock<[Object; 3]> = OnceLock::new();
-    in_time(|| {
+    alone("greenlets_and_threads_hand_over_by_conditions", || {
         LOCKS.get_or_init(|| [made("mutex", NORMAL), made("condition", 0), made("condition", 0)]);
         everybody(300, |who| {
             let [mutex, filled, emptied] = *LOCKS.get().unwrap();
@@ -722,7 +758,7 @@ fn a_rwlock_has_many_readers_or_one_writer() {
 fn greenlets_of_several_threads_and_threads_share_a_rwlock() {
     static LOCK: OnceLock<Object> = OnceLock::new();
     static STATE: [AtomicUsize; 3] = [const { AtomicUsize::new(0) }; 3];
-    in_time(|| {
+    alone("greenlets_of_several_threads_and_threads_share_a_rwlock", || {
         LOCK.get_or_init(|| made("rwlock", 0));
         everybody(300, |who| {
             let lock = *LOCK.get().unwrap();
@@ -776,7 +812,7 @@ fn a_semaphore_lets_in_as_many_as_it_counts() {
 fn greenlets_of_several_threads_and_threads_share_a_semaphore() {
     static SEMAPHORE: OnceLock<Object> = OnceLock::new();
     static INSIDE: AtomicUsize = AtomicUsize::new(0);
-    in_time(|| {
+    alone("greenlets_of_several_threads_and_threads_share_a_semaphore", || {
         SEMAPHORE.get_or_init(|| made("semaphore", 3));
         everybody(300, |who| {
             let semaphore = *SEMAPHORE.get().unwrap();
@@ -792,7 +828,7 @@ fn greenlets_of_several_threads_and_threads_share_a_semaphore() {
 
 #[test]
 fn a_signal_handler_posts_a_semaphore_whatever_it_has_interrupted() {
-    const POSTS: usize = 20_000;
+    const POSTS: usize = 50_000;
     let library = c::load(
         r"
         #include <semaphore.h>
@@ -809,36 +845,34 @@ fn a_signal_handler_posts_a_semaphore_whatever_it_has_interrupted() {
     );
     // SAFETY: as written above.
     let prepare = unsafe { library.function::<extern "C" fn(c_int) -> *mut c_void>("prepare") };
-    in_time(move || {
+    alone("a_signal_handler_posts_a_semaphore_whatever_it_has_interrupted", move || {
         let signal = libc::SIGRTMIN() + 5;
         let semaphore = Object(prepare(signal));
         // SAFETY: always this thread.
         let this = unsafe { libc::pthread_self() };
-        let done = std::sync::Arc::new(AtomicBool::new(false));
-        let stop = done.clone();
+        static TAKEN: AtomicUsize = AtomicUsize::new(0);
         let sender = thread::spawn(move || {
-            while !stop.load(Ordering::Relaxed) {
-                // SAFETY: it waits for this thread.
-                unsafe { libc::pthread_kill(this, signal) };
-                for _ in 0..20 {
+            for post in 0..POSTS {
+                // One at a time, so that none makes up for another.
+                while TAKEN.load(Ordering::SeqCst) < post {
                     std::hint::spin_loop();
                 }
+                // SAFETY: it waits for this thread.
+                assert_eq!(unsafe { libc::pthread_kill(this, signal) }, 0);
             }
         });
-        let taken = Rc::new(RefCell::new(0));
-        let greenlets: Vec<_> = (0..4)
-            .map(|_| {
-                let taken = taken.clone();
-                spawn(move || {
-                    while *taken.borrow() < POSTS {
-                        assert_eq!(call("sem_take", semaphore), 0);
-                        *taken.borrow_mut() += 1;
-                    }
-                })
-            })
-            .collect();
-        greenlets.into_iter().for_each(|greenlet| greenlet.join().unwrap());
-        done.store(true, Ordering::Relaxed);
+        let taker = spawn(move || {
+            let take = function("sem_take");
+            for post in 0..POSTS {
+                // The next one comes at another point of the wait each time.
+                for _ in 0..post % 400 {
+                    std::hint::spin_loop();
+                }
+                assert_eq!(take(semaphore.0, semaphore.0, 0), 0);
+                TAKEN.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        taker.join().unwrap();
         sender.join().unwrap();
     });
 }
@@ -1067,8 +1101,11 @@ fn c11s_calls_wait_as_posixs_do() {
             if kind == 1 {
                 assert_eq!(spawn(move || call("c11_unlock", mutex)).join().unwrap(), ERROR, "another's");
             }
+            let locked = Rc::new(Cell::new(false));
+            let tells = locked.clone();
             let waits = move || {
                 assert_eq!(call("c11_lock", mutex), 0);
+                tells.set(true);
                 assert_eq!(call2("c11_wait", condition, mutex, 0), 0);
                 assert_eq!(call("c11_unlock", mutex), 0);
             };
@@ -1078,9 +1115,11 @@ fn c11s_calls_wait_as_posixs_do() {
                     assert_eq!((call(name, condition), call("c11_unlock", mutex)), (0, 0));
                 }
             };
-            waits_until(waits, || {
+            waits_until(waits.clone(), || {
                 assert_eq!(call("c11_unlock", mutex), 0);
-                yield_now();
+                while !locked.get() {
+                    yield_now();
+                }
                 end("c11_signal")();
             });
             waits_until(waits, end("c11_broadcast"));

@@ -114,7 +114,7 @@ pub(super) unsafe fn unlock(mutex: *mut pthread_mutex_t) -> c_int {
             return EPERM;
         }
         let result = plain_unlock(mutex);
-        lot::call(mutex.addr(), u32::MAX, 1);
+        lot::call_after_exchange(mutex.addr(), u32::MAX, 1);
         result
     }
 }

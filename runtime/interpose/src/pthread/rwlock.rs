@@ -151,8 +151,8 @@ pub unsafe extern "C" fn pthread_rwlock_unlock(lock: *mut pthread_rwlock_t) -> c
             holders::given_back(lock.addr());
         }
         let result = real!(fn pthread_rwlock_unlock(*mut pthread_rwlock_t) -> c_int)(lock);
-        lot::call(lock.addr(), WRITERS, 1);
-        lot::call(lock.addr(), READERS, usize::MAX);
+        lot::call_after_exchange(lock.addr(), WRITERS, 1);
+        lot::call_after_exchange(lock.addr(), READERS, usize::MAX);
         result
     }
 }
