@@ -143,6 +143,10 @@ impl Record {
         let index = fields.iter().position(|field| parking::is_this_threads(*field))?;
         let mut others = (0..fields.len()).filter(|other| *other != index && fields[*other] != thread);
         let (first, second) = (others.next()?, others.next()?);
+        // Else it is over, and an `unpark` tells so; or it is the record of a scope, in memory where one like this has been.
+        if fields[first] != 0 || fields[second] != 0 {
+            return None;
+        }
         let found =
             Anonymous { record: address as *const Record, index, was: fields[index], news: [first, second] };
         found.field(index).store(NOBODY, Ordering::Release);
