@@ -1,4 +1,5 @@
-//! futex(2) by `syscall`.
+//! futex(2) by `syscall`. What counts wake-ups has a process of its own: the end of another test's hub wakes everybody once, for
+//! nothing.
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_long};
@@ -11,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use greenlet::{sleep, spawn, yield_now};
-use greenserve_tests::{c, in_time};
+use greenserve_tests::{c, in_process, in_time};
 use libc::{FUTEX_PRIVATE_FLAG, FUTEX_WAIT, FUTEX_WAIT_BITSET, FUTEX_WAKE, FUTEX_WAKE_BITSET, timespec};
 
 use crate::meanwhile;
@@ -87,7 +88,7 @@ fn a_wait_ends_by_a_wake_of_another_greenlet_or_thread() {
 
 #[test]
 fn a_wake_counts_greenlets_and_threads_together() {
-    in_time(|| {
+    in_process("futex::a_wake_counts_greenlets_and_threads_together", || {
         let word = Arc::new(AtomicU32::new(1));
         let done = Arc::new(AtomicU32::new(0));
         let job = || {
@@ -119,7 +120,7 @@ fn a_wake_counts_greenlets_and_threads_together() {
 
 #[test]
 fn a_wake_of_some_bits_leaves_the_others() {
-    in_time(|| {
+    in_process("futex::a_wake_of_some_bits_leaves_the_others", || {
         let word = Rc::new(AtomicU32::new(1));
         let order = Rc::new(Cell::new(0));
         let greenlets: Vec<_> = [1, 2, 6]
@@ -190,8 +191,10 @@ fn without_anybody_else() {
 
 #[test]
 fn errors_and_timeouts_are_the_kernels_in_a_greenlet_and_out_of_it() {
-    in_time(without_anybody_else);
-    in_time(|| spawn(without_anybody_else).join().unwrap());
+    in_process("futex::errors_and_timeouts_are_the_kernels_in_a_greenlet_and_out_of_it", || {
+        std::thread::spawn(without_anybody_else).join().unwrap();
+        spawn(without_anybody_else).join().unwrap();
+    });
 }
 
 #[test]
@@ -252,7 +255,7 @@ fn c_code_reaches_it_by_syscall() {
 
 #[test]
 fn a_wake_at_the_moment_of_a_deadline_is_told_if_it_was_counted() {
-    in_time(|| {
+    in_process("futex::a_wake_at_the_moment_of_a_deadline_is_told_if_it_was_counted", || {
         let word = Arc::new(AtomicU32::new(1));
         let (stop, counted) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
         let waking = {

@@ -4,7 +4,9 @@ use std::cell::Cell;
 use std::ffi::c_int;
 use std::rc::Rc;
 
-use greenserve_tests::{c, in_process, is_in_process, process_of};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use greenserve_tests::{PATIENCE, c, eventually, in_process, is_in_process, process_of};
 
 /// Handlers in C, each with a call that would park the greenlet if it were not in a handler.
 const HANDLERS: &str = r#"
@@ -259,12 +261,14 @@ fn an_overflow_is_reported_by_the_runtimes_handler() {
     assert!(!output.status.success() && said.contains("too-deep") && said.contains("overflow"), "{said}");
 }
 
+/// Whether it has begun to, and makes no more calls.
+static COMPUTES: AtomicBool = AtomicBool::new(false);
+
 #[inline(never)]
 fn computes_for_ever(begun: std::sync::mpsc::Sender<greenlet::inspect::Freezer>) {
     begun.send(greenlet::inspect::freezer().unwrap()).unwrap();
-    let mut rounds = 0_u64;
     loop {
-        rounds = std::hint::black_box(rounds.wrapping_add(1));
+        COMPUTES.store(true, Ordering::Relaxed);
     }
 }
 
@@ -277,7 +281,9 @@ fn the_monitor_hears_by_its_signal_who_holds_the_hub() {
             let _ =
                 greenlet::Builder::new().name("busy").spawn(move || computes_for_ever(begun)).unwrap().join();
         });
-        let frozen = told.recv().unwrap().freeze().expect("it answers").running();
+        let freezer = told.recv().unwrap();
+        eventually(PATIENCE, || COMPUTES.load(Ordering::Relaxed));
+        let frozen = freezer.freeze().expect("it answers").running();
         assert!(frozen.contains("busy") && frozen.contains("computes_for_ever"), "{frozen}");
         assert!(!frozen.contains("greenlet_interpose"), "the handler's own calls are left out: {frozen}");
     });
