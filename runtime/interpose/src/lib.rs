@@ -41,6 +41,7 @@ mod lot;
 mod raw;
 mod real;
 
+pub mod thread_locals;
 pub mod time;
 
 pub use calls::Call;

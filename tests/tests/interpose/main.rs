@@ -2,6 +2,7 @@
 
 use greenlet_interpose as _;
 
+mod thread_locals;
 mod time;
 
 use std::cell::Cell;
