@@ -10,7 +10,9 @@ use r2d2_postgres::postgres::NoTls;
 use super::{in_time, killed, on_threads, spawn, until};
 use greenserve_guests::server;
 
-fn pool(size: u32) -> Pool<PostgresConnectionManager<NoTls>> {
+type Connections = Pool<PostgresConnectionManager<NoTls>>;
+
+fn pool(size: u32) -> Connections {
     let config = server("GUESTS_POSTGRES").parse().expect("an address");
     let manager = PostgresConnectionManager::new(config, NoTls);
     Pool::builder().max_size(size).connection_timeout(Duration::from_secs(30)).build(manager).expect("a pool")
@@ -20,7 +22,7 @@ fn pool(size: u32) -> Pool<PostgresConnectionManager<NoTls>> {
 fn those_who_wait_for_a_connection_let_those_who_have_one_run() {
     in_time(|| {
         let pool = spawn(|| pool(4)).join();
-        let sleep = |pool: Pool<_>| pool.get().expect("a connection").batch_execute("select pg_sleep(0.2)").expect("an answer");
+        let sleep = |pool: Connections| pool.get().expect("a connection").batch_execute("select pg_sleep(0.2)").expect("an answer");
         let one = {
             let pool = pool.clone();
             spawn(move || {

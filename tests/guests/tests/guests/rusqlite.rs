@@ -41,7 +41,7 @@ fn those_who_wait_for_the_database_let_its_holder_run() {
                     database.busy_timeout(Duration::from_secs(30)).expect("a timeout");
                     assert!(!released.load(Ordering::SeqCst));
                     waiting.fetch_add(1, Ordering::SeqCst);
-                    database.execute("insert into rows values (?)", [who]).expect("a row, after a while");
+                    database.execute("insert into rows values (?)", [who as i64]).expect("a row, after a while");
                     assert!(released.load(Ordering::SeqCst), "it had the database for itself");
                 })
             })
@@ -49,8 +49,8 @@ fn those_who_wait_for_the_database_let_its_holder_run() {
         holder.join();
         writers.into_iter().for_each(|writer| writer.join());
         let database = Connection::open(path).expect("the database");
-        let rows: usize = database.query_row("select count(*) from rows", (), |row| row.get(0)).expect("a count");
-        assert_eq!(rows, WRITERS + 1);
+        let rows: i64 = database.query_row("select count(*) from rows", (), |row| row.get(0)).expect("a count");
+        assert_eq!(rows, WRITERS as i64 + 1);
     });
 }
 
