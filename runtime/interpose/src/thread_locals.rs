@@ -8,6 +8,10 @@
 //! Such a thread-local has no name that could be asked for. But it can be seen: what is different while the library is at
 //! work, and as before when it is done. [`learn`] looks, once, and from then on a greenlet takes these words with it when it
 //! waits, and the others find them as they are when nobody is at work.
+//!
+//! Others queue up as their thread, by the address of a thread-local. `parking_lot` is the one that matters: two greenlets of one
+//! thread that wait would be one place in its queue. Libraries have to reckon with a thread that is about to end and has no
+//! thread-locals any more, and use their stack then; [`do_without`] has the threads of greenlets look so to them.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -30,8 +34,13 @@ struct Word {
 /// What has been learned: null or a leaked list, which grows by being replaced.
 static WORDS: AtomicPtr<Vec<Word>> = AtomicPtr::new(std::ptr::null_mut());
 
+/// Where greenlets' threads have the state of thread-locals that they are to do without, as distances: null or a leaked list.
+static WITHOUT: AtomicPtr<Vec<isize>> = AtomicPtr::new(std::ptr::null_mut());
+
 /// So many words are kept on the stack of who waits.
 const MOST: usize = 64;
+
+static ONE_BY_ONE: Mutex<()> = Mutex::new(());
 
 thread_local! {
     /// Where this thread's block is.
@@ -72,7 +81,6 @@ thread_local! {
 /// # Panics
 /// If `call` panics or does not call its argument, and if it changes more than 64 words.
 pub fn learn(call: impl Fn(&mut dyn FnMut()) + Sync) -> usize {
-    static ONE_BY_ONE: Mutex<()> = Mutex::new(());
     let _one_by_one = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let look = || std::thread::scope(|scope| scope.spawn(|| look(&call)).join());
     let [one, other] = [look(), look()].map(|seen| seen.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
@@ -90,6 +98,102 @@ pub fn learn(call: impl Fn(&mut dyn FnMut()) + Sync) -> usize {
     WORDS.store(Box::leak(Box::new(words)), Ordering::Release);
     greenlet::foreign::around_waits(around);
     count
+}
+
+/// Finds a thread-local that `call` makes on its first use on a thread, and has the threads of greenlets look as though it had been
+/// destroyed already, as it is when a thread ends. Says whether there is one, and the library does without.
+///
+/// For libraries that use a thread-local as the thread's place in a queue, and the stack of the caller if there is none:
+///
+/// ```
+/// use greenlet_interpose as _;
+/// # mod lot {
+/// #     use std::cell::Cell;
+/// #     struct Place([Cell<usize>; 3]);
+/// #     impl Drop for Place { fn drop(&mut self) {} }
+/// #     thread_local!(static PLACE: Place = Place([const { Cell::new(7) }; 3]));
+/// #     pub fn wait() { let _ = PLACE.try_with(|place| place.0[1].set(8)); }
+/// # }
+/// let there_was_one = greenlet_interpose::thread_locals::do_without(|| {
+///     // with parking_lot: `Condvar::new().wait_for(&mut Mutex::new(()).lock(), Duration::from_millis(1))`
+///     lot::wait();
+/// });
+/// assert!(there_was_one);
+/// ```
+///
+/// It knows how std notes that a thread-local is made and destroyed, and tries whether that is still so: if not, it says no. `call`
+/// is run on some threads made for it, one after the other. When to call it: as [`learn`].
+///
+/// # Panics
+/// If `call` panics.
+pub fn do_without(call: impl Fn() + Sync) -> bool {
+    let _one_by_one = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let first_use = |destroyed: Option<isize>| {
+        let seen = std::thread::scope(|scope| scope.spawn(|| first_use(&call, destroyed)).join());
+        seen.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    };
+    let made = first_use(None);
+    let is_state = |word: &&Changed| word.before == UNINITIALISED && word.after == ALIVE;
+    // What lies before or after its state is what is not there when it is destroyed.
+    let is_done_without = |state: &&Changed| {
+        let without = first_use(Some(state.distance));
+        let is_left_alone = |distance| without.iter().all(|word| word.distance != distance);
+        let beside = [-1, 1].map(|words| state.distance + words * size_of::<usize>() as isize);
+        let used = made.iter().filter(|word| beside.contains(&word.distance));
+        let used: Vec<_> = used.map(|word| word.distance).collect();
+        is_left_alone(state.distance) && !used.is_empty() && used.into_iter().all(is_left_alone)
+    };
+    let Some(state) = made.iter().filter(is_state).find(is_done_without) else { return false };
+    // SAFETY: null, or leaked.
+    let mut states = unsafe { WITHOUT.load(Ordering::Acquire).as_ref() }.cloned().unwrap_or_default();
+    states.push(state.distance);
+    WITHOUT.store(Box::leak(Box::new(states)), Ordering::Release);
+    greenlet::foreign::around_waits(around);
+    true
+}
+
+/// How std notes what became of a thread-local, in a word of which it uses a byte.
+const UNINITIALISED: usize = 0;
+const ALIVE: usize = usize::from_ne_bytes({
+    let mut bytes = [0; size_of::<usize>()];
+    bytes[0] = 1;
+    bytes
+});
+const DESTROYED: u8 = 2;
+
+/// A word that is another since a library was used on this thread for the first time.
+struct Changed {
+    distance: isize,
+    before: usize,
+    after: usize,
+}
+
+fn first_use(call: &dyn Fn(), destroyed: Option<isize>) -> Vec<Changed> {
+    let (start, words) = block();
+    let here = HERE.with(|here| std::ptr::from_ref(here).expose_provenance());
+    if let Some(state) = destroyed {
+        destroy(here, state);
+    }
+    let (mut before, mut after) = (vec![0; words], vec![0; words]);
+    copy(start, &mut before);
+    call();
+    copy(start, &mut after);
+    (0..words)
+        .filter(|word| before[*word] != after[*word])
+        .map(|word| Changed {
+            distance: (start + word * size_of::<usize>()).wrapping_sub(here) as isize,
+            before: before[word],
+            after: after[word],
+        })
+        .collect()
+}
+
+fn destroy(here: usize, state: isize) {
+    let place = std::ptr::with_exposed_provenance_mut::<u8>(here.wrapping_add_signed(state));
+    // SAFETY: the first byte of a word of this thread's block, which was seen to go from 0 to 1 when a thread-local was made. If
+    // that is its state it is said to be destroyed, which has it looked at by nobody. If it is not, it is a number or a
+    // flag of a thread that was made to find that out. Volatile, for the same reason as in `copy`.
+    unsafe { place.write_volatile(DESTROYED) };
 }
 
 /// What was seen of a word on one thread.
@@ -221,6 +325,11 @@ fn around(wait: &mut dyn FnMut()) {
         }
     }
     let here = HERE.with(|here| std::ptr::from_ref(here).expose_provenance());
+    // SAFETY: null, or leaked.
+    for state in unsafe { WITHOUT.load(Ordering::Acquire).as_ref() }.into_iter().flatten() {
+        // Whoever is in the midst of using it goes on to do so, and is the last.
+        destroy(here, *state);
+    }
     let mut back = Back { words: known(), here, kept: [0; MOST] };
     for (word, kept) in back.words.iter().zip(&mut back.kept) {
         *kept = word.replace(here, word.outside);

@@ -1,7 +1,7 @@
 //! What the tests of guests share: many slow operations at once ([`together`]), and what has to be true of them if they are to
 //! count as cooperative.
 
-use greenlet_interpose as _;
+use greenlet_interpose::thread_locals;
 
 pub mod tls;
 
@@ -37,22 +37,29 @@ pub fn in_time<T>(body: impl FnOnce() -> T) -> T {
             std::process::abort();
         }
     });
-    learn_tokio();
+    learn();
     let result = body();
     drop(done);
     let _ = watchdog.join();
     result
 }
 
-/// Tokio's note that `block_on` is at work belongs to the greenlet.
-pub fn learn_tokio() {
+/// What has to be known of libraries that keep things for each thread: to be called first of all in a program whose greenlets use
+/// them. Tokio's note that `block_on` is at work belongs to the greenlet (`postgres`); parking_lot does without its
+/// place in its queue (`r2d2`).
+pub fn learn() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
-        let words = greenlet_interpose::thread_locals::learn(|at_work| {
+        let words = thread_locals::learn(|at_work| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async { at_work() });
         });
         assert!(words > 0, "tokio keeps no note of being at work");
+        let found = thread_locals::do_without(|| {
+            let (lock, condition) = (parking_lot::Mutex::new(()), parking_lot::Condvar::new());
+            condition.wait_for(&mut lock.lock(), Duration::from_millis(1));
+        });
+        assert!(found, "parking_lot has no place for each thread");
     });
 }
 

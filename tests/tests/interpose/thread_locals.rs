@@ -153,3 +153,62 @@ fn threads_without_a_hub_are_as_they_were() {
 fn a_call_that_shows_nothing_is_refused() {
     greenlet_interpose::thread_locals::learn(|_| ());
 }
+
+/// As parking_lot has it: a place in a queue, the thread's own, or on the stack where there is none.
+struct Place {
+    address: Cell<usize>,
+    number: Cell<usize>,
+}
+
+impl Place {
+    fn new() -> Place {
+        Place { address: Cell::new(0), number: Cell::new(1) }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.number.set(0);
+    }
+}
+
+thread_local! {
+    static PLACE: Place = Place::new();
+}
+
+/// Waits at a place, and gives its address.
+fn wait_at_place(wait: impl FnOnce()) -> usize {
+    let mut own = None;
+    let place = PLACE.try_with(std::ptr::from_ref).unwrap_or_else(|_| own.insert(Place::new()));
+    // SAFETY: the thread's or in `own`.
+    let place = unsafe { &*place };
+    place.address.set(std::ptr::from_ref(place).addr());
+    wait();
+    place.address.get()
+}
+
+#[test]
+fn greenlets_have_places_of_their_own_where_a_thread_would_have_one() {
+    in_time(|| {
+        let naps = || {
+            let naps: Vec<_> = (0..10)
+                .map(|_| greenlet::spawn(|| wait_at_place(|| thread::sleep(Duration::from_millis(10)))))
+                .collect();
+            let mut places: Vec<_> = naps.into_iter().map(|nap| nap.join().unwrap()).collect();
+            places.sort_unstable();
+            places.dedup();
+            places.len()
+        };
+        assert_eq!(naps(), 1, "the thread's");
+        assert!(greenlet_interpose::thread_locals::do_without(|| drop(wait_at_place(|| ()))));
+        assert_eq!(naps(), 10);
+        // A thread without greenlets has one as before.
+        let twice = thread::spawn(|| [wait_at_place(|| ()), wait_at_place(|| ())]).join().unwrap();
+        assert_eq!(twice[0], twice[1]);
+    });
+}
+
+#[test]
+fn a_thread_local_that_its_library_does_not_make_cannot_be_done_without() {
+    assert!(!greenlet_interpose::thread_locals::do_without(|| ()));
+}

@@ -34,6 +34,6 @@ fn app(request: Request) -> Result<&'static str, Error> {
 }
 
 fn main() -> ExitCode {
-    greenserve_guests::learn_tokio();
+    greenserve_guests::learn();
     greenserve::main(app)
 }

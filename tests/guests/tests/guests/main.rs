@@ -14,14 +14,20 @@ mod ureq;
 
 use greenserve_guests::{in_time, on_threads, spawn, until};
 
-/// Runs `stuck` in a greenlet, kills that once `begun` holds, and gives what `stuck` returned, if it did.
+/// Runs `stuck` in a greenlet, kills that once `begun` holds, runs `meanwhile`, and gives what `stuck` returned, if it did.
 #[track_caller]
-fn killed<T: 'static>(begun: impl Fn() -> bool, stuck: impl FnOnce() -> T + 'static) -> Option<T> {
+fn killed<T: 'static>(
+    begun: impl Fn() -> bool,
+    meanwhile: impl FnOnce(),
+    stuck: impl FnOnce() -> T + 'static,
+) -> Option<T> {
     let result = std::rc::Rc::new(std::cell::Cell::new(None));
     let give = result.clone();
     let stuck = greenlet::Builder::new().stack_size(greenserve_guests::STACK).spawn(move || give.set(Some(stuck())));
     let stuck = stuck.expect("a greenlet");
     until(begun);
-    let _ = stuck.kill();
+    stuck.kill_soon();
+    meanwhile();
+    let _ = stuck.join();
     result.take()
 }

@@ -66,9 +66,15 @@ fn a_kill_ends_a_query_with_an_error() {
                 .expect("an answer");
             running.expect("a count") > 0
         };
-        let result = killed(sleeping, move || connect(0).query_drop(query));
+        let result = killed(sleeping, || (), move || connect(0).query_drop(query));
         let error = result.expect("it returned").expect_err("it failed");
         assert!(error.to_string().contains("canceled"), "{error}");
+        // The server looks at its client when it has slept, unless it is told.
+        let mut connection = connect(1);
+        let left: Vec<u64> = connection
+            .exec("select id from information_schema.processlist where info = ?", (query,))
+            .expect("an answer");
+        left.into_iter().for_each(|id| connection.query_drop(format!("kill {id}")).expect("an answer"));
         until(|| !sleeping());
     });
 }

@@ -110,7 +110,7 @@ fn a_kill_ends_a_query_with_an_error() {
             let running = "select 1 from pg_stat_activity where query = 'select pg_sleep(33)'";
             Connection::new(1).query(running).is_ok()
         };
-        let result = killed(sleeping, || Connection::new(0).query("select pg_sleep(33)"));
+        let result = killed(sleeping, || (), || Connection::new(0).query("select pg_sleep(33)"));
         let error = result.expect("it returned").expect_err("it failed");
         assert!(error.contains("canceled"), "{error}");
         let end = "select pg_terminate_backend(pid) from pg_stat_activity where query = 'select pg_sleep(33)'";

@@ -56,14 +56,18 @@ fn a_killed_query_gives_its_place_in_the_pool_back() {
             let state = client.query_one("select state || query from pg_stat_activity where pid = $1", &[&pid]);
             state.expect("a row").get::<_, &str>(0) == "activeselect pg_sleep(32)"
         };
-        let result = killed(begun, move || stuck.get().expect("a connection").batch_execute("select pg_sleep(32)"));
-        assert!(result.is_none_or(|result| result.is_err()), "it did not come to its end");
-        super::postgres::connect(0).execute("select pg_terminate_backend($1)", &[&pid]).expect("an answer");
+        let end = || {
+            let ended = super::postgres::connect(0).execute("select pg_terminate_backend($1)", &[&pid]);
+            ended.expect("an answer");
+        };
+        let result =
+            killed(begun, end, move || stuck.get().expect("a connection").batch_execute("select pg_sleep(32)"));
+        assert!(result.expect("it returned").is_err());
         until(|| pool.state().idle_connections == 1 || pool.state().connections == 0);
         let next: i32 = spawn(move || {
             pool.get().expect("a connection").query_one("select pg_backend_pid()", &[]).expect("a row").get(0)
         })
         .join();
-        assert_ne!(next, pid, "the connection in the midst of a query was dropped");
+        assert_ne!(next, pid, "the connection that had ended was dropped");
     });
 }

@@ -57,7 +57,7 @@ fn a_kill_ends_a_command_with_an_error() {
     in_time(|| {
         let begun = || is_blocked(&mut connect(1), 1);
         let result: Option<Result<(), RedisError>> =
-            killed(begun, || redis::cmd("BLPOP").arg("nobody-pushes").arg(0).query(&mut connect(0)));
+            killed(begun, || (), || redis::cmd("BLPOP").arg("nobody-pushes").arg(0).query(&mut connect(0)));
         let error = result.expect("it returned").expect_err("it failed");
         assert!(error.to_string().contains("canceled"), "{error}");
         // Dropped with its connection, of which the server is told.

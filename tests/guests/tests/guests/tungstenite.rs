@@ -34,8 +34,8 @@ fn echoes_wait_together() {
 
 #[test]
 fn a_message_larger_than_the_socket_s_buffers_goes_through() {
-    let large = "x".repeat(8 << 20);
-    together(3, connect, move |socket| {
+    let large = "x".repeat(1 << 20);
+    together(8, connect, move |socket| {
         socket.send(Message::text(large.as_str())).expect("it is still there");
         assert_eq!(socket.read().expect("an answer").len(), large.len());
     });
