@@ -83,7 +83,8 @@ thread_local! {
 pub fn learn(call: impl Fn(&mut dyn FnMut()) + Sync) -> usize {
     let _one_by_one = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let look = || std::thread::scope(|scope| scope.spawn(|| look(&call)).join());
-    let [one, other] = [look(), look()].map(|seen| seen.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+    let [one, other] =
+        [look(), look()].map(|seen| seen.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
     let mut words = known().to_vec();
     for (one, other) in one.iter().zip(&other) {
         assert_eq!(one.distance, other.distance, "threads of one program have the same thread-locals");
@@ -92,7 +93,11 @@ pub fn learn(call: impl Fn(&mut dyn FnMut()) + Sync) -> usize {
             words.push(Word { distance: one.distance, mask, outside: one.outside });
         }
     }
-    assert!(words.len() <= MOST, "{} words of thread-locals are changed, of which {MOST} can be kept", words.len());
+    assert!(
+        words.len() <= MOST,
+        "{} words of thread-locals are changed, of which {MOST} can be kept",
+        words.len()
+    );
     let count = words.len();
     // Never freed: others may be looking at the one before.
     WORDS.store(Box::leak(Box::new(words)), Ordering::Release);

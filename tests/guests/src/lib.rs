@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 /// The stack of a greenlet that runs a guest, in bytes: the runtime's default of 256 KiB, or `GUESTS_STACK` in KiB, to find out how
 /// little does; see docs/guests.md of `greenlet-interpose` for what was found.
 pub fn stack() -> usize {
-    std::env::var("GUESTS_STACK").map_or(256, |kib| kib.parse().expect("GUESTS_STACK is a number of KiB")) * 1024
+    std::env::var("GUESTS_STACK").map_or(256, |kib| kib.parse().expect("GUESTS_STACK is a number of KiB"))
+        * 1024
 }
 
 /// Address of a server that `tests/guests/run` has started.
@@ -20,7 +21,8 @@ pub fn stack() -> usize {
 /// # Panics
 /// If it has not.
 pub fn server(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run tests/guests/run, which starts the servers"))
+    std::env::var(name)
+        .unwrap_or_else(|_| panic!("{name} is not set: run tests/guests/run, which starts the servers"))
 }
 
 /// Whether the tests are run on OS threads, to see that they are right themselves.
@@ -53,7 +55,8 @@ pub fn learn() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         let words = thread_locals::learn(|at_work| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async { at_work() });
         });
         assert!(words > 0, "tokio keeps no note of being at work");
@@ -204,7 +207,10 @@ pub fn together<G: 'static>(
 
         let order = order.lock().expect("nobody panics with it");
         let begun = order.iter().take_while(|begins| **begins).count();
-        assert_eq!(begun, n, "so many of {n} had begun when the first ended; one alone takes {one:?}, all {all:?}");
+        assert_eq!(
+            begun, n,
+            "so many of {n} had begun when the first ended; one alone takes {one:?}, all {all:?}"
+        );
         let times = Times { one, all };
         assert!(all < one * n as u32 / 2, "{n} took as long as one after the other: {times:?}");
         // A tenth of what an idle machine gives.

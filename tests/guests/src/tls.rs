@@ -25,7 +25,8 @@ pub struct Https {
 pub fn https() -> &'static Https {
     static SERVER: OnceLock<Https> = OnceLock::new();
     SERVER.get_or_init(|| {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).expect("a certificate");
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])
+            .expect("a certificate");
         let certificate = made.cert.pem();
         let scratch = Scratch::new();
         let file = scratch.write("cert.pem", &certificate);

@@ -17,12 +17,17 @@ fn main() {
     let end = said
         .match_indices("/Cargo.toml\"")
         .map(|(end, _)| end)
-        .find(|&end| said[..end].rsplit('/').next().is_some_and(|name| name.starts_with("crossbeam-channel-")))
+        .find(|&end| {
+            said[..end].rsplit('/').next().is_some_and(|name| name.starts_with("crossbeam-channel-"))
+        })
         .expect("crossbeam-channel is a dependency");
     let start = said[..end].rfind('"').expect("a string begins") + 1;
     let tests = Path::new(&said[start..end]).join("tests");
-    let mut files: Vec<_> =
-        tests.read_dir().expect("its tests are published").map(|entry| entry.expect("an entry").path()).collect();
+    let mut files: Vec<_> = tests
+        .read_dir()
+        .expect("its tests are published")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
     files.sort();
     let mut modules = String::new();
     for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "rs")) {

@@ -23,7 +23,9 @@ fn killed<T: 'static>(
 ) -> Option<T> {
     let result = std::rc::Rc::new(std::cell::Cell::new(None));
     let give = result.clone();
-    let stuck = greenlet::Builder::new().stack_size(greenserve_guests::stack()).spawn(move || give.set(Some(stuck())));
+    let stuck = greenlet::Builder::new()
+        .stack_size(greenserve_guests::stack())
+        .spawn(move || give.set(Some(stuck())));
     let stuck = stuck.expect("a greenlet");
     until(begun);
     stuck.kill_soon();

@@ -28,7 +28,8 @@ fn queries_wait_together() {
 fn those_who_wait_for_a_connection_of_the_pool_let_those_who_have_one_run() {
     in_time(|| {
         let constraints = PoolConstraints::new(3, 3).expect("3 are 3");
-        let opts = mysql::OptsBuilder::from_opts(opts()).pool_opts(PoolOpts::new().with_constraints(constraints));
+        let opts =
+            mysql::OptsBuilder::from_opts(opts()).pool_opts(PoolOpts::new().with_constraints(constraints));
         let pool = spawn(move || Pool::new(opts).expect("a pool")).join();
         let sleep = |pool: Pool| {
             let mut connection = pool.get_conn().expect("a connection");

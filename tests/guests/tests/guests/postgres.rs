@@ -50,7 +50,13 @@ fn a_lock_in_the_database_is_waited_for_while_its_holder_runs() {
         });
         let mut holder = holder.join();
         let waiters: Vec<_> = (0..5)
-            .map(|_| spawn(|| connect(0).batch_execute("select pg_advisory_lock(7); select pg_advisory_unlock(7)").expect("a lock")))
+            .map(|_| {
+                spawn(|| {
+                    connect(0)
+                        .batch_execute("select pg_advisory_lock(7); select pg_advisory_unlock(7)")
+                        .expect("a lock")
+                })
+            })
             .collect();
         spawn(move || {
             let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
@@ -90,7 +96,8 @@ fn a_kill_waits_for_the_query_s_end_and_harms_nobody() {
     in_time(|| {
         let query = "select pg_sleep(31)";
         let sleeping = || {
-            let running = connect(1).query_one("select count(*) from pg_stat_activity where query = $1", &[&query]);
+            let running =
+                connect(1).query_one("select count(*) from pg_stat_activity where query = $1", &[&query]);
             running.expect("a row").get::<_, i64>(0) > 0
         };
         let end = || {

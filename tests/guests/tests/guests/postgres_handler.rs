@@ -24,7 +24,10 @@ fn ask(server: &ServerProcess, requests: usize) -> Duration {
 fn a_hundred_queries_at_once_take_about_as_long_as_one() {
     const REQUESTS: usize = 100;
     raise_open_files_limit();
-    let server = ServerProcess::builder().program(env!("CARGO_BIN_EXE_postgres-handler")).args(["-k", "green"]).start();
+    let server = ServerProcess::builder()
+        .program(env!("CARGO_BIN_EXE_postgres-handler"))
+        .args(["-k", "green"])
+        .start();
     // All connections are made, which is not what is measured.
     ask(&server, REQUESTS);
     let one = ask(&server, 1);

@@ -45,7 +45,8 @@ struct Program {
 fn program() -> &'static Program {
     static PROGRAM: OnceLock<Program> = OnceLock::new();
     PROGRAM.get_or_init(|| {
-        let said = std::process::Command::new("pg_config").arg("--includedir").output().expect("pg_config runs");
+        let said =
+            std::process::Command::new("pg_config").arg("--includedir").output().expect("pg_config runs");
         let include = format!("-I{}", String::from_utf8_lossy(&said.stdout).trim());
         let library = c::load_with(SOURCE, &["-O2", "-D_FORTIFY_SOURCE=2", &include, "-lpq"]);
         // SAFETY: these are the types of the functions in the source above.
@@ -65,7 +66,8 @@ struct Connection(*mut c_void);
 
 impl Connection {
     fn new(_: usize) -> Connection {
-        let address = CString::new(format!("{} gssencmode=disable", server("GUESTS_POSTGRES"))).expect("no NUL");
+        let address =
+            CString::new(format!("{} gssencmode=disable", server("GUESTS_POSTGRES"))).expect("no NUL");
         // SAFETY: a C string.
         let connection = Connection(unsafe { (program().connect)(address.as_ptr()) });
         // SAFETY: a connection, working or not.
@@ -113,7 +115,8 @@ fn a_kill_ends_a_query_with_an_error() {
         let result = killed(sleeping, || (), || Connection::new(0).query("select pg_sleep(33)"));
         let error = result.expect("it returned").expect_err("it failed");
         assert!(error.contains("canceled"), "{error}");
-        let end = "select pg_terminate_backend(pid) from pg_stat_activity where query = 'select pg_sleep(33)'";
+        let end =
+            "select pg_terminate_backend(pid) from pg_stat_activity where query = 'select pg_sleep(33)'";
         let _ = Connection::new(1).query(end);
         until(|| !sleeping());
     });

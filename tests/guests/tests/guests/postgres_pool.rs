@@ -22,7 +22,9 @@ fn pool(size: u32) -> Connections {
 fn those_who_wait_for_a_connection_let_those_who_have_one_run() {
     in_time(|| {
         let pool = spawn(|| pool(4)).join();
-        let sleep = |pool: Connections| pool.get().expect("a connection").batch_execute("select pg_sleep(0.2)").expect("an answer");
+        let sleep = |pool: Connections| {
+            pool.get().expect("a connection").batch_execute("select pg_sleep(0.2)").expect("an answer")
+        };
         let one = {
             let pool = pool.clone();
             spawn(move || {
@@ -49,19 +51,26 @@ fn a_killed_query_gives_its_place_in_the_pool_back() {
     }
     in_time(|| {
         let pool = spawn(|| pool(1)).join();
-        let pid: i32 = pool.get().expect("a connection").query_one("select pg_backend_pid()", &[]).expect("a row").get(0);
+        let pid: i32 = pool
+            .get()
+            .expect("a connection")
+            .query_one("select pg_backend_pid()", &[])
+            .expect("a row")
+            .get(0);
         let stuck = pool.clone();
         let begun = || {
             let mut client = super::postgres::connect(0);
-            let state = client.query_one("select state || query from pg_stat_activity where pid = $1", &[&pid]);
+            let state =
+                client.query_one("select state || query from pg_stat_activity where pid = $1", &[&pid]);
             state.expect("a row").get::<_, &str>(0) == "activeselect pg_sleep(32)"
         };
         let end = || {
             let ended = super::postgres::connect(0).execute("select pg_terminate_backend($1)", &[&pid]);
             ended.expect("an answer");
         };
-        let result =
-            killed(begun, end, move || stuck.get().expect("a connection").batch_execute("select pg_sleep(32)"));
+        let result = killed(begun, end, move || {
+            stuck.get().expect("a connection").batch_execute("select pg_sleep(32)")
+        });
         assert!(result.expect("it returned").is_err());
         until(|| pool.state().idle_connections == 1 || pool.state().connections == 0);
         let next: i32 = spawn(move || {

@@ -29,7 +29,11 @@ fn one_greenlet_gets_what_another_pushes() {
             let mut connection = connect(1);
             // Not before the other waits.
             until(|| is_blocked(&mut connect(2), 1));
-            let _: i64 = redis::cmd("RPUSH").arg("handed-over").arg("a value").query(&mut connection).expect("an answer");
+            let _: i64 = redis::cmd("RPUSH")
+                .arg("handed-over")
+                .arg("a value")
+                .query(&mut connection)
+                .expect("an answer");
         });
         assert_eq!(pops.join(), ("handed-over".to_owned(), "a value".to_owned()));
         pushes.join();
@@ -42,7 +46,8 @@ fn a_read_timeout_is_kept() {
         greenserve_guests::spawn(|| {
             let mut connection = connect(0);
             connection.set_read_timeout(Some(std::time::Duration::from_millis(50))).expect("a timeout");
-            let late: Result<(), RedisError> = redis::cmd("BLPOP").arg("nobody-pushes").arg(20).query(&mut connection);
+            let late: Result<(), RedisError> =
+                redis::cmd("BLPOP").arg("nobody-pushes").arg(20).query(&mut connection);
             assert!(late.expect_err("it is late").is_timeout());
         })
         .join();

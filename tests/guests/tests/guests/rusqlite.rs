@@ -15,14 +15,18 @@ fn those_who_wait_for_the_database_let_its_holder_run() {
     in_time(|| {
         let scratch = Scratch::new();
         let path = scratch.join("database");
-        Connection::open(&path).and_then(|database| database.execute_batch("create table rows (who integer)")).expect("a table");
+        Connection::open(&path)
+            .and_then(|database| database.execute_batch("create table rows (who integer)"))
+            .expect("a table");
         let (held, waiting) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
         let released = Arc::<AtomicBool>::default();
         let holder = {
-            let (path, held, released, waiting) = (path.clone(), held.clone(), released.clone(), waiting.clone());
+            let (path, held, released, waiting) =
+                (path.clone(), held.clone(), released.clone(), waiting.clone());
             spawn(move || {
                 let mut database = Connection::open(path).expect("the database");
-                let transaction = database.transaction_with_behavior(TransactionBehavior::Exclusive).expect("it begins");
+                let transaction =
+                    database.transaction_with_behavior(TransactionBehavior::Exclusive).expect("it begins");
                 held.store(true, Ordering::SeqCst);
                 until(|| waiting.load(Ordering::SeqCst) == WRITERS);
                 // Long enough that all have come to their naps.
@@ -41,7 +45,9 @@ fn those_who_wait_for_the_database_let_its_holder_run() {
                     database.busy_timeout(Duration::from_secs(30)).expect("a timeout");
                     assert!(!released.load(Ordering::SeqCst));
                     waiting.fetch_add(1, Ordering::SeqCst);
-                    database.execute("insert into rows values (?)", [who as i64]).expect("a row, after a while");
+                    database
+                        .execute("insert into rows values (?)", [who as i64])
+                        .expect("a row, after a while");
                     assert!(released.load(Ordering::SeqCst), "it had the database for itself");
                 })
             })
@@ -49,7 +55,8 @@ fn those_who_wait_for_the_database_let_its_holder_run() {
         holder.join();
         writers.into_iter().for_each(|writer| writer.join());
         let database = Connection::open(path).expect("the database");
-        let rows: i64 = database.query_row("select count(*) from rows", (), |row| row.get(0)).expect("a count");
+        let rows: i64 =
+            database.query_row("select count(*) from rows", (), |row| row.get(0)).expect("a count");
         assert_eq!(rows, WRITERS as i64 + 1);
     });
 }
