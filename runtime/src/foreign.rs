@@ -204,7 +204,7 @@ pub fn closing(fd: RawFd) {
 }
 
 /// A greenlet that others can call: the building block of locks. Lives on the stack of the greenlet that waits; whoever
-/// is to call it holds a pointer, from any thread. Neither waiting nor calling allocates.
+/// is to call it holds a pointer, from any thread; it must not be moved any more then. Neither waiting nor calling allocates.
 ///
 /// As long as one exists nobody's wait is called hopeless ([`LoopExit`](crate::LoopExit)).
 #[allow(missing_debug_implementations, reason = "other threads change it")]
@@ -237,7 +237,7 @@ impl Parker {
     /// handler.
     ///
     /// # Safety
-    /// `this` is a live parker that has not been called. It must not be dropped before this has begun: take it out of the
+    /// `this` is a live parker that has not been called, nor moved since the pointer was made. It must not be dropped before this has begun: take it out of the
     /// list in which its owner looks, under that list's lock, and call it under that lock. (Its owner's drop waits
     /// for the rest.)
     pub unsafe fn unpark(this: *const Parker) {

@@ -1,7 +1,7 @@
 //! Waiting on behalf of code that knows nothing of greenlets, and that must not be unwound: see [`crate::foreign`].
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Once, OnceLock};
@@ -154,14 +154,15 @@ impl Hub {
             Direction::Read => WaitsFor::Readable(fd),
             Direction::Write => WaitsFor::Writable(fd),
         };
-        let registration = self.guest(fd);
+        let (registration, is_new) = self.guest(fd);
         let queued = self.io.borrow_mut().set_waiter(registration, direction, Waiter::Parked(core.clone()));
         if queued.is_err() {
             return self.foreign_wait_any(&[(fd, Interest::one(direction))], why, deadline);
         }
         let waiting = Waiting { hub: self, registration, direction, core: &core };
-        if let Err(error) = self.watch(registration, fd, direction) {
+        if let Err(error) = self.watch(registration, is_new, fd, direction) {
             drop(waiting);
+            self.forget_guest(fd, registration);
             return match error.raw_os_error() {
                 // A regular file, which is always ready.
                 Some(libc::EPERM) => Ok(Woken::Event),
@@ -174,6 +175,11 @@ impl Hub {
         if !self.io.borrow_mut().has(registration) {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
         }
+        if !self.is_guest(fd, registration) {
+            drop(waiting);
+            self.forget_guest(fd, registration);
+            return Ok(Woken::Event);
+        }
         // What arrived in the same moment as the deadline is taken.
         if woken == Woken::Deadline && self.is_ready(registration, direction) {
             return Ok(Woken::Event);
@@ -181,19 +187,64 @@ impl Hub {
         Ok(woken)
     }
 
-    /// What is kept of a descriptor from one wait to the next.
-    fn guest(&self, fd: RawFd) -> Registration {
+    /// What is kept of a descriptor from one wait to the next, and whether this is the first.
+    fn guest(&self, fd: RawFd) -> (Registration, bool) {
         let mut guests = self.guests.borrow_mut();
         let index = fd.unsigned_abs() as usize;
         if guests.len() <= index {
             guests.resize(index + 1, None);
         }
-        *guests[index].get_or_insert_with(|| self.io.borrow_mut().insert(fd))
+        let is_new = guests[index].is_none();
+        (*guests[index].get_or_insert_with(|| self.io.borrow_mut().insert(fd)), is_new)
+    }
+
+    fn is_guest(&self, fd: RawFd, registration: Registration) -> bool {
+        self.guests.borrow().get(fd.unsigned_abs() as usize) == Some(&Some(registration))
+    }
+
+    /// Keeps nothing of a descriptor for which nobody waits any more.
+    fn forget_guest(&self, fd: RawFd, registration: Registration) {
+        let mut io = self.io.borrow_mut();
+        if io.waited_for(registration) != (false, false) {
+            return;
+        }
+        if self.is_guest(fd, registration) {
+            self.guests.borrow_mut()[fd.unsigned_abs() as usize] = None;
+        }
+        // Nobody waits, so nobody is woken.
+        io.remove(registration);
+    }
+
+    /// The descriptor becomes one of our own, which is registered in another way. Those who wait for it look again, and wait in a
+    /// set of their own then.
+    pub(super) fn foreign_evict(&self, fd: BorrowedFd<'_>) {
+        let index = fd.as_raw_fd().unsigned_abs() as usize;
+        let Some(guest) = self.guests.borrow_mut().get_mut(index).and_then(Option::take) else { return };
+        if let Some(poll) = &*self.poll.borrow() {
+            // It fails if the number stood for another file.
+            let _ = poll.delete(fd);
+        }
+        let waited_for = self.io.borrow_mut().waited_for(guest);
+        if waited_for == (false, false) {
+            self.io.borrow_mut().remove(guest);
+        } else {
+            // The last of them to look removes it.
+            self.wake_waiters(guest);
+        }
     }
 
     /// Has the kernel tell of what those wait for who wait for this descriptor, from its present state on. So it does not
     /// matter what became of the number since the last wait: whatever file it stands for now is the one that is watched.
-    fn watch(&self, registration: Registration, fd: RawFd, direction: Direction) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// `EEXIST` if it is registered as one of our own.
+    fn watch(
+        &self,
+        registration: Registration,
+        is_new: bool,
+        fd: RawFd,
+        direction: Direction,
+    ) -> io::Result<()> {
         let (read, write) = {
             let mut io = self.io.borrow_mut();
             io.clear_ready(registration, direction);
@@ -201,7 +252,9 @@ impl Hub {
         };
         match &*self.poll.borrow() {
             // SAFETY: the number is only handed to the kernel, which says if it stands for nothing.
-            Some(poll) => poll.watch(unsafe { BorrowedFd::borrow_raw(fd) }, registration.key(), read, write),
+            Some(poll) => {
+                poll.watch(unsafe { BorrowedFd::borrow_raw(fd) }, registration.key(), is_new, read, write)
+            }
             None => Err(io::ErrorKind::NotConnected.into()),
         }
     }

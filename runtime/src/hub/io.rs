@@ -301,6 +301,8 @@ fn busy(fd: RawFd, direction: Direction, waiter: &Waiter, other: &Waiter) -> io:
 impl Hub {
     /// Registers a descriptor, for both directions, edge-triggered.
     pub(crate) fn register(&self, fd: BorrowedFd<'_>) -> io::Result<Registration> {
+        #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+        self.foreign_evict(fd);
         let registration = self.io.borrow_mut().insert(fd.as_raw_fd());
         let added = match &*self.poll.borrow() {
             Some(poll) => poll.add(fd, registration.key()),

@@ -78,11 +78,21 @@ impl Poll {
     }
 
     /// Watches `fd`, edge-triggered, from its present state on, for reading or writing or both, whether it was watched before
-    /// or not.
-    pub(crate) fn watch(&self, fd: BorrowedFd<'_>, key: usize, read: bool, write: bool) -> io::Result<()> {
+    /// or not, which it wasn't if it `is_new`.
+    pub(crate) fn watch(
+        &self,
+        fd: BorrowedFd<'_>,
+        key: usize,
+        is_new: bool,
+        read: bool,
+        write: bool,
+    ) -> io::Result<()> {
         let reading = libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLRDHUP;
         let interest =
             libc::EPOLLET | if read { reading } else { 0 } | if write { libc::EPOLLOUT } else { 0 };
+        if is_new {
+            return self.add_with(fd, interest, key as u64);
+        }
         match control(self.poller.as_raw_fd(), libc::EPOLL_CTL_MOD, fd, interest, key as u64) {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
                 self.add_with(fd, interest, key as u64)

@@ -11,6 +11,8 @@ mod descriptors;
 mod edges;
 mod fairness;
 mod files;
+#[cfg(all(target_os = "linux", not(greenlet_portable)))]
+mod foreign;
 mod fork;
 mod greenlets;
 mod group;
