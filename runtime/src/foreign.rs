@@ -278,6 +278,13 @@ pub fn on_look(hook: Option<fn(Look)>) {
     }
 }
 
+/// Has `around` run every wait of every greenlet, main's too, for state of the OS thread that is to be the greenlet's: it runs on
+/// the stack of the one that waits, calls its argument once, and that returns when the wait is over, or unwinds if the thread ends
+/// first. It must not wait itself. Only one can be set, and holds from then on for all threads.
+pub fn around_waits(around: fn(&mut dyn FnMut())) {
+    hub::set_around_waits(around);
+}
+
 /// Runs `f` on a thread of the default thread pool and parks the caller until it is done; in place where the caller cannot be
 /// parked. A kill waits until it is done.
 ///

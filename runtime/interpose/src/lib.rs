@@ -100,6 +100,7 @@ pub mod signals;
 pub mod sockets;
 pub mod streams;
 pub mod table;
+pub mod thread_locals;
 pub mod time;
 pub mod transfers;
 pub mod waiting;

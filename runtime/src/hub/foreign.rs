@@ -38,6 +38,18 @@ pub(crate) fn set_close_hook(hook: fn(usize)) {
     CLOSED.store(hook as *mut (), Ordering::Release);
 }
 
+/// What is run around each wait.
+static AROUND: OnceLock<fn(&mut dyn FnMut())> = OnceLock::new();
+
+pub(crate) fn set_around_waits(around: fn(&mut dyn FnMut())) {
+    let _ = AROUND.set(around);
+}
+
+#[inline(always)]
+pub(super) fn around_waits() -> Option<fn(&mut dyn FnMut())> {
+    AROUND.get().copied()
+}
+
 impl Hub {
     /// Whether somebody runs, and not the hub. May be asked in a signal handler.
     #[inline]

@@ -37,7 +37,7 @@ use slab::Slab;
 
 pub(crate) use clock::Moment;
 #[cfg(all(target_os = "linux", not(greenlet_portable)))]
-pub(crate) use foreign::{Parker, set_close_hook};
+pub(crate) use foreign::{Parker, set_around_waits, set_close_hook};
 pub(crate) use io::{Direction, IoWait, Registration};
 pub(crate) use pulse::{Beat, Pulse};
 pub(crate) use ready::Trace;

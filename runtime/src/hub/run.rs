@@ -34,6 +34,24 @@ impl Hub {
     /// Leaves the greenlet that runs; returns when it is run again.
     #[inline(always)]
     pub(super) fn switch_out(&self, core: &Rc<Core>) -> Result<(), WaitError> {
+        #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+        if let Some(around) = super::foreign::around_waits() {
+            return self.switch_out_within(core, around);
+        }
+        self.switch(core)
+    }
+
+    #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+    #[cold]
+    #[inline(never)]
+    fn switch_out_within(&self, core: &Rc<Core>, around: fn(&mut dyn FnMut())) -> Result<(), WaitError> {
+        let mut result = Ok(());
+        around(&mut || result = self.switch(core));
+        result
+    }
+
+    #[inline(always)]
+    fn switch(&self, core: &Rc<Core>) -> Result<(), WaitError> {
         if Rc::ptr_eq(core, &self.main) {
             return self.drive().map_err(WaitError::LoopExit);
         }

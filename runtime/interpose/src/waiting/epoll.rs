@@ -102,5 +102,5 @@ unsafe fn epoll_with(
             _ => found,
         }
     };
-    wait(call, timeout, mask, || List::from_iter([(epoll, Interest::READ)]), look) as c_int
+    wait(call, libc::EINTR, timeout, mask, || List::from_iter([(epoll, Interest::READ)]), look) as c_int
 }

@@ -12,7 +12,8 @@
 //!   mask is not held back: the thread goes on running others.
 //! - A descriptor that is closed on this thread while it alone is waited for is seen to be closed: `POLLNVAL` or `EBADF`. One of
 //!   several is heard of no more. (Linux waits on for the file that it stood for.)
-//! - A kill or the end of a timeout ends it with `ECANCELED`, once.
+//! - A kill or the end of a timeout ends it with `ECANCELED`, once; `epoll_wait` and its like with `EINTR`, since event loops (tokio,
+//!   libuv, libev) abort or panic for any other error, and look for what else they have to do after this one.
 //! - `select` gives the descriptors' sets as they are when it ends, and of its timeout what is left, as Linux does.
 
 mod epoll;
@@ -39,6 +40,7 @@ const SIGNALS: usize = 8;
 /// The one way in which all of them wait: `ask` is the call with another timeout, `descriptors` what it is asked to wait for.
 fn wait(
     call: Entered,
+    interrupted: c_int,
     timeout: Option<Duration>,
     mask: Option<&sigset_t>,
     descriptors: impl FnOnce() -> List,
@@ -67,7 +69,7 @@ fn wait(
         let found = match woken {
             Woken::Event => ask(Some(Duration::ZERO)),
             Woken::Deadline => return call.result(ask(Some(Duration::ZERO))),
-            Woken::Interrupted => return call.fail(libc::ECANCELED),
+            Woken::Interrupted => return call.fail(interrupted),
             Woken::Refused => {
                 let left = timeout.map(|timeout| deadline.map_or(timeout, Deadline::left));
                 return call.result(ask(left));

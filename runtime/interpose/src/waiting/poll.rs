@@ -24,7 +24,7 @@ pub unsafe extern "C" fn poll(fds: *mut pollfd, count: nfds_t, milliseconds: c_i
     let Some(call) = gate::enter(Call::poll) else { return raw::result(ask(timeout)) as c_int };
     // SAFETY: the caller's promise.
     let descriptors = || unsafe { polled(fds, count) };
-    wait(call, timeout, None, descriptors, ask) as c_int
+    wait(call, libc::ECANCELED, timeout, None, descriptors, ask) as c_int
 }
 
 /// [`poll`] by the other name that libc has for it.
@@ -87,7 +87,7 @@ pub unsafe extern "C" fn ppoll(
     let Some(call) = entered else { return raw::result(ask(timeout)) as c_int };
     // SAFETY: the caller's promise.
     let descriptors = || unsafe { polled(fds, count) };
-    wait(call, timeout, mask, descriptors, ask) as c_int
+    wait(call, libc::ECANCELED, timeout, mask, descriptors, ask) as c_int
 }
 
 /// [`ppoll`] as C code calls it that is compiled with `_FORTIFY_SOURCE`; `bytes` is how large the array is.

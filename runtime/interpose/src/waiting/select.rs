@@ -144,7 +144,7 @@ unsafe fn select_with(
         }
         kernels
     };
-    wait(call, timeout, mask, || selected(asked, words, bits), ask) as c_int
+    wait(call, libc::ECANCELED, timeout, mask, || selected(asked, words, bits), ask) as c_int
 }
 
 fn bits_of(words: usize) -> c_int {
