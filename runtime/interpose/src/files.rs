@@ -1,4 +1,5 @@
-//! Files: opening, and what waits for the disk. Reading and writing is elsewhere.
+//! Files: opening, and what waits for the disk. (Reading and writing is in [`streams`](crate::streams); what reads and writes at an
+//! offset, `pread(2)` and its like, is not interposed.)
 //!
 //! What is done about regular files says [`settings::files`]: in place, to begin with. To open a FIFO is to wait for the other
 //! side, as long as that takes, so in a greenlet that always happens on a thread of its own.
@@ -157,6 +158,17 @@ fn is_fifo(directory: c_int, path: usize, flags: c_int) -> bool {
         let mut found: libc::stat = std::mem::zeroed();
         syscall!(SYS_newfstatat, directory, path, &raw mut found, follow) == 0
             && found.st_mode & libc::S_IFMT == libc::S_IFIFO
+    }
+}
+
+/// Makes a call on a file on disk, in place or on the thread pool, as [`settings::files`] says.
+pub(crate) fn on_disk(plain: &dyn Fn() -> isize) -> isize {
+    match settings::files() {
+        Files::Through => plain(),
+        Files::Pool => {
+            let plain = Passed(plain);
+            foreign::unblock(move || plain.get()())
+        }
     }
 }
 

@@ -1,25 +1,28 @@
 //! Reading and writing, of descriptors of any kind.
 //!
-//! A socket is received from and sent to, see [`receiving`](crate::receiving) and [`sending`](crate::sending). Files on disk go straight through, and so does what
-//! is written to the standard output and error: std holds a lock around them which the same thread may take twice, and every
-//! greenlet is on the same thread. Pipes and the like are asked by `preadv2` and `pwritev2` not to wait, and what can't be asked is
+//! A socket is received from and sent to, see [`receiving`](crate::receiving) and [`sending`](crate::sending). Files on disk are
+//! read and written in place, or by the thread pool, as [`settings::files`] says; what is written to the standard output and error
+//! goes straight through, unless [`settings::stdout`] says otherwise: std holds a lock around them which the same thread may take
+//! twice, and every greenlet is on the same thread. Pipes and the like are asked by `preadv2` and `pwritev2` not to wait, and what can't be asked is
 //! looked at by `poll` before it is read, and set to `O_NONBLOCK` while it is written.
 
 use libc::{c_int, iovec, msghdr, off_t, size_t, ssize_t};
 
 use crate::calls::Call;
+use crate::files;
 use crate::gate::{self, Entered};
 use crate::patience::{self, Patience, Side, Then};
 use crate::pieces::Pieces;
 use crate::raw::{self, syscall};
 use crate::receiving::{check, receive, receive_stream};
 use crate::sending::give;
+use crate::settings::{self, Stdout};
 use greenlet::foreign;
 
 const NOT_A_SOCKET: isize = -(libc::ENOTSOCK as isize);
 
 /// read(2). Parks the greenlet until there is something to read, the end, or an error. Sockets have their timeouts.
-/// A kill ends it with `ECANCELED`. Files on disk are read at once.
+/// A kill ends it with `ECANCELED`. Files on disk are read at once, if [`settings::files`] says no more.
 ///
 /// # Safety
 /// As read(2): `buffer` has room for `length` bytes.
@@ -216,9 +219,9 @@ pub unsafe extern "C" fn pwritev64v2(
     unsafe { pwritev2(fd, list, count, offset, flags) }
 }
 
-/// The standard output and error.
+/// The standard output and error, if they are not like all others.
 fn is_standard(fd: c_int) -> bool {
-    fd == libc::STDOUT_FILENO || fd == libc::STDERR_FILENO
+    (fd == libc::STDOUT_FILENO || fd == libc::STDERR_FILENO) && settings::stdout() == Stdout::Through
 }
 
 /// How many bytes a list has together; `None` if the kernel is to refuse it.
@@ -309,7 +312,7 @@ unsafe fn read_other(call: Entered, fd: c_int, list: *const iovec, count: c_int)
     let plain = || unsafe { syscall!(SYS_readv, fd, list, count) };
     let kind = kind(fd);
     if kind == Kind::File {
-        return call.result(plain());
+        return call.result(files::on_disk(&plain));
     }
     let asked = || match kind {
         // SAFETY: as above.
@@ -346,7 +349,7 @@ unsafe fn write_other(call: Entered, fd: c_int, list: *const iovec, count: c_int
     let total = pieces.total();
     if kind == Kind::File || total == 0 || !foreign::can_park() {
         // SAFETY: as above.
-        return call.result(unsafe { syscall!(SYS_writev, fd, list, count) });
+        return call.result(files::on_disk(&|| unsafe { syscall!(SYS_writev, fd, list, count) }));
     }
     let attempt = |done: usize, may_wait| {
         let window = pieces.after(done);

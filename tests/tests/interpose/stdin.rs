@@ -225,3 +225,69 @@ fn files_on_disk_are_opened_and_flushed_as_the_policy_says() {
         }
     });
 }
+
+#[test]
+fn files_on_disk_are_read_and_written_as_the_policy_says() {
+    in_process("stdin::files_on_disk_are_read_and_written_as_the_policy_says", || {
+        let scratch = Scratch::new();
+        let path = scratch.path().join("file");
+        for (files, others_run) in [(Files::Through, false), (Files::Pool, true)] {
+            std::fs::write(&path, "text").unwrap();
+            settings::set_files(Files::Through);
+            let mut file = std::fs::File::options().read(true).write(true).open(&path).unwrap();
+            settings::set_files(files);
+            let ran = std::rc::Rc::new(std::cell::Cell::new(false));
+            let (seen, set) = (ran.clone(), ran.clone());
+            let both = greenlet::spawn(move || {
+                // What is in the page cache may be there before it would have to be waited for: not every time.
+                let mut others_run = |call: &mut dyn FnMut(&mut std::fs::File)| {
+                    seen.set(false);
+                    (0..10_000).any(|_| {
+                        std::io::Seek::rewind(&mut file).unwrap();
+                        call(&mut file);
+                        seen.get()
+                    })
+                };
+                let mut text = [0; 4];
+                let reading = others_run(&mut |file| std::io::Read::read_exact(file, &mut text).unwrap());
+                let writing = others_run(&mut |file| std::io::Write::write_all(file, b"more").unwrap());
+                (text, reading, writing)
+            });
+            let ticker = greenlet::spawn(move || {
+                loop {
+                    set.set(true);
+                    greenlet::yield_now();
+                }
+            });
+            assert_eq!(both.join().unwrap(), (*b"text", others_run, others_run), "{files:?}");
+            ticker.kill().unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), b"more");
+        }
+    });
+}
+
+#[test]
+fn standard_output_parks_the_greenlet_if_it_is_told_to() {
+    in_process("stdin::standard_output_parks_the_greenlet_if_it_is_told_to", || {
+        settings::set_stdout(settings::Stdout::Park);
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        // SAFETY: descriptors of this process, which is the test's own.
+        let before = unsafe { libc::dup(1) };
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&writer), 1) }, 1);
+        drop(writer);
+        let much = vec![b'x'; 1 << 20];
+        let size = much.len() as isize;
+        // SAFETY: as many bytes as there are.
+        let writing = greenlet::spawn(move || unsafe { libc::write(1, much.as_ptr().cast(), much.len()) });
+        let reading = greenlet::spawn(move || {
+            let mut all = vec![0; 1 << 20];
+            std::io::Read::read_exact(&mut reader, &mut all).unwrap();
+            all.iter().all(|byte| *byte == b'x')
+        });
+        let (written, right) = (writing.join(), reading.join());
+        // SAFETY: as above.
+        unsafe { libc::dup2(before, 1) };
+        assert_eq!((written.unwrap(), right.unwrap()), (size, true));
+    });
+}
