@@ -38,16 +38,18 @@ pub(crate) fn set_close_hook(hook: fn(usize)) {
     CLOSED.store(hook as *mut (), Ordering::Release);
 }
 
-/// What is run around each wait.
-static AROUND: OnceLock<fn(&mut dyn FnMut())> = OnceLock::new();
+/// What is run around each wait: null, or a `fn(&mut dyn FnMut())`.
+static AROUND: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
 
 pub(crate) fn set_around_waits(around: fn(&mut dyn FnMut())) {
-    let _ = AROUND.set(around);
+    AROUND.store(around as *mut (), Ordering::Release);
 }
 
 #[inline(always)]
 pub(super) fn around_waits() -> Option<fn(&mut dyn FnMut())> {
-    AROUND.get().copied()
+    let around = AROUND.load(Ordering::Acquire);
+    // SAFETY: null, or of that type.
+    (!around.is_null()).then(|| unsafe { std::mem::transmute::<*mut (), fn(&mut dyn FnMut())>(around) })
 }
 
 impl Hub {

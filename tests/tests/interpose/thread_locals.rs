@@ -66,7 +66,7 @@ fn a_note_is_not_seen_by_others_while_its_greenlet_waits() {
             .map(|runtime| {
                 greenlet::spawn(move || {
                     block_on(runtime, || {
-                        thread::sleep(Duration::from_millis(20));
+                        greenlet::sleep(Duration::from_millis(20));
                         greenlet::sleep(Duration::from_millis(1));
                         greenlet::yield_now();
                         CONTEXT.with(|context| context.runtime.borrow().as_deref().copied())
@@ -192,7 +192,7 @@ fn greenlets_have_places_of_their_own_where_a_thread_would_have_one() {
     in_time(|| {
         let naps = || {
             let naps: Vec<_> = (0..10)
-                .map(|_| greenlet::spawn(|| wait_at_place(|| thread::sleep(Duration::from_millis(10)))))
+                .map(|_| greenlet::spawn(|| wait_at_place(|| greenlet::sleep(Duration::from_millis(10)))))
                 .collect();
             let mut places: Vec<_> = naps.into_iter().map(|nap| nap.join().unwrap()).collect();
             places.sort_unstable();
