@@ -1,7 +1,7 @@
 //! Locks on files: who holds the lock is another greenlet of the thread, or another process.
 
 use std::ffi::{c_int, c_long};
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -82,6 +82,25 @@ fn a_greenlet_waits_for_the_lock_that_another_one_holds() {
         let plainly = std::thread::spawn(move || flock(fds.0, libc::LOCK_EX.into()));
         assert_eq!(flock(fds.1, libc::LOCK_UN.into()), 0);
         assert_eq!(plainly.join().unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_lock_of_std_is_waited_for_by_the_greenlet() {
+    in_time(|| {
+        let scratch = Scratch::new();
+        let path = scratch.path().join("lock");
+        for lock in [File::lock, File::lock_shared] {
+            let [held, wanted] = [(); 2].map(|()| File::create(&path).unwrap());
+            held.lock().unwrap();
+            assert!(matches!(wanted.try_lock(), Err(TryLockError::WouldBlock)));
+            let waits = greenlet::spawn(move || lock(&wanted).map(|()| wanted).unwrap());
+            let frees = greenlet::spawn(move || held.unlock().map(|()| held).unwrap());
+            let (held, wanted) = (frees.join().unwrap(), waits.join().unwrap());
+            assert!(matches!(held.try_lock(), Err(TryLockError::WouldBlock)), "it has it now");
+            wanted.unlock().unwrap();
+            held.try_lock().unwrap();
+        }
     });
 }
 

@@ -19,6 +19,7 @@ mod sockets;
 mod std_sync;
 mod stdin;
 mod streams;
+mod symbols;
 mod thread_locals;
 mod time;
 mod waiting;

@@ -282,3 +282,15 @@ fn the_output_of_a_command_is_read_beside_the_other_greenlets() {
         assert!(output.status.success() && output.stdout == b"said\n", "{output:?}");
     });
 }
+
+#[test]
+fn the_status_of_a_command_comes_beside_the_other_greenlets() {
+    in_time(|| {
+        let scratch = greenserve_tests::Scratch::new();
+        let signal = scratch.path().join("signal");
+        let script = format!("while ! test -e {}; do sleep 0.01; done; exit 3", signal.display());
+        let status = greenlet::spawn(move || Command::new("sh").args(["-c", &script]).status().unwrap());
+        greenlet::spawn(move || std::fs::write(signal, "").unwrap()).join().unwrap();
+        assert_eq!(status.join().unwrap().code(), Some(3));
+    });
+}

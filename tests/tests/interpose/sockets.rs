@@ -1,7 +1,7 @@
 //! Connections, from C and from std.
 
 use std::cell::Cell;
-use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -305,6 +305,92 @@ fn datagrams_and_unix_sockets_of_std() {
         let receiver = greenlet::spawn(move || near.read(&mut [0; 16]).unwrap());
         let sender = greenlet::spawn(move || far.write(b"stream").unwrap());
         assert_eq!((receiver.join().unwrap(), sender.join().unwrap()), (6, 6));
+    });
+}
+
+#[test]
+fn whatever_of_std_receives_lets_the_sender_run() {
+    /// `receives` in a greenlet, and `sends` in another.
+    fn both(receives: impl FnOnce() -> io::Result<usize> + 'static, sends: impl FnOnce() + 'static) {
+        let receiver = greenlet::spawn(receives);
+        greenlet::spawn(sends).join().unwrap();
+        assert_eq!(receiver.join().unwrap().unwrap(), 4);
+    }
+    in_time(|| {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        both(
+            move || (&near).read_vectored(&mut [IoSliceMut::new(&mut [0; 3]), IoSliceMut::new(&mut [0; 3])]),
+            move || {
+                let parts = [IoSlice::new(b"fo"), IoSlice::new(b"ur")];
+                assert_eq!(far.write_vectored(&parts).unwrap(), 4);
+            },
+        );
+
+        let pair = || {
+            let [one, other] = [(); 2].map(|()| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+            one.connect(other.local_addr().unwrap()).unwrap();
+            other.connect(one.local_addr().unwrap()).unwrap();
+            (one, other)
+        };
+        type Receives = fn(&UdpSocket) -> io::Result<usize>;
+        let ways: [Receives; 4] = [
+            |socket| socket.recv(&mut [0; 8]),
+            |socket| socket.peek(&mut [0; 8]),
+            |socket| socket.recv_from(&mut [0; 8]).map(|(count, _)| count),
+            |socket| socket.peek_from(&mut [0; 8]).map(|(count, _)| count),
+        ];
+        for way in ways {
+            let (near, far) = pair();
+            both(move || way(&near), move || assert_eq!(far.send(b"four").unwrap(), 4));
+        }
+
+        let (near, far) = UnixDatagram::pair().unwrap();
+        both(
+            move || near.recv_from(&mut [0; 8]).map(|(count, _)| count),
+            move || assert_eq!(far.send(b"four").unwrap(), 4),
+        );
+
+        let scratch = Scratch::new();
+        let path = scratch.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        both(
+            move || listener.incoming().next().unwrap()?.read(&mut [0; 8]),
+            move || UnixStream::connect(path).unwrap().write_all(b"four").unwrap(),
+        );
+    });
+}
+
+#[test]
+fn timeouts_of_std_let_others_run() {
+    const MOMENT: Option<Duration> = Some(Duration::from_millis(20));
+    fn late(result: io::Result<impl Sized>) {
+        assert_eq!(result.err().expect("it is too late").kind(), ErrorKind::WouldBlock);
+    }
+    in_time(|| {
+        let (listener, address) = tcp_listener();
+        let tcp = TcpStream::connect(address).unwrap();
+        let _accepted = listener.accept().unwrap();
+        tcp.set_read_timeout(MOMENT).unwrap();
+        tcp.set_write_timeout(MOMENT).unwrap();
+        let (unix, _far) = UnixStream::pair().unwrap();
+        unix.set_read_timeout(MOMENT).unwrap();
+        unix.set_write_timeout(MOMENT).unwrap();
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        udp.set_read_timeout(MOMENT).unwrap();
+        let (datagrams, _far) = UnixDatagram::pair().unwrap();
+        datagrams.set_read_timeout(MOMENT).unwrap();
+        datagrams.set_write_timeout(MOMENT).unwrap();
+
+        let (reads, writes) = (tcp.try_clone().unwrap(), tcp);
+        meanwhile(move || late((&reads).read(&mut [0])));
+        meanwhile(move || late((&writes).write_all(&vec![0; 32 << 20])));
+        let (reads, writes) = (unix.try_clone().unwrap(), unix);
+        meanwhile(move || late((&reads).read(&mut [0])));
+        meanwhile(move || late((&writes).write_all(&vec![0; 32 << 20])));
+        meanwhile(move || late(udp.recv_from(&mut [0])));
+        let (reads, writes) = (datagrams.try_clone().unwrap(), datagrams);
+        meanwhile(move || late(reads.recv(&mut [0])));
+        meanwhile(move || late((0..10_000).try_for_each(|_| writes.send(&[0; 1024]).map(drop))));
     });
 }
 

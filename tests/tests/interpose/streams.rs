@@ -123,6 +123,39 @@ fn std_reads_and_writes_pipes() {
 }
 
 #[test]
+fn std_copies_within_the_kernel() {
+    const MUCH: usize = 4_000_000;
+    in_time(|| {
+        // sendfile(2)
+        let scratch = Scratch::new();
+        let path = scratch.path().join("file");
+        std::fs::write(&path, numbers(MUCH)).unwrap();
+        for pair in [unix_stream(), tcp(), pipe()] {
+            let (mut file, mut to) = (File::open(&path).unwrap(), File::from(pair.writer));
+            let came = Rc::new(Cell::new(None));
+            let (slot, source) = (came.clone(), pair.reader);
+            let copied = until(
+                move || io::copy(&mut file, &mut to).unwrap(),
+                move || slot.set(Some(collect(&source, MUCH))),
+            );
+            assert_eq!(copied, MUCH as u64, "to a {}", pair.kind);
+            assert!(came.take().unwrap().join().unwrap() == numbers(MUCH), "to a {}", pair.kind);
+        }
+
+        // splice(2), from a pipe that has nothing yet
+        let (mut from, mut writer) = io::pipe().unwrap();
+        let to = unix_stream();
+        let (mut socket, source) = (std::os::unix::net::UnixStream::from(to.writer), to.reader);
+        let copied = until(
+            move || io::copy(&mut from, &mut socket).unwrap(),
+            move || writer.write_all(b"a few bytes").unwrap(),
+        );
+        assert_eq!(copied, 11);
+        assert_eq!(collect(&source, 11).join().unwrap(), b"a few bytes");
+    });
+}
+
+#[test]
 fn counters_timers_and_watches_are_waited_for() {
     in_time(|| {
         let read = |fd: RawFd| {

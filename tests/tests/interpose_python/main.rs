@@ -172,7 +172,6 @@ fn a_hundred_greenlets_of_python_sleep_at_once() {
 
 /// A lock of Python's is a semaphore; who waits for it lets its holder run.
 #[test]
-#[ignore = "until sem_wait and sem_clockwait are interposed"]
 fn threading_lock() {
     meanwhile(
         "threading_lock",
@@ -183,7 +182,6 @@ fn threading_lock() {
 }
 
 #[test]
-#[ignore = "until sem_wait and sem_clockwait are interposed"]
 fn threading_lock_with_a_timeout() {
     meanwhile(
         "threading_lock_with_a_timeout",
@@ -195,7 +193,6 @@ fn threading_lock_with_a_timeout() {
 
 /// One holds a lock while it sleeps, and ten others want it.
 #[test]
-#[ignore = "until sem_wait and sem_clockwait are interposed"]
 fn a_lock_held_across_a_sleep() {
     meanwhile(
         "a_lock_held_across_a_sleep",
@@ -206,7 +203,6 @@ fn a_lock_held_across_a_sleep() {
 }
 
 #[test]
-#[ignore = "until sem_wait and sem_clockwait are interposed"]
 fn queues_events_and_conditions() {
     meanwhile(
         "queues_events_and_conditions",
@@ -219,7 +215,6 @@ fn queues_events_and_conditions() {
 }
 
 #[test]
-#[ignore = "until sem_wait, the pthread locks and pthread_join are interposed"]
 fn a_thread_of_python() {
     meanwhile(
         "a_thread_of_python",
@@ -230,7 +225,6 @@ fn a_thread_of_python() {
 }
 
 #[test]
-#[ignore = "until the sockets' calls are interposed"]
 fn sockets_in_blocking_mode() {
     meanwhile(
         "sockets_in_blocking_mode",
@@ -244,7 +238,6 @@ fn sockets_in_blocking_mode() {
 }
 
 #[test]
-#[ignore = "until read is interposed"]
 fn os_read_of_a_pipe() {
     meanwhile(
         "os_read_of_a_pipe",
@@ -255,7 +248,6 @@ fn os_read_of_a_pipe() {
 }
 
 #[test]
-#[ignore = "until write is interposed"]
 fn os_write_to_a_full_pipe() {
     meanwhile(
         "os_write_to_a_full_pipe",
@@ -266,7 +258,6 @@ fn os_write_to_a_full_pipe() {
 }
 
 #[test]
-#[ignore = "until read and waitpid are interposed"]
 fn subprocess_run() {
     meanwhile(
         "subprocess_run",
@@ -277,7 +268,6 @@ fn subprocess_run() {
 }
 
 #[test]
-#[ignore = "until getaddrinfo is interposed"]
 fn socket_getaddrinfo() {
     meanwhile(
         "socket_getaddrinfo",
@@ -288,7 +278,6 @@ fn socket_getaddrinfo() {
 }
 
 #[test]
-#[ignore = "until waitpid is interposed"]
 fn os_waitpid() {
     meanwhile(
         "os_waitpid",
@@ -299,7 +288,6 @@ fn os_waitpid() {
 }
 
 #[test]
-#[ignore = "until flock is interposed"]
 fn fcntl_flock() {
     meanwhile(
         "fcntl_flock",
