@@ -394,8 +394,15 @@ impl Hub {
 
     /// Wakes those who were called from outside, in the order in which they were.
     pub(super) fn hear_calls(&self) {
-        let remote = self.remote.borrow().clone();
-        let Some(mut last) = remote.map(|remote| remote.take_calls()) else { return };
+        let called = match &*self.remote.borrow() {
+            Some(remote) if remote.has_calls() => remote.take_calls(),
+            _ => return,
+        };
+        self.hear_from(called);
+    }
+
+    #[cold]
+    fn hear_from(&self, mut last: *mut Parker) {
         let mut first = std::ptr::null_mut();
         while !last.is_null() {
             // SAFETY: a parker that was called stays where it is until it is `heard`.
