@@ -19,7 +19,7 @@ use std::time::Duration;
 use rustix::event::PollFlags;
 
 use crate::greenlet::WaitsFor;
-use crate::hub::{self, Direction, Hub, Moment};
+use crate::hub::{self, Direction, Hub, Moment, Until};
 
 /// How a wait has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,12 +166,30 @@ pub fn wait_writable(fd: RawFd, deadline: Option<Deadline>) -> io::Result<Woken>
     wait_one(fd, Direction::Write, deadline)
 }
 
+/// As [`wait_readable`], for as long as the socket's `SO_RCVTIMEO` says; for ever if it is no socket. The timeout is asked for
+/// only if the wait lasts: before the thread sleeps, or after some milliseconds. The time counts from then, so the wait may last so
+/// much longer.
+///
+/// `known` says that this very file was waited for by this number: if another one has its number now, or nobody on this thread
+/// waited for it yet, it is `Event` at once, for the caller to look what it is.
+///
+/// # Errors
+/// As [`wait_writable`].
+#[inline]
+pub fn wait_received(fd: RawFd, known: bool) -> io::Result<Woken> {
+    match Hub::existing() {
+        _ if fd < 0 => Err(io::Error::from_raw_os_error(libc::EBADF)),
+        Some(hub) => hub.foreign_wait(fd, Direction::Read, Until::Timeout { known }),
+        None => Ok(Woken::Refused),
+    }
+}
+
 fn wait_one(fd: RawFd, direction: Direction, deadline: Option<Deadline>) -> io::Result<Woken> {
     if fd < 0 {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
     }
     match Hub::existing() {
-        Some(hub) => hub.foreign_wait(fd, direction, deadline.map(|deadline| deadline.0)),
+        Some(hub) => hub.foreign_wait(fd, direction, Until::Moment(deadline.map(|deadline| deadline.0))),
         None => Ok(Woken::Refused),
     }
 }

@@ -35,7 +35,8 @@
 //! # Descriptors
 //! - A call on a socket is made with `MSG_DONTWAIT` first. If it would have to wait, `O_NONBLOCK` and the socket's timeouts are
 //!   looked at, and the greenlet is parked. Nothing of that is cached: `fcntl`, `ioctl(FIONBIO)`, `setsockopt`, `dup` and what
-//!   other processes do need no attention.
+//!   other processes do need no attention. `SO_RCVTIMEO` is asked for only if a wait lasts, so its time may be over some milliseconds
+//!   late, never early.
 //! - What the kernel can't be told for one call is made with `O_NONBLOCK` set for its length: `accept`, `connect`, `sendfile`,
 //!   `splice` with a socket, writes to terminals and eventfds. Who makes a plain call on the same open file in that moment, a
 //!   thread without a hub or a process that doesn't use this crate, may get `EAGAIN`.

@@ -36,16 +36,18 @@ pub(crate) struct Patience {
     socket: bool,
     /// Once it is known that the descriptor is in blocking mode: until when.
     deadline: Option<Option<Deadline>>,
+    /// No wait has begun yet. The first one to receive asks for its timeout only if it lasts.
+    first: bool,
 }
 
 impl Patience {
     pub(crate) fn socket(fd: c_int, side: Side) -> Patience {
-        Patience { fd, side, socket: true, deadline: None }
+        Patience { fd, side, socket: true, deadline: None, first: true }
     }
 
     /// For what has no timeouts.
     pub(crate) fn other(fd: c_int, side: Side) -> Patience {
-        Patience { fd, side, socket: false, deadline: None }
+        Patience { fd, side, socket: false, deadline: None, first: true }
     }
 
     pub(crate) fn fd(&self) -> c_int {
@@ -67,32 +69,51 @@ impl Patience {
         Ok(deadline)
     }
 
-    /// Whether a call may wait, and on a socket.
-    pub(crate) fn is_for_socket(&mut self) -> bool {
-        self.deadline().is_ok() && self.socket
+    /// The call would have to wait: does so, if the descriptor is in blocking mode.
+    #[inline]
+    pub(crate) fn wait(&mut self) -> Then {
+        self.wait_known(false)
     }
 
-    /// The call would have to wait: does so, if the descriptor is in blocking mode.
-    pub(crate) fn wait(&mut self) -> Then {
+    /// [`wait`](Self::wait); see [`foreign::wait_received`] for what is known.
+    #[inline(always)]
+    pub(crate) fn wait_known(&mut self, known: bool) -> Then {
+        if !std::mem::take(&mut self.first)
+            || !self.socket
+            || self.side != Side::Read
+            || self.deadline.is_some()
+        {
+            return self.wait_until();
+        }
+        match is_blocking(self.fd, true) {
+            Ok(true) => told(foreign::wait_received(self.fd, known)),
+            Ok(false) => Then::Fail(libc::EAGAIN),
+            Err(errno) => Then::Fail(errno),
+        }
+    }
+
+    fn wait_until(&mut self) -> Then {
         let deadline = match self.deadline() {
             Ok(deadline) => deadline,
             Err(errno) => return Then::Fail(errno),
         };
-        let woken = match self.side {
+        told(match self.side {
             Side::Read => foreign::wait_readable(self.fd, deadline),
             Side::Write => foreign::wait_writable(self.fd, deadline),
-        };
-        match woken {
-            Ok(woken) => then(woken),
-            Err(error) => Then::Fail(error.raw_os_error().unwrap_or(libc::EIO)),
-        }
+        })
+    }
+}
+
+fn told(woken: std::io::Result<Woken>) -> Then {
+    match woken {
+        Ok(woken) => then(woken),
+        Err(error) => Then::Fail(error.raw_os_error().unwrap_or(libc::EIO)),
     }
 }
 
 /// For each descriptor, up to a number: the last call that received from it had to wait, and took less than it had room for. Very
-/// likely the next one has to wait, too, and it is not worth asking. That it may be wrong, since the number stands for another
-/// socket by now or because more has come meanwhile, costs time and nothing else: the wait ends at once if there is something. (But
-/// for a listener, from which nothing can be received, behind a number that was closed without libc's `close`.)
+/// likely the next one has to wait, too, and it is not worth asking. That it may be wrong costs time and nothing else: if more has
+/// come meanwhile, or the number stands for another file by now, the wait ends at once.
 static DRAINED: [AtomicU64; 1024] = [const { AtomicU64::new(0) }; 1024];
 
 fn drained(fd: c_int) -> Option<(&'static AtomicU64, u64)> {

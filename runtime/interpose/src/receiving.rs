@@ -59,15 +59,27 @@ pub(crate) fn receive_stream(fd: c_int, length: usize, attempt: impl Fn(c_int) -
     receive_next(fd, length, attempt)
 }
 
+/// There was nothing left after the last call: waits first.
+#[inline]
+fn receive_known(patience: &mut Patience, attempt: impl Fn(c_int) -> isize) -> isize {
+    let then = patience.wait_known(true);
+    let got = match then {
+        Then::Fail(errno) if errno != libc::EAGAIN => return -errno as isize,
+        Then::Plain => return attempt(0),
+        // Or it is not to wait, or not any longer, and there may be something all the same.
+        _ => attempt(libc::MSG_DONTWAIT),
+    };
+    if got == -libc::EAGAIN as isize && matches!(then, Then::Again) {
+        return receive_later(patience, 0, attempt);
+    }
+    got
+}
+
 fn receive_next(fd: c_int, length: usize, attempt: impl Fn(c_int) -> isize) -> isize {
     let mut patience = Patience::socket(fd, Side::Read);
     let known = patience::is_drained(fd);
-    if known && !patience.is_for_socket() {
-        // It is not to wait, or the number stands for something else now.
-        patience::set_drained(fd, false);
-        return attempt(libc::MSG_DONTWAIT);
-    }
-    let got = receive_later(&mut patience, 0, attempt);
+    let got =
+        if known { receive_known(&mut patience, &attempt) } else { receive_later(&mut patience, 0, attempt) };
     let short = got > 0 && (got as usize) < length;
     let stream = short && (known || socket_option(fd, libc::SO_TYPE) == Some(libc::SOCK_STREAM));
     patience::set_drained(fd, stream);

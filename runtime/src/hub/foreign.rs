@@ -9,6 +9,7 @@ use std::sync::{Once, OnceLock};
 use super::clock::Moment;
 use super::io::{Direction, Registration};
 use super::remote::{Hold, Remote};
+use super::undated::receive_timeout;
 use super::{Action, Hub};
 use crate::foreign::{Interest, Look, Woken};
 use crate::greenlet::{Core, State, WaitsFor};
@@ -50,6 +51,17 @@ pub(super) fn around_waits() -> Option<fn(&mut dyn FnMut())> {
     let around = AROUND.load(Ordering::Acquire);
     // SAFETY: null, or of that type.
     (!around.is_null()).then(|| unsafe { std::mem::transmute::<*mut (), fn(&mut dyn FnMut())>(around) })
+}
+
+/// How long a wait for a descriptor may last.
+#[derive(Clone, Copy)]
+pub(crate) enum Until {
+    Moment(Option<Moment>),
+    /// As long as the socket's timeout for receiving says. Of one that is believed to be `known`, and is another descriptor that
+    /// nobody waited for up to now, nothing is waited for.
+    Timeout {
+        known: bool,
+    },
 }
 
 impl Hub {
@@ -115,7 +127,21 @@ impl Hub {
     /// the end of a timeout is to be told. Never unwinds.
     #[inline]
     pub(crate) fn foreign_park(&self, why: WaitsFor, deadline: Option<Moment>, interruptible: bool) -> Woken {
-        let Some(core) = self.parkable() else { return Woken::Refused };
+        match self.parkable() {
+            Some(core) => self.foreign_park_as(&core, why, deadline, interruptible),
+            None => Woken::Refused,
+        }
+    }
+
+    /// [`foreign_park`](Self::foreign_park), of the greenlet that is known to be [`parkable`](Self::parkable).
+    #[inline]
+    fn foreign_park_as(
+        &self,
+        core: &Rc<Core>,
+        why: WaitsFor,
+        deadline: Option<Moment>,
+        interruptible: bool,
+    ) -> Woken {
         if interruptible && core.tell_interrupt() {
             return Woken::Interrupted;
         }
@@ -123,7 +149,7 @@ impl Hub {
         core.waits_for.set(why);
         core.parked_at.set(self.tick.get());
         core.state.set(State::Parked);
-        let result = self.switch_out(&core);
+        let result = self.switch_out(core);
         core.waits_for.set(WaitsFor::Nothing);
         let in_time = match timer {
             Some(key) => self.timers.borrow_mut().remove(key).is_some(),
@@ -161,12 +187,7 @@ impl Hub {
 
     /// Parks until a descriptor may be ready that is somebody else's: it may be in blocking mode, registered elsewhere,
     /// watched by several, and closed at any time.
-    pub(crate) fn foreign_wait(
-        &self,
-        fd: RawFd,
-        direction: Direction,
-        deadline: Option<Moment>,
-    ) -> io::Result<Woken> {
+    pub(crate) fn foreign_wait(&self, fd: RawFd, direction: Direction, until: Until) -> io::Result<Woken> {
         let Some(core) = self.parkable() else { return Ok(Woken::Refused) };
         let why = match direction {
             Direction::Read => WaitsFor::Readable(fd),
@@ -174,21 +195,31 @@ impl Hub {
         };
         let (registration, is_new) = self.guest(fd);
         if !self.io.borrow_mut().set_parked(registration, direction, &core) {
-            return self.foreign_wait_any(&[(fd, Interest::one(direction))], why, deadline);
+            return self.foreign_wait_alone(fd, direction, why, until);
         }
         let waiting = Waiting { hub: self, registration, direction, core: &core };
-        if let Err(error) = self.watch(registration, is_new, fd, direction) {
+        let watched = self.watch(registration, is_new, fd, direction);
+        if let Err(error) = watched {
             drop(waiting);
             self.forget_guest(fd, registration);
             return match error.raw_os_error() {
                 // A regular file, which is always ready.
                 Some(libc::EPERM) => Ok(Woken::Event),
                 // The descriptor of one of our own sockets, which is registered for that.
-                Some(libc::EEXIST) => self.foreign_wait_any(&[(fd, Interest::one(direction))], why, deadline),
+                Some(libc::EEXIST) => self.foreign_wait_alone(fd, direction, why, until),
                 _ => Err(error),
             };
         }
-        let woken = self.foreign_park(why, deadline, true);
+        let woken = match until {
+            Until::Timeout { known: true } if !matches!(watched, Ok(true)) => return Ok(Woken::Event),
+            Until::Timeout { .. } if self.sim.get().is_none() => {
+                self.begin_undated(registration);
+                let woken = self.foreign_park_as(&core, why, None, true);
+                let over = self.end_undated(registration);
+                if over && woken == Woken::Event { Woken::Deadline } else { woken }
+            }
+            until => self.foreign_park_as(&core, why, self.moment(fd, until), true),
+        };
         if !self.io.borrow_mut().has(registration) {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
         }
@@ -202,6 +233,25 @@ impl Hub {
             return Ok(Woken::Event);
         }
         Ok(woken)
+    }
+
+    /// [`foreign_wait`](Self::foreign_wait) where the descriptor is watched for somebody else already.
+    #[cold]
+    fn foreign_wait_alone(
+        &self,
+        fd: RawFd,
+        direction: Direction,
+        why: WaitsFor,
+        until: Until,
+    ) -> io::Result<Woken> {
+        self.foreign_wait_any(&[(fd, Interest::one(direction))], why, self.moment(fd, until))
+    }
+
+    fn moment(&self, fd: RawFd, until: Until) -> Option<Moment> {
+        match until {
+            Until::Moment(moment) => moment,
+            Until::Timeout { .. } => receive_timeout(fd).and_then(|after| self.deadline(after)),
+        }
     }
 
     /// What is kept of a descriptor from one wait to the next, and whether this is the first.
@@ -221,15 +271,15 @@ impl Hub {
 
     /// Keeps nothing of a descriptor for which nobody waits any more.
     fn forget_guest(&self, fd: RawFd, registration: Registration) {
-        let mut io = self.io.borrow_mut();
-        if io.waited_for(registration) != (false, false) {
+        if self.io.borrow_mut().waited_for(registration) != (false, false) {
             return;
         }
         if self.is_guest(fd, registration) {
             self.guests.borrow_mut()[fd.unsigned_abs() as usize] = None;
         }
+        self.set_deadline(registration, None);
         // Nobody waits, so nobody is woken.
-        io.remove(registration);
+        self.io.borrow_mut().remove(registration);
     }
 
     /// The descriptor becomes one of our own, which is registered in another way. Those who wait for it look again, and wait in a
@@ -242,6 +292,7 @@ impl Hub {
             let _ = poll.delete(fd);
         }
         let waited_for = self.io.borrow_mut().waited_for(guest);
+        self.set_deadline(guest, None);
         if waited_for == (false, false) {
             self.io.borrow_mut().remove(guest);
         } else {
@@ -253,6 +304,8 @@ impl Hub {
     /// Has the kernel tell of what those wait for who wait for this descriptor, from its present state on. So it does not
     /// matter what became of the number since the last wait: whatever file it stands for now is the one that is watched.
     ///
+    /// Whether this descriptor, and no other of that number, was watched up to now.
+    ///
     /// # Errors
     /// `EEXIST` if it is registered as one of our own.
     fn watch(
@@ -261,7 +314,7 @@ impl Hub {
         is_new: bool,
         fd: RawFd,
         direction: Direction,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let (read, write) = {
             let mut io = self.io.borrow_mut();
             io.clear_ready(registration, direction);
@@ -343,8 +396,15 @@ impl Hub {
 
     /// Wakes those who were called from outside, in the order in which they were.
     pub(super) fn hear_calls(&self) {
-        let remote = self.remote.borrow().clone();
-        let Some(mut last) = remote.map(|remote| remote.take_calls()) else { return };
+        let called = match &*self.remote.borrow() {
+            Some(remote) if remote.has_calls() => remote.take_calls(),
+            _ => return,
+        };
+        self.hear_from(called);
+    }
+
+    #[cold]
+    fn hear_from(&self, mut last: *mut Parker) {
         let mut first = std::ptr::null_mut();
         while !last.is_null() {
             // SAFETY: a parker that was called stays where it is until it is `heard`.

@@ -69,19 +69,25 @@ impl Waiter {
 }
 
 /// What is known of one descriptor: as much as a cache line holds, and each idle connection has one.
-struct Slot {
-    fd: RawFd,
+pub(super) struct Slot {
+    pub(super) fd: RawFd,
     generation: u32,
-    reader: Option<Waiter>,
+    pub(super) reader: Option<Waiter>,
     writer: Option<Rc<Core>>,
-    readable: bool,
+    pub(super) readable: bool,
     writable: bool,
     /// The peer is gone or there is urgent data: a short read proves nothing any more.
     hangup: bool,
     /// Until when the reader waits, if by the lazy timer; `PAST` once that has ended its wait.
-    deadline: Moment,
+    pub(super) deadline: Moment,
     /// The lazy timer, if one is pending. It is never due later than `deadline` while a reader waits by it.
     timer: Option<TimerKey>,
+    /// The reader's deadline is yet to be asked for: see `undated`.
+    #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+    pub(super) undated: bool,
+    /// It is in the list of those of whom that was once true.
+    #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+    pub(super) listed: bool,
 }
 
 impl Slot {
@@ -120,6 +126,10 @@ impl IoTable {
             hangup: false,
             deadline: Moment::NEVER,
             timer: None,
+            #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+            undated: false,
+            #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+            listed: false,
         };
         Registration { index: self.slots.insert(slot) as u32, generation }
     }
@@ -295,7 +305,7 @@ impl IoTable {
         self.slots.len()
     }
 
-    fn get(&mut self, registration: Registration) -> Option<&mut Slot> {
+    pub(super) fn get(&mut self, registration: Registration) -> Option<&mut Slot> {
         self.slots
             .get_mut(registration.index as usize)
             .filter(|slot| slot.generation == registration.generation)
@@ -471,7 +481,7 @@ impl Hub {
     }
 
     /// Notes until when the reader waits, and sees to it that a timer is pending which is due no later.
-    fn set_deadline(&self, registration: Registration, deadline: Option<Moment>) {
+    pub(super) fn set_deadline(&self, registration: Registration, deadline: Option<Moment>) {
         let mut io = self.io.borrow_mut();
         let Some(slot) = io.get(registration) else { return };
         slot.deadline = deadline.unwrap_or(Moment::NEVER);

@@ -24,6 +24,8 @@ mod remote;
 mod run;
 mod sim;
 mod timers;
+#[cfg(all(target_os = "linux", not(greenlet_portable)))]
+mod undated;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
@@ -37,7 +39,7 @@ use slab::Slab;
 
 pub(crate) use clock::Moment;
 #[cfg(all(target_os = "linux", not(greenlet_portable)))]
-pub(crate) use foreign::{Parker, set_around_waits, set_close_hook};
+pub(crate) use foreign::{Parker, Until, set_around_waits, set_close_hook};
 pub(crate) use io::{Direction, IoWait, Registration};
 pub(crate) use pulse::{Beat, Pulse};
 pub(crate) use ready::Trace;
@@ -113,6 +115,8 @@ pub(crate) struct Hub {
     guests: RefCell<Vec<Option<Registration>>>,
     #[cfg(all(target_os = "linux", not(greenlet_portable)))]
     look_hook: Cell<Option<fn(crate::foreign::Look)>>,
+    #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+    undated: undated::Undated,
 }
 
 thread_local! {
@@ -198,6 +202,8 @@ impl Hub {
             guests: RefCell::default(),
             #[cfg(all(target_os = "linux", not(greenlet_portable)))]
             look_hook: Cell::new(None),
+            #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+            undated: undated::Undated::default(),
         }));
         #[cfg(all(target_os = "linux", not(greenlet_portable)))]
         foreign::whole();

@@ -167,10 +167,24 @@ impl Hub {
         }
         let mut timeout = Some(Duration::ZERO);
         let mut asleep = None;
-        if !busy {
+        let mut quiet = !busy;
+        let mut polled = false;
+        if quiet {
             if self.nothing_is_left() {
                 return self.all_is_quiet();
             }
+            #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+            if self.has_undated() {
+                // Very likely somebody need not wait, and then nobody need be asked for how long.
+                self.poll(timeout);
+                polled = true;
+                quiet = self.ready.borrow().is_empty();
+                if quiet {
+                    self.date_all();
+                }
+            }
+        }
+        if quiet {
             let next = self.timers.borrow().next_at();
             let now = self.clock.now();
             asleep = Some(now);
@@ -183,9 +197,13 @@ impl Hub {
                 *timeout += TIMER_SLACK;
             }
         }
-        self.poll(timeout);
+        if quiet || !polled {
+            self.poll(timeout);
+        }
         self.deliver_messages();
         let now = self.clock.now();
+        #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+        self.date_old(now);
         self.load.note(self.polled_at.get(), asleep, now);
         self.it_is(now);
         self.ready.borrow_mut().begin_turn();

@@ -3,12 +3,11 @@
 use std::cell::Cell;
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
 use std::num::NonZeroU64;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketFlags};
 use socket2::{SockAddr, SockRef};
 
 use crate::error::WaitError;
@@ -234,18 +233,7 @@ impl Source {
 
     pub(crate) fn read_stream_vectored(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let room = buffers.iter().map(|buffer| buffer.len()).sum();
-        let count = self.io(Direction::Read, |fd| {
-            // SAFETY: `IoSliceMut` has the layout of `iovec` (std says so), the buffers are exclusively borrowed
-            // for the length of the call, and the count is capped at what the kernel takes.
-            let count = unsafe {
-                libc::readv(
-                    fd.as_raw_fd(),
-                    buffers.as_mut_ptr().cast(),
-                    buffers.len().min(1024) as libc::c_int,
-                )
-            };
-            check(count)
-        })?;
+        let count = self.io(Direction::Read, |fd| Ok(rustix::io::readv(fd, buffers)?))?;
         self.note_short_read(count, room);
         Ok(count)
     }
@@ -265,10 +253,10 @@ impl Source {
     }
 
     pub(crate) fn recv_from(&self, buffer: &mut [u8], flags: i32) -> io::Result<(usize, SockAddr)> {
+        let flags = RecvFlags::from_bits_retain(flags as u32);
         self.io(Direction::Read, |fd| {
-            // SAFETY: `MaybeUninit<u8>` has `u8`'s layout, and socket2 only writes initialised bytes to it.
-            let buffer = unsafe { &mut *(std::ptr::from_mut::<[u8]>(buffer) as *mut [MaybeUninit<u8>]) };
-            SockRef::from(&fd).recv_from_with_flags(buffer, flags)
+            let (count, _, address) = rustix::net::recvfrom(fd, &mut *buffer, flags)?;
+            Ok((count, address_of(address)?))
         })
     }
 
@@ -298,14 +286,13 @@ impl Source {
     pub(crate) fn send_file(&self, file: BorrowedFd<'_>, offset: u64, len: usize) -> io::Result<usize> {
         // One call for a large piece would hold up the hub for as long as the disk takes.
         let len = len.min(1 << 20);
-        let offset = libc::off_t::try_from(offset).map_err(|_| {
-            io::Error::new(io::ErrorKind::InvalidInput, "the offset lies beyond any file's end")
-        })?;
+        if libc::off_t::try_from(offset).is_err() {
+            let what = "the offset lies beyond any file's end";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
         self.io(Direction::Write, |fd| {
             let mut position = offset;
-            // SAFETY: both descriptors are borrowed for the length of the call; `position` is ours.
-            let count = unsafe { libc::sendfile(fd.as_raw_fd(), file.as_raw_fd(), &mut position, len) };
-            check(count)
+            Ok(rustix::fs::sendfile(fd, file, Some(&mut position), len)?)
         })
     }
 
@@ -433,17 +420,14 @@ fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, "the socket has been closed by this program")
 }
 
-fn check(count: isize) -> io::Result<usize> {
-    usize::try_from(count).map_err(|_| io::Error::last_os_error())
-}
-
 fn send_vectored(fd: BorrowedFd<'_>, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
     let buffers = &buffers[..buffers.len().min(1024)];
-    SockRef::from(&fd).send_vectored_with_flags(buffers, libc::MSG_NOSIGNAL)
+    let mut nothing = SendAncillaryBuffer::default();
+    Ok(rustix::net::sendmsg(fd, buffers, &mut nothing, SendFlags::NOSIGNAL)?)
 }
 
-// These two by rustix: with more than one thread libc's cost thirty instructions more each, so that a thread could be cancelled
-// in them.
+// All calls that are made often are rustix's: with more than one thread libc's cost thirty instructions more each, so that a thread
+// could be cancelled in them, and `greenlet-interpose` takes their place.
 
 #[inline]
 fn recv(fd: BorrowedFd<'_>, buffer: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
@@ -457,14 +441,22 @@ fn send(fd: BorrowedFd<'_>, buffer: &[u8]) -> io::Result<usize> {
 }
 
 fn accept(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, SockAddr)> {
-    // SAFETY: socket2 hands storage and length for the address; the kernel writes at most that and tells how much.
-    let (fd, address) = unsafe {
-        SockAddr::try_init(|storage, length| {
-            let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-            let fd = libc::accept4(fd.as_raw_fd(), storage.cast(), length, flags);
-            if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(fd) }
-        })
-    }?;
-    // SAFETY: the kernel has just made this descriptor for us.
-    Ok((unsafe { OwnedFd::from_raw_fd(fd) }, address))
+    let (fd, address) = rustix::net::acceptfrom_with(fd, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+    Ok((fd, address_of(address)?))
+}
+
+/// An address that the kernel has told, if it has.
+fn address_of(told: Option<SocketAddrAny>) -> io::Result<SockAddr> {
+    // SAFETY: so many bytes of what was told are initialised, and they are no more than there is room for.
+    let init = |storage: *mut socket2::SockAddrStorage, length: *mut libc::socklen_t| unsafe {
+        let count = told.as_ref().map_or(0, |told| told.addr_len().min(*length));
+        if let Some(told) = &told {
+            storage.cast::<u8>().copy_from_nonoverlapping(told.as_ptr().cast(), count as usize);
+        }
+        *length = count;
+        Ok(())
+    };
+    // SAFETY: it fills in what it says.
+    let ((), address) = unsafe { SockAddr::try_init(init) }?;
+    Ok(address)
 }

@@ -78,7 +78,7 @@ impl Poll {
     }
 
     /// Watches `fd`, edge-triggered, from its present state on, for reading or writing or both, whether it was watched before
-    /// or not, which it wasn't if it `is_new`.
+    /// or not, which it wasn't if it `is_new`. Tells whether it was.
     pub(crate) fn watch(
         &self,
         fd: BorrowedFd<'_>,
@@ -86,18 +86,18 @@ impl Poll {
         is_new: bool,
         read: bool,
         write: bool,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let reading = libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLRDHUP;
         let interest =
             libc::EPOLLET | if read { reading } else { 0 } | if write { libc::EPOLLOUT } else { 0 };
         if is_new {
-            return self.add_with(fd, interest, key as u64);
+            return self.add_with(fd, interest, key as u64).map(|()| false);
         }
         match control(self.poller.as_raw_fd(), libc::EPOLL_CTL_MOD, fd, interest, key as u64) {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-                self.add_with(fd, interest, key as u64)
+                self.add_with(fd, interest, key as u64).map(|()| false)
             }
-            other => other,
+            other => other.map(|()| true),
         }
     }
 

@@ -216,6 +216,56 @@ fn a_number_that_stands_for_another_file_behind_our_back_is_watched_as_that() {
 }
 
 #[test]
+fn a_sockets_own_timeout_ends_a_wait_whether_the_hub_is_idle_or_busy() {
+    in_time(|| {
+        greenlet::yield_now();
+        let (ours, mut theirs) = pair();
+        let fd = ours.as_raw_fd();
+        let busy = Rc::new(Cell::new(false));
+        let (running, over) = (busy.clone(), Rc::new(Cell::new(false)));
+        let ended = over.clone();
+        let other = greenlet::spawn(move || {
+            while !ended.get() {
+                if running.get() { greenlet::yield_now() } else { greenlet::sleep(SHORT) }
+            }
+        });
+        for is_busy in [false, true, false] {
+            busy.set(is_busy);
+            ours.set_read_timeout(Some(SHORT)).unwrap();
+            let began = std::time::Instant::now();
+            assert_eq!(foreign::wait_received(fd, false).unwrap(), Woken::Deadline);
+            assert!(began.elapsed() >= SHORT, "never before its time");
+            // It is asked for anew by each wait.
+            ours.set_read_timeout(None).unwrap();
+            let reader = greenlet::spawn(move || foreign::wait_received(fd, true).unwrap());
+            greenlet::sleep(SHORT * 3);
+            assert!(!reader.is_ready());
+            theirs.write_all(b"x").unwrap();
+            assert_eq!(reader.join().unwrap(), Woken::Event);
+            (&ours).read_exact(&mut [0]).unwrap();
+        }
+        over.set(true);
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_number_that_is_said_to_be_known_and_stands_for_another_file_is_not_waited_for() {
+    in_time(|| {
+        greenlet::yield_now();
+        let (ours, theirs) = pair();
+        let fd = ours.as_raw_fd();
+        assert_eq!(foreign::wait_received(fd, true).unwrap(), Woken::Event, "nobody knows it yet");
+        ours.set_read_timeout(Some(SHORT)).unwrap();
+        assert_eq!(foreign::wait_received(fd, true).unwrap(), Woken::Deadline);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        replace(fd, &listener);
+        assert_eq!(foreign::wait_received(fd, true).unwrap(), Woken::Event);
+        drop(theirs);
+    });
+}
+
+#[test]
 fn closing_ends_the_waits_of_this_thread_and_forgets_the_number() {
     in_time(|| {
         let (ours, _theirs) = pair();

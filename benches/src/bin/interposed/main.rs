@@ -1,9 +1,11 @@
 //! Measures what blocking code costs in greenlets when libc's calls are interposed: an echo over TCP by `std::net`, beside the
-//! same by `greenlet::net`. Counts instructions (by valgrind) and system calls (by strace), and takes processor time.
+//! same by `greenlet::net`; and locks, channels and sleeps. Counts instructions (by valgrind) and system calls (by strace), and takes processor time.
 //!
 //! ```text
 //! cargo run --release -p greenserve-benches --bin interposed
 //! ```
+
+mod waits;
 
 use std::io::{self, Read, Write};
 use std::net::Ipv4Addr;
@@ -18,7 +20,7 @@ const BUFFER: usize = 1024;
 /// How many times the time is taken; the ways take turns.
 const RUNS: usize = 9;
 
-/// What can be measured.
+/// What can be measured, beside the [waits](waits::WAYS).
 const WAYS: &[&str] = &["greenlet::net", "std::net", "outside"];
 
 fn main() -> ExitCode {
@@ -42,29 +44,33 @@ fn main() -> ExitCode {
 /// Runs this program again for each number that there is to know.
 fn all() -> io::Result<()> {
     for connections in [1, 100] {
-        let mut nanos = vec![Vec::new(); WAYS.len()];
-        for _ in 0..RUNS {
-            for (way, nanos) in WAYS.iter().zip(&mut nanos) {
-                let said = own(&[], way, 20_000, connections)?;
-                nanos.push(said.trim().parse::<f64>().map_err(io::Error::other)?);
-            }
+        measure(&WAYS.iter().map(|way| (*way, 20_000, connections)).collect::<Vec<_>>())?;
+    }
+    measure(&waits::WAYS.iter().map(|(way, times, many, _)| (*way, *times, *many)).collect::<Vec<_>>())
+}
+
+/// Measures ways, each with its times and its number of connections or greenlets.
+fn measure(ways: &[(&str, u32, u32)]) -> io::Result<()> {
+    let mut nanos = vec![Vec::new(); ways.len()];
+    for _ in 0..RUNS {
+        for ((way, times, many), nanos) in ways.iter().zip(&mut nanos) {
+            nanos.push(own(&[], way, *times, *many)?.trim().parse::<f64>().map_err(io::Error::other)?);
         }
-        for (way, nanos) in WAYS.iter().zip(&mut nanos) {
-            nanos.sort_by(f64::total_cmp);
-            let per_trip = |tool: &[&str], line: &str| -> io::Result<f64> {
-                let [few, many] = [1_000, 3_000];
-                let count =
-                    |times| -> io::Result<f64> { number_in(&own(tool, way, times, connections)?, line) };
-                Ok((count(many)? - count(few)?) / f64::from(many - few))
-            };
-            let callgrind = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"];
-            println!(
-                "{way}, {connections} at once: {:.0} ns, {:.0} instructions, {:.2} system calls a time",
-                nanos[nanos.len() / 2],
-                per_trip(&callgrind, "Collected")?,
-                per_trip(&["strace", "-f", "-c", "-U", "calls,name"], "total")?,
-            );
-        }
+    }
+    for ((way, _, many), nanos) in ways.iter().zip(&mut nanos) {
+        nanos.sort_by(f64::total_cmp);
+        let per_time = |tool: &[&str], line: &str| -> io::Result<f64> {
+            let [less, more] = [1_000, 3_000];
+            let count = |times| -> io::Result<f64> { number_in(&own(tool, way, times, *many)?, line) };
+            Ok((count(more)? - count(less)?) / f64::from(more - less))
+        };
+        let callgrind = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"];
+        println!(
+            "{way}, {many} at once: {:.0} ns, {:.0} instructions, {:.2} system calls a time",
+            nanos[nanos.len() / 2],
+            per_time(&callgrind, "Collected")?,
+            per_time(&["strace", "-f", "-c", "-U", "calls,name"], "total")?,
+        );
     }
     Ok(())
 }
@@ -109,7 +115,10 @@ fn run(way: &str, times: u32, connections: u32) -> io::Result<f64> {
         }),
         "std::net" => inside(move || echo_std(each, connections))?,
         "greenlet::net" => inside(move || echo_greenlet(each, connections))?,
-        _ => return Err(io::Error::other(format!("there is no way `{way}`: {}", WAYS.join(", ")))),
+        _ => match waits::WAYS.iter().find(|(name, ..)| *name == way) {
+            Some((.., job)) => inside(move || job(each, connections))?,
+            None => return Err(io::Error::other(format!("there is no way `{way}`"))),
+        },
     }
     Ok((cpu() - begin) * 1e9 / f64::from(times))
 }
