@@ -5,35 +5,36 @@
 
 mod ctl;
 mod daemon;
+mod failure;
 mod limits;
 mod logs;
 mod signals;
 mod tls;
+mod workers;
 
-use std::cell::{Cell, RefCell};
-use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::num::NonZeroUsize;
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{self, ExitCode};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use self::daemon::Daemon;
+use self::failure::Failure;
 use self::logs::Logs;
 use self::signals::Stop;
 use self::tls::TlsConfig;
-use crate::arbiter::{self, Halt, Hooks, Identity, Line, Master, Notify, Program, Start, Worker, with_umask};
+use self::workers::keep_workers;
+use crate::arbiter::{self, Halt, Hooks, Identity, Notify, Start, with_umask};
 use crate::config::{Action, App, Bind, CommandLine, Config, LogTarget, UsageError, WorkerClass};
 use crate::demo::Demo;
 use crate::files::StaticFiles;
 use crate::http::Limits;
-use crate::log::{ErrorLog, Sink, SyslogAddress};
+use crate::log::{ErrorLog, Sink};
 use crate::metrics::{Board, Statsd};
 use crate::serve::{Listener, Watch};
-use crate::{Addr, Handler, Protocol, Request, Response, Server};
+use crate::{Addr, Handler, Protocol, Server};
 
 /// The whole command line of a server program, for an application of one's own.
 ///
@@ -333,115 +334,6 @@ fn serve_as(class: WorkerClass, server: Server, app: impl Handler + Send + Sync)
     }
 }
 
-/// Runs a master, whose workers serve.
-fn keep_workers<A: Handler + Send + Sync>(
-    start: Start,
-    line: &CommandLine,
-    app: A,
-    logs: &Logs,
-    hooks: Arc<dyn Hooks>,
-    daemon: &Daemon,
-) -> Result<(), Failure> {
-    limits::raise_open_files(line.config.worker_connections);
-    let tls = tls::load(&line.config).map_err(Failure::Tls)?;
-    let scheme = scheme(&line.config, tls.as_ref());
-    let program = Workers {
-        app: Cell::new(Some(app)),
-        now: RefCell::new((tls, logs.clone())),
-        loaded: RefCell::default(),
-        identity: RefCell::new(Identity::of(&line.config).map_err(Failure::Identity)?),
-        start: start.clone(),
-        takes_app: line.takes_app,
-        app_name: line.app_name(),
-    };
-    let master =
-        Master::new(line.config.clone(), Box::new(program), hooks, start).map_err(Failure::Master)?;
-    daemon.ready().map_err(|error| Failure::Process("can't leave the terminal", error))?;
-    tell_addresses(scheme, master.sockets());
-    master.tell_metrics();
-    log::info!("Using worker: {}", line.config.worker_class);
-    master.run().map_err(Failure::Master)
-}
-
-/// What the master has run: this server program.
-struct Workers<A> {
-    /// Each worker takes it, out of its own copy of the master.
-    app: Cell<Option<A>>,
-    /// Read and opened in the master, which may read and write files that a worker may not.
-    now: RefCell<Opened>,
-    /// What settings that were loaded again need.
-    loaded: RefCell<Option<Opened>>,
-    /// Who the workers are to be, by the settings loaded last.
-    identity: RefCell<Option<Identity>>,
-    start: Start,
-    takes_app: bool,
-    app_name: String,
-}
-
-/// Certificates and logs.
-type Opened = (Option<TlsConfig>, Logs);
-
-impl<A: Handler + Send + Sync> Program for Workers<A> {
-    fn load(&self) -> Result<Config, String> {
-        match read_command_line(&self.start, self.takes_app) {
-            Ok(line) if line.config.workers == 0 => Err("0 workers: a master has one at least".to_owned()),
-            Ok(line) => {
-                let tls = tls::load(&line.config).map_err(|error| error.to_string())?;
-                let logs = Logs::open(&line.config).map_err(|failure| failure.to_string())?;
-                let identity = Identity::of(&line.config).map_err(|error| error.to_string())?;
-                self.identity.replace(identity);
-                self.loaded.replace(Some((tls, logs)));
-                Ok(line.config)
-            }
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
-    fn name(&self, config: &Config, role: &str) {
-        let name = config.proc_name.as_ref().unwrap_or(&self.app_name);
-        name_process(&format!("greenserve: {role} [{name}]"), config);
-    }
-
-    fn adopt(&self) {
-        if let Some((tls, mut logs)) = self.loaded.take() {
-            let mut now = self.now.borrow_mut();
-            logs.replace(&now.1);
-            logs.give_to(self.identity.borrow().as_ref());
-            *now = (tls, logs);
-        }
-    }
-
-    fn reopen_logs(&self) -> Vec<(String, OwnedFd)> {
-        let logs = &self.now.borrow().1;
-        logs.reopen(Vec::new());
-        logs.give_to(self.identity.borrow().as_ref());
-        logs.files()
-    }
-
-    fn serve(&self, worker: Worker) -> Result<(), String> {
-        let app = self.app.take().ok_or("a worker serves once")?;
-        let (tls, logs) = &*self.now.borrow();
-        let serve = || -> Result<(), Failure> {
-            logs.start()?;
-            let server = Server::on(worker.listeners).map_err(Failure::Serve)?;
-            let server = tls::speak(server, tls.as_ref());
-            let server = set_up(server, &worker.config, logs).watch(Arc::new(worker.line.clone()));
-            let server = count(server, &worker.config, worker.line.board(), worker.metrics);
-            worker.line.attend(&worker.config, server.handle(), logs.clone()).map_err(Failure::Signals)?;
-            worker.line.hooks().post_worker_init(worker.line.info());
-            let class = worker.config.worker_class;
-            // With nothing to count and no hooks a request takes in a worker what it takes without a master.
-            let looks = worker.line.has_hooks() || worker.config.max_requests > 0;
-            let served = match looks {
-                true => serve_as(class, server, Hooked { app, line: worker.line }),
-                false => serve_as(class, server, app),
-            };
-            served.map_err(Failure::Serve)
-        };
-        serve().map_err(|failure| failure.to_string())
-    }
-}
-
 /// What `ps` shows. With a --name it is also that of the first thread, which `top` shows and `killall` goes by.
 fn name_process(title: &str, config: &Config) {
     if let Err(error) = greenlet::process::set_title(title) {
@@ -540,77 +432,5 @@ fn url(scheme: &str, addr: &Addr) -> String {
     match addr {
         Addr::Inet(addr) => format!("{scheme}://{addr}"),
         Addr::Unix(_) => addr.to_string(),
-    }
-}
-
-/// The application in a worker, between its hooks.
-struct Hooked<A> {
-    app: A,
-    line: Line,
-}
-
-impl<A: Handler> Handler for Hooked<A> {
-    fn call(&self, mut req: Request) -> Response {
-        self.line.count_request();
-        self.line.hooks().pre_request(self.line.info(), &mut req);
-        let mut response = self.app.call(req);
-        self.line.hooks().post_request(self.line.info(), &mut response);
-        response
-    }
-}
-
-/// Why there is no server.
-#[derive(Debug)]
-enum Failure {
-    App(io::Error),
-    Folder(PathBuf, io::Error),
-    Identity(io::Error),
-    Process(&'static str, io::Error),
-    Log(&'static str, LogTarget, io::Error),
-    Syslog(SyslogAddress, io::Error),
-    Tls(io::Error),
-    Bind(io::Error),
-    LogThread(io::Error),
-    Signals(io::Error),
-    Master(Halt),
-    Serve(io::Error),
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Failure::App(error) | Failure::Tls(error) | Failure::Identity(error) => error.fmt(f),
-            Failure::Folder(dir, error) => write!(f, "--chdir: can't change to {}: {error}", dir.display()),
-            Failure::Process(what, error) => write!(f, "{what}: {error}"),
-            Failure::Log(what, LogTarget::File(path), error) => {
-                write!(f, "cannot write the {what} log to {}: {error}", path.display())
-            }
-            Failure::Log(what, LogTarget::Standard, error) => {
-                write!(f, "cannot start the {what} log: {error}")
-            }
-            Failure::Syslog(address, error) => write!(f, "cannot send messages to {address}: {error}"),
-            Failure::Bind(error) | Failure::Master(Halt::Bind(error)) => {
-                error.fmt(f)?;
-                f.write_str(remedy(error.kind()))
-            }
-            Failure::LogThread(error) => write!(f, "cannot start the thread that writes the logs: {error}"),
-            Failure::Master(halt) => halt.fmt(f),
-            Failure::Signals(error) => write!(f, "cannot handle signals: {error}"),
-            Failure::Serve(error) => write!(f, "the server failed: {error}"),
-        }
-    }
-}
-
-/// What to do about an address that can't be had.
-fn remedy(kind: io::ErrorKind) -> &'static str {
-    match kind {
-        io::ErrorKind::AddrInUse => "; stop the server that is there, or choose another address with --bind",
-        io::ErrorKind::PermissionDenied => {
-            "; ports below 1024 are for privileged programs: choose another with --bind"
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "; this machine does not have that address: choose another with --bind"
-        }
-        _ => "",
     }
 }

@@ -1,8 +1,9 @@
 //! Serving: listeners, the bounded pool, and one connection's life.
 //!
 //! Bytes are understood in `http/` and handlers live in `app/`; here they are brought together over sockets. What is
-//! particular to green threads or to OS threads stays in one file each, all else is generic over the transport; and what is
-//! particular to the uwsgi protocol, in which requests come from a front server, is in one file, too.
+//! particular to green threads (`green`, and `hubs` for several OS threads of them) or to OS threads (`threads`) stays there, all
+//! else is generic over the transport; and what is particular to the uwsgi protocol, in which requests come from a front server, is
+//! in one file, too.
 
 mod access;
 mod arrive;

@@ -23,6 +23,8 @@ fn survives(args: &[&str], rude: impl Fn(&ServerProcess)) {
 
 /// The number of descriptors once the connections made so far are gone.
 fn settled_files(server: &ServerProcess) -> usize {
+    // It listens before it has opened all that it needs to accept.
+    assert_eq!(server.get("/plaintext").status, 200);
     let mut last = usize::MAX;
     eventually(PATIENCE, || {
         let now = server.proc().open_files();

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use greenlet::HubHandle;
 use greenlet::inspect::{Info, Report, greenlets};
 
-use super::{Green, GreenSocket, Stream};
+use super::Green;
+use super::socket::{GreenSocket, Stream};
 use crate::app::{Addr, Came};
 use crate::serve::conn::Conn;
 use crate::serve::failures::described;
