@@ -53,7 +53,7 @@ fn block_on<T>(runtime: u32, f: impl FnOnce() -> T) -> T {
 fn learned() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
-        let words = greenlet_interpose::thread_locals::learn(|at_work| block_on(7, || at_work()));
+        let words = greenlet_interpose::thread_locals::learn(|at_work| block_on(7, at_work));
         assert_eq!(words, 3, "the flag, and two pointers");
     });
 }
@@ -200,7 +200,9 @@ fn greenlets_have_places_of_their_own_where_a_thread_would_have_one() {
             places.len()
         };
         assert_eq!(naps(), 1, "the thread's");
-        assert!(greenlet_interpose::thread_locals::do_without(|| drop(wait_at_place(|| ()))));
+        assert!(greenlet_interpose::thread_locals::do_without(|| {
+            wait_at_place(|| ());
+        }));
         assert_eq!(naps(), 10);
         // A thread without greenlets has one as before.
         let twice = thread::spawn(|| [wait_at_place(|| ()), wait_at_place(|| ())]).join().unwrap();
