@@ -107,7 +107,9 @@ pub(crate) const WAYS: &[(&str, u32, u32, Job)] = &[
         let feeder = greenlet::spawn(move || {
             (0..each).for_each(|value| {
                 greenlet::yield_now();
-                senders.iter().for_each(|sender| drop(sender.send(value)));
+                for sender in &senders {
+                    let _ = sender.send(value);
+                }
             });
         });
         let receivers = std::cell::RefCell::new(receivers);
