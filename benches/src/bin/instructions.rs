@@ -68,7 +68,7 @@ fn count(options: Options) -> io::Result<bool> {
     if !status.success() {
         return Err(io::Error::other(format!("benches/peers/setup failed ({status})")));
     }
-    let site = Site { installed: std::fs::canonicalize(&installed)?, sources };
+    let site = Site { installed: std::fs::canonicalize(&installed)?, sources, workers: 0 };
     let cpus = Cpus::choose()?;
 
     let mut counted = Vec::new();

@@ -72,12 +72,14 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
 }
 
 /// Which processors the server and the load generator get: one each, so that neither takes the other's time.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Cpus {
     /// The server's.
-    pub server: usize,
+    server: CpuSet,
     /// The load generator's.
-    pub load: usize,
+    load: CpuSet,
+    /// All but the load generator's.
+    others: CpuSet,
 }
 
 impl Cpus {
@@ -90,7 +92,22 @@ impl Cpus {
         let allowed = rustix::thread::sched_getaffinity(None)?;
         let mut cpus = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
         let server = cpus.next();
-        Ok(server.zip(cpus.next_back()).map(|(server, load)| Cpus { server, load }))
+        Ok(server.zip(cpus.next_back()).map(|(server, load)| {
+            let mut others = allowed;
+            others.unset(load);
+            Cpus { server: only(server), load: only(load), others }
+        }))
+    }
+
+    /// The same with more than one processor for the server: all but the load generator's, and that one as well where the server
+    /// would have only one.
+    pub fn for_several(mut self) -> Cpus {
+        self.server = self.others;
+        if self.server.count() == 1 {
+            let load = (0..CpuSet::MAX_CPU).filter(|cpu| self.load.is_set(*cpu));
+            load.for_each(|cpu| self.server.set(cpu));
+        }
+        self
     }
 
     /// Binds the calling thread, and those that it will start, to the load generator's processor.
@@ -99,19 +116,19 @@ impl Cpus {
     ///
     /// If the kernel refuses.
     pub fn pin_load(self) -> io::Result<()> {
-        pin(self.load)
+        Ok(rustix::thread::sched_setaffinity(None, &self.load)?)
     }
 
-    /// Binds the calling thread, and processes that it will start, to the server's processor.
+    /// Binds the calling thread, and processes that it will start, to the server's processors.
     pub(crate) fn pin_server(self) -> io::Result<()> {
-        pin(self.server)
+        Ok(rustix::thread::sched_setaffinity(None, &self.server)?)
     }
 }
 
-fn pin(cpu: usize) -> io::Result<()> {
+fn only(cpu: usize) -> CpuSet {
     let mut set = CpuSet::new();
     set.set(cpu);
-    Ok(rustix::thread::sched_setaffinity(None, &set)?)
+    set
 }
 
 #[cfg(test)]

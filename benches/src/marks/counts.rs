@@ -37,12 +37,13 @@ const PAUSE: Duration = Duration::from_millis(2);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Counts {
-    /// Counts for one server. It takes some seconds for each tool.
+    /// Counts for one server, ours without a master. It takes some seconds for each tool.
     ///
     /// # Errors
     ///
     /// If the server, valgrind or strace can't be run, or the server doesn't answer as it should.
     pub fn of(peer: &Peer, site: &Site, cpus: Option<Cpus>) -> io::Result<Counts> {
+        let site = &Site { workers: 0, ..site.clone() };
         let out = site.installed.join(format!("count-{}", std::process::id()));
         let slope = |tool: &Tool, at_once| -> io::Result<BTreeMap<String, f64>> {
             let mut runs = Vec::with_capacity(2);

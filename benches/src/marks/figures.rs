@@ -5,7 +5,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use super::counts::Counts;
-use super::peers::Peer;
+use super::peers::{ONE_WORKER, Peer, TWO_WORKERS};
 use super::rows::{Mark, Row, Way};
 use crate::compare::Machine;
 use crate::report::{Mark as Judged, Spread};
@@ -174,9 +174,14 @@ impl Results {
 
     /// Processor time as a multiple of bare's in the same round.
     pub fn ratio(&self, cell: &Cell) -> Option<Spread> {
-        let bare = self.cell(cell.row.name, "bare")?;
-        let pairs = cell.samples.iter().zip(&bare.samples);
-        Spread::of(pairs.filter_map(|(ours, bare)| Some(ours.as_ref()?.cpu / bare.as_ref()?.cpu)))
+        self.against(cell, "bare", |sample| sample.cpu)
+    }
+
+    /// A figure as a multiple of another server's in the same round.
+    fn against(&self, cell: &Cell, other: &str, figure: impl Fn(&Sample) -> f64) -> Option<Spread> {
+        let other = self.cell(cell.row.name, other)?;
+        let pairs = cell.samples.iter().zip(&other.samples);
+        Spread::of(pairs.filter_map(|(cell, other)| Some(figure(cell.as_ref()?) / figure(other.as_ref()?))))
     }
 
     /// All marks of which something can be told.
@@ -216,6 +221,15 @@ impl Results {
 
     /// Our figure in words, the mark in words, and whether it is met; `None` if it can't be told.
     fn verdict(&self, row: Row) -> Option<(String, String, bool)> {
+        if let Mark::Workers(least) = row.mark {
+            let two = self.cell(row.name, TWO_WORKERS)?;
+            // Each has a processor of its own to spend, where nobody else wants it.
+            let gain = 2.0 / self.against(two, ONE_WORKER, |sample| sample.cpu)?.median;
+            let rate = self.against(two, ONE_WORKER, |sample| sample.rate)?.median;
+            let figure =
+                format!("{gain:.2} × by CPU each; {rate:.2} × the requests/s beside the load generator");
+            return Some((figure, format!("at least {least} × by CPU each"), gain >= least));
+        }
         let ours = self.cell(row.name, "greenserve")?;
         let others = || {
             self.cells.iter().filter(move |cell| {
@@ -256,7 +270,7 @@ impl Results {
                 let bytes = ours.bytes?;
                 Some((format!("{bytes:.0} bytes"), format!("at most {most} bytes"), bytes <= most as f64))
             }
-            Mark::None => None,
+            Mark::Workers(_) | Mark::None => None,
             Mark::Lead => {
                 let p99 = |cell: &Cell| Some(cell.latency(|latency| latency.p99)?.median);
                 let p999 = |cell: &Cell| Some(cell.latency(|latency| latency.p999)?.median);
@@ -309,7 +323,11 @@ pub(super) mod tests {
     pub(in super::super) fn made_up() -> Results {
         let mut cells = Vec::new();
         for row in ROWS {
-            for (index, peer) in ["greenserve", "bare", "hyper", "nginx", "go"].into_iter().enumerate() {
+            let peers: &[&str] = match row.mark {
+                Mark::Workers(_) => &[ONE_WORKER, TWO_WORKERS],
+                _ => &["greenserve", "bare", "hyper", "nginx", "go"],
+            };
+            for (index, &peer) in peers.iter().enumerate() {
                 let mut cell = Cell::new(*row, peer);
                 let factor = [1.04, 1.0, 1.2, 1.3, 2.0][index];
                 for round in 0..3 {
@@ -377,7 +395,7 @@ pub(super) mod tests {
         };
         assert!(met(&results, "plaintext") && met(&results, "stream-flushed") && met(&results, "latency"));
         assert!(!met(&results, "new-connection"), "1.04 is more than 0.95");
-        assert!(met(&results, "idle-10000"));
+        assert!(met(&results, "idle-10000") && met(&results, "workers"));
         assert!(results.counted().iter().all(|verdict| verdict.met == Some(true)), "{:?}", results.counted());
         if let Some((_, Ok(ours))) = results.counts.first_mut() {
             ours.system_calls.insert("epoll_ctl".into(), 1.0);
@@ -396,8 +414,12 @@ pub(super) mod tests {
             if cell.peer == "greenserve" {
                 cell.bytes = Some(501.0);
             }
+            if cell.peer == TWO_WORKERS {
+                cell.samples.iter_mut().flatten().for_each(|sample| sample.cpu *= 1.2);
+            }
         }
         assert!(!met(&results, "plaintext"), "a peer is below");
+        assert!(!met(&results, "workers"), "2 / (1.2 / 1.04) is less than 1.9");
         assert!(!met(&results, "latency") && !met(&results, "idle-10000"));
         assert!(met(&results, "pipelined"), "only bare counts here");
     }

@@ -18,4 +18,4 @@ pub use peers::{PEERS, Peer, Site};
 pub use process::{Running, own_cpu};
 pub use record::{Difference, Record};
 pub use report::{markdown, record, text};
-pub use rows::{CONNECTIONS, HELD, Mark, PEAK, ROWS, Route, Row, SPREAD, Way};
+pub use rows::{CONNECTIONS, HELD, Mark, PEAK, ROWS, Route, Row, SPREAD, WORKERS, Way};

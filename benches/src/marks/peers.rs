@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::rows::{Route, Row, Way};
+use super::rows::{Route, Row, WORKERS, Way};
 
 /// One server to be measured.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +23,8 @@ pub struct Peer {
 
 #[derive(Clone, Copy, Debug)]
 enum How {
+    /// Ours, with so many workers; `None` is as many as the site says.
+    Ours(Option<usize>),
     Bare,
     /// A program called with port and file.
     Program(&'static str),
@@ -40,13 +42,7 @@ const WSGI_AWAKE: &[Route] = &[Plaintext, Fixed, StreamFlushed, File];
 
 /// All of them; the first is ours, the second what all are measured by.
 pub const PEERS: &[Peer] = &[
-    Peer {
-        name: "greenserve",
-        what: "this server",
-        routes: ALL,
-        slow: false,
-        how: How::Program("peer-greenserve"),
-    },
+    Peer { name: "greenserve", what: "this server", routes: ALL, slow: false, how: How::Ours(None) },
     Peer {
         name: "bare",
         what: "an epoll loop in C that parses nothing",
@@ -144,21 +140,55 @@ pub const PEERS: &[Peer] = &[
             "time",
         ),
     },
+    Peer {
+        name: ONE_WORKER,
+        what: "this server, a master and one worker",
+        routes: &[Plaintext],
+        slow: false,
+        how: How::Ours(Some(1)),
+    },
+    Peer {
+        name: TWO_WORKERS,
+        what: "this server, a master and two workers",
+        routes: &[Plaintext],
+        slow: false,
+        how: How::Ours(Some(2)),
+    },
 ];
 
-/// Where the peers are installed.
+/// What the row [`WORKERS`] compares, and nobody else is in.
+pub(super) const ONE_WORKER: &str = "greenserve-w1";
+pub(super) const TWO_WORKERS: &str = "greenserve-w2";
+
+/// Where the peers are installed, and how ours is started.
 #[derive(Clone, Debug)]
 pub struct Site {
     /// The directory that `setup` was given.
     pub installed: PathBuf,
     /// `benches/peers`.
     pub sources: PathBuf,
+    /// How many workers ours has under a master; 0 is a server without one.
+    pub workers: usize,
 }
 
 impl Peer {
+    /// How many worker processes it has under a master of ours that is not to be measured with them.
+    pub fn workers(&self, site: &Site) -> usize {
+        match self.how {
+            How::Ours(workers) => workers.unwrap_or(site.workers),
+            _ => 0,
+        }
+    }
+
+    /// Whether it is ours, in whatever form.
+    pub fn is_ours(&self) -> bool {
+        matches!(self.how, How::Ours(_))
+    }
+
     /// Whether it is there.
     pub fn installed(&self, site: &Site) -> bool {
         match self.how {
+            How::Ours(_) => site.installed.join("bin/peer-greenserve").exists(),
             How::Bare => site.installed.join("bin/bare").exists(),
             How::Program(program) => site.installed.join("bin").join(program).exists(),
             How::Nginx => nginx().is_some(),
@@ -174,6 +204,7 @@ impl Peer {
     /// Whether it can be measured in this row.
     pub fn measures(&self, row: Row) -> bool {
         let able = match (self.name, row.way) {
+            _ if (row.name == WORKERS) != [ONE_WORKER, TWO_WORKERS].contains(&self.name) => false,
             ("may", Way::Close { .. }) => false, // ignores `Connection: close`
             ("bare", Way::Busy { .. }) => false, // has no handlers
             _ => true,
@@ -203,6 +234,19 @@ impl Peer {
         let port = address.port().to_string();
         let file = site.installed.join("10m");
         let command = match self.how {
+            How::Ours(_) => {
+                let mut command = Command::new(site.installed.join("bin/peer-greenserve"));
+                match self.workers(site) {
+                    0 => command.arg(&port).arg(file),
+                    workers => command
+                        .args(["--bind", &address.to_string(), "--workers", &workers.to_string()])
+                        .args(["--backlog", "8192", "--worker-connections", "30000", "--keep-alive", "75"])
+                        .args(["--log-level", "warning", "--no-control-socket"])
+                        .env("PEER_FILE", file)
+                        .env_remove("GREENSERVE_CMD_ARGS"),
+                };
+                command
+            }
             How::Bare => {
                 let mut command = Command::new(site.installed.join("bin/bare"));
                 command.arg(&port).arg(match route {
@@ -278,7 +322,7 @@ impl Peer {
             said(Command::new(site.installed.join("venv/bin/python")).args(["-c", &script]))
         };
         match self.name {
-            "greenserve" => Some(format!("greenserve {}", env!("CARGO_PKG_VERSION"))),
+            _ if self.is_ours() => Some(format!("greenserve {}", env!("CARGO_PKG_VERSION"))),
             "bare" => said(Command::new("cc").arg("--version")).map(|cc| format!("{cc}, -O2")),
             "hyper" | "axum" => {
                 locked(self.name).zip(locked("tokio")).map(|(name, tokio)| format!("{name}, {tokio}"))

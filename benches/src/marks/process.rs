@@ -3,6 +3,8 @@
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,7 +19,10 @@ pub struct Running {
     child: Child,
     /// Where it listens.
     pub address: SocketAddr,
+    /// The first one and all that came of it.
     family: Vec<u32>,
+    /// The first one is a master that serves nobody and is not measured.
+    has_master: bool,
 }
 
 /// How long a server may take to listen, and to end.
@@ -41,7 +46,7 @@ impl Running {
             scope.spawn(start).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
         .map_err(|error| io::Error::new(error.kind(), format!("can't start {program}: {error}")))?;
-        let mut running = Running { family: vec![child.id()], child, address };
+        let mut running = Running { family: vec![child.id()], child, address, has_master: false };
         let deadline = Instant::now() + PATIENCE;
         while TcpStream::connect_timeout(&address, PATIENCE).is_err() {
             if let Some(status) = running.child.try_wait()? {
@@ -53,6 +58,39 @@ impl Running {
             thread::sleep(Duration::from_millis(10));
         }
         Ok(running)
+    }
+
+    /// The same for a master of ours, and waits until all of its workers serve. What is measured is what these have and use, and not
+    /// what the master does.
+    ///
+    /// # Errors
+    ///
+    /// As for `start`; also if the workers are not ready within ten seconds.
+    pub fn start_master(
+        mut command: Command,
+        address: SocketAddr,
+        cpus: Option<Cpus>,
+    ) -> io::Result<Running> {
+        // The master tells it as it tells systemd.
+        let name = format!("greenserve-marks-{}-{}", std::process::id(), address.port());
+        let notify = UnixDatagram::bind_addr(&UnixAddr::from_abstract_name(&name)?)?;
+        notify.set_read_timeout(Some(PATIENCE))?;
+        command.env("NOTIFY_SOCKET", format!("@{name}"));
+        let mut running = Running::start(command, address, cpus)?;
+        running.has_master = true;
+        let mut news = [0; 512];
+        let length = notify.recv(&mut news).map_err(|error| {
+            io::Error::new(error.kind(), format!("the workers are not ready after 10 s: {error}"))
+        })?;
+        if !news[..length].starts_with(b"READY=1") {
+            return Err(io::Error::other("the master says something else than that its workers are ready"));
+        }
+        Ok(running)
+    }
+
+    /// Those that are measured.
+    fn measured(&self) -> &[u32] {
+        &self.family[usize::from(self.has_master)..]
     }
 
     /// Looks which processes there are by now. A server has all of them once it has answered.
@@ -76,14 +114,14 @@ impl Running {
         Ok(())
     }
 
-    /// Processor time of all threads of all its processes so far: what the scheduler counts, in nanoseconds.
+    /// Processor time of all threads of all processes that are measured so far: what the scheduler counts, in nanoseconds.
     ///
     /// # Errors
     ///
     /// If one has ended.
     pub fn cpu(&self) -> io::Result<Duration> {
         let mut total = 0;
-        for pid in &self.family {
+        for pid in self.measured() {
             for task in fs::read_dir(format!("/proc/{pid}/task"))? {
                 // a thread may end while the list is read
                 let text = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
@@ -93,7 +131,7 @@ impl Running {
         Ok(Duration::from_nanos(total))
     }
 
-    /// Resident bytes of all its processes, counted page by page (`smaps_rollup`): the figures in `status` are off by up to
+    /// Resident bytes of all processes that are measured, counted page by page (`smaps_rollup`): the figures in `status` are off by up to
     /// half a megabyte.
     ///
     /// # Errors
@@ -101,7 +139,7 @@ impl Running {
     /// If one has ended.
     pub fn resident(&self) -> io::Result<u64> {
         let mut total = 0;
-        for pid in &self.family {
+        for pid in self.measured() {
             let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
             total += resident(&text).ok_or(io::ErrorKind::InvalidData)?;
         }

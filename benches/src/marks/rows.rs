@@ -85,6 +85,8 @@ pub enum Mark {
         /// Below all peers.
         lead: bool,
     },
+    /// Two workers yield at least so many times what one does, by what the processors take.
+    Workers(f64),
     /// No more processor time than this peer.
     Peer(&'static str),
     /// At most so many bytes each.
@@ -119,6 +121,9 @@ pub const PEAK: &str = "plaintext";
 
 /// The name of the row whose connections don't go on in step: each wakes by itself.
 pub const SPREAD: &str = "sleep-spread";
+
+/// The name of the row that compares two workers with one; only ours is in it.
+pub const WORKERS: &str = "workers";
 
 /// Numbers of connections that [`Way::Connections`] goes through.
 pub const CONNECTIONS: &[usize] = &[1, 16, 64, 256, 1000, 4000, 10_000];
@@ -190,6 +195,13 @@ pub const ROWS: &[Row] = &[
         Route::StreamFlushed,
         Way::Keep { connections: 64, depth: 1 },
         Mark::Peer("go"),
+    ),
+    row(
+        WORKERS,
+        "/plaintext, 64 kept connections, two workers beside one",
+        Route::Plaintext,
+        Way::Keep { connections: 64, depth: 1 },
+        Mark::Workers(1.9),
     ),
     row("file", "a file of 10 MB", Route::File, Way::Keep { connections: 8, depth: 1 }, Mark::Peer("nginx")),
     row(

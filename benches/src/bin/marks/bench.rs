@@ -8,7 +8,7 @@ use greenserve_benches::blast::{Answer, Blast, Edge, Held, Outcome, Pace, hold};
 use greenserve_benches::compare::Cpus;
 use greenserve_benches::marks::{
     CONNECTIONS, Cell, Counts, HELD, Latency, PEAK, Peer, Point, Route, Row, Running, SPREAD, Sample, Site,
-    Way, own_cpu,
+    WORKERS, Way, own_cpu,
 };
 
 use crate::Options;
@@ -371,7 +371,11 @@ const SLEEP: Duration = Duration::from_millis(100);
 
 fn start(peer: &Peer, site: &Site, row: Row, cpus: Option<Cpus>) -> io::Result<Running> {
     let (command, address) = peer.command(site, row)?;
-    Running::start(command, address, cpus)
+    let cpus = if row.name == WORKERS { cpus.map(Cpus::for_several) } else { cpus };
+    match peer.workers(site) {
+        0 => Running::start(command, address, cpus),
+        _ => Running::start_master(command, address, cpus),
+    }
 }
 
 /// Carries it out and counts both sides' processor time.

@@ -5,6 +5,7 @@
 //! cargo run --release -p greenserve-benches --bin marks
 //! cargo run --release -p greenserve-benches --bin marks -- --quick
 //! cargo run --release -p greenserve-benches --bin marks -- --only plaintext,pipelined --peers hyper,nginx
+//! cargo run --release -p greenserve-benches --bin marks -- --workers 1
 //! ```
 
 mod bench;
@@ -43,6 +44,11 @@ struct Options {
     /// Seconds that each round counts
     #[arg(long, value_name = "SECONDS", default_value_t = 0.8, value_parser = positive)]
     seconds: f64,
+
+    /// Workers that greenserve has under a master; 0 is none and no master. Processor time and memory are then those of the workers
+    /// together, without the master's. The row `workers` and what is counted are the same with any number
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=64))]
+    workers: u8,
 
     /// Fewer and shorter rounds, no Python, not the row with the most connections: for a first look, in about two minutes
     #[arg(long)]
@@ -112,14 +118,15 @@ fn marks(mut options: Options) -> io::Result<()> {
             return Err(io::Error::other(format!("benches/peers/setup failed ({status})")));
         }
     }
-    let site = Site { installed: std::fs::canonicalize(&installed)?, sources };
+    let site =
+        Site { installed: std::fs::canonicalize(&installed)?, sources, workers: options.workers.into() };
     let mut rows = chosen(ROWS, |row| row.name, &options.only, "row")?;
     if options.quick && options.only.is_empty() {
         // the same once more, with more connections
         rows.retain(|row| row.name != "idle-19000");
     }
     let peers: Vec<_> = chosen(PEERS, |peer| peer.name, &options.peers, "peer")?;
-    let named = |peer: &Peer| ["greenserve", "bare"].contains(&peer.name);
+    let named = |peer: &Peer| peer.is_ours() || peer.name == "bare";
     let peers: Vec<&Peer> = PEERS
         .iter()
         .filter(|peer| named(peer) || peers.iter().any(|chosen| chosen.name == peer.name))
@@ -211,7 +218,9 @@ fn chosen<T: Copy>(
 fn method(options: &Options, cpus: Option<Cpus>) -> Vec<String> {
     let mut sentences = vec![
         match cpus {
-            Some(_) => "The server is bound to one processor, the load generator to another; traffic goes over loopback.".to_owned(),
+            Some(_) => "The server is bound to one processor, the load generator to another; traffic goes over loopback. Only where two workers \
+                        are compared with one the servers have all processors but the load generator's, and of two processors both."
+                .to_owned(),
             None => "There is only one processor: server and load generator share it.".to_owned(),
         },
         "bare (benches/peers/bare) is a single-thread epoll loop in C that parses nothing and answers with bytes prepared beforehand; \
@@ -242,6 +251,19 @@ fn method(options: &Options, cpus: Option<Cpus>) -> Vec<String> {
             SHARE_OF_PEAK * 100.0
         ),
     ];
+    sentences.push(
+        "Two workers and one take turns, each under a master. What two yield is told by the processor time that an answer takes, twice as \
+         much being there for it: requests/s are also the load generator's, which is one thread, and on two processors shares them with \
+         the servers. That the workers have equal shares of the connections is taken for granted."
+            .to_owned(),
+    );
+    sentences.push(match options.workers {
+        0 => "greenserve has no master and no other process in all other rows (--workers 0).".to_owned(),
+        workers => format!(
+            "greenserve has a master and --workers {workers} in all other rows; what is measured is the workers', without the master. \
+             Instructions, allocations and system calls are counted without a master."
+        ),
+    });
     if options.quick {
         sentences.push("A quick look (--quick): expect noise.".to_owned());
     }

@@ -1,21 +1,43 @@
-//! greenserve, with the application that all peers have: `peer-greenserve PORT FILE`.
+//! greenserve, with the application that all peers have: `peer-greenserve PORT FILE`. With the file's name in `PEER_FILE` the
+//! arguments are those of a server program, `--workers` among them.
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use greenserve::{Body, IntoResponse, Request, Response, Server, StatusCode};
+use greenserve::{Body, ExitCode, Handler, IntoResponse, Request, Response, Server, StatusCode};
 
-fn main() -> io::Result<()> {
+fn main() -> ExitCode {
+    let served = match std::env::var_os("PEER_FILE") {
+        Some(path) => app(path).map(greenserve::main),
+        None => serve().map(|()| ExitCode::SUCCESS),
+    };
+    served.unwrap_or_else(|error| {
+        eprintln!("peer-greenserve: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+/// A server in this process, without all that a program has around it.
+fn serve() -> io::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let (Some(port), Some(path)) = (arguments.next(), arguments.next()) else {
         return Err(io::Error::other("usage: peer-greenserve PORT FILE"));
     };
+    Server::bind(format!("127.0.0.1:{port}"))?
+        .backlog(8192)?
+        .worker_connections(30_000)
+        .keep_alive(Duration::from_secs(75))
+        .serve(app(path)?)
+}
+
+fn app(path: impl AsRef<Path>) -> io::Result<impl Handler + Send + Sync> {
     let file = File::open(path)?;
     let length = file.metadata()?.len();
     let body = Bytes::from(vec![b'x'; 100 * 1024]);
-    let app = move |req: Request| -> Response {
+    Ok(move |req: Request| -> Response {
         match req.path() {
             "/plaintext" => "Hello, World!".into_response(),
             "/sleep" => {
@@ -44,12 +66,7 @@ fn main() -> io::Result<()> {
             },
             _ => StatusCode::NOT_FOUND.into_response(),
         }
-    };
-    Server::bind(format!("127.0.0.1:{port}"))?
-        .backlog(8192)?
-        .worker_connections(30_000)
-        .keep_alive(Duration::from_secs(75))
-        .serve(app)
+    })
 }
 
 /// A number in the query; 1 if there is none.
