@@ -113,6 +113,9 @@ pub(crate) struct Hub {
     guests: RefCell<Vec<Option<Registration>>>,
     #[cfg(all(target_os = "linux", not(greenlet_portable)))]
     look_hook: Cell<Option<fn(crate::foreign::Look)>>,
+    /// The kernel's number of this hub's thread.
+    #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+    thread: Cell<libc::pid_t>,
 }
 
 thread_local! {
@@ -198,6 +201,8 @@ impl Hub {
             guests: RefCell::default(),
             #[cfg(all(target_os = "linux", not(greenlet_portable)))]
             look_hook: Cell::new(None),
+            #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+            thread: Cell::new(foreign::thread()),
         }));
         #[cfg(all(target_os = "linux", not(greenlet_portable)))]
         foreign::whole();
