@@ -335,6 +335,8 @@ fn a_descriptor_of_others_that_was_closed_without_a_word_is_not_missed_in_the_ch
         use greenlet::foreign::{self, Woken};
         let (gone, kept) = (std::os::unix::net::UnixStream::pair(), std::os::unix::net::UnixStream::pair());
         let ((gone, _gone_too), (kept, mut peer)) = (gone.unwrap(), kept.unwrap());
+        // Makes the hub.
+        greenlet::yield_now();
         for fd in [gone.as_raw_fd(), kept.as_raw_fd()] {
             assert_eq!(foreign::wait_readable(fd, foreign::deadline(SHORT)).unwrap(), Woken::Deadline);
         }
