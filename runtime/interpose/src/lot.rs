@@ -69,10 +69,11 @@ impl Wait {
             return Waited::Changed;
         }
         settled();
-        loop {
+        UNDER_WAY.set(UNDER_WAY.get() + 1);
+        let waited = loop {
             let woken = place.parker.park(self.why, self.deadline, self.interruptible);
             if place.parker.is_called() {
-                return Waited::Called;
+                break Waited::Called;
             }
             let waited = match woken {
                 Woken::Event => continue,
@@ -81,8 +82,10 @@ impl Wait {
                 Woken::Refused => Waited::Refused,
             };
             // Somebody may have called meanwhile.
-            return if shard.with(|list| list.remove(&place)) { waited } else { Waited::Called };
-        }
+            break if shard.with(|list| list.remove(&place)) { waited } else { Waited::Called };
+        };
+        UNDER_WAY.set(UNDER_WAY.get() - 1);
+        waited
     }
 }
 
@@ -138,36 +141,42 @@ pub(crate) fn waiting(address: usize) -> usize {
     })
 }
 
-/// The stacks of a hub's greenlets go: so do the places on them. One of them may have been called and does not hear it any
-/// more, so all others look again at what they wait for.
+/// The stacks of this thread's hub go: so do the places on them. If one of them has been called and does not hear it any
+/// more, all others look again at what they wait for.
 pub(crate) fn forget_hub(hub: usize) {
-    for shard in &SHARDS {
-        if shard.waiting.load(Ordering::SeqCst) == 0 {
-            continue;
-        }
-        shard.with(|list| {
-            list.retain(|place| place.parker.hub_id() != hub);
-            list.call(usize::MAX, |_| true);
+    let mut left = UNDER_WAY.replace(0);
+    let occupied = |shard: &&Shard| shard.waiting.load(Ordering::SeqCst) != 0;
+    for shard in SHARDS.iter().filter(occupied) {
+        left -= shard.with(|list| list.retain(|place| place.parker.hub_id() != hub));
+    }
+    if left != 0 {
+        SHARDS.iter().filter(occupied).for_each(|shard| {
+            shard.with(|list| list.call(usize::MAX, |_| true));
         });
     }
 }
 
 /// Takes all locks, for a fork.
 pub(crate) fn hold_all() {
+    // Until they are given back a signal's handler may come, which must not wait for one.
+    HOLDING.set(true);
+    compiler_fence(Ordering::SeqCst);
     SHARDS.iter().for_each(|shard| shard.lock.hold());
 }
 
 /// Gives back what [`hold_all`] has taken.
 pub(crate) fn let_go_all() {
-    for shard in &SHARDS {
-        shard.lock.let_go();
-        shard.make_up();
-    }
+    SHARDS.iter().for_each(|shard| shard.lock.let_go());
+    compiler_fence(Ordering::SeqCst);
+    HOLDING.set(false);
+    SHARDS.iter().for_each(Shard::make_up);
 }
 
 /// Forgets who waits on all hubs but this one; while all locks are held.
 pub(crate) fn keep_hub(hub: Option<usize>) {
-    SHARDS.iter().for_each(|shard| List(shard).retain(|place| Some(place.parker.hub_id()) == hub));
+    for shard in &SHARDS {
+        List(shard).retain(|place| Some(place.parker.hub_id()) == hub);
+    }
 }
 
 /// The place of one who waits; lies on its stack.
@@ -188,6 +197,8 @@ struct Links {
 thread_local! {
     /// Whether this thread holds the lock of a shard, or is about to take it.
     static HOLDING: Cell<bool> = const { Cell::new(false) };
+    /// How many of this thread's greenlets are parked here, or have been called and have not gone on.
+    static UNDER_WAY: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Says so for as long as it lives.
@@ -347,16 +358,18 @@ impl List<'_> {
         called
     }
 
-    /// Takes out all others.
-    fn retain(&self, stays: impl Fn(&Place) -> bool) {
-        let mut place = self.ends().first;
+    /// Takes out all others; gives how many.
+    fn retain(&self, stays: impl Fn(&Place) -> bool) -> usize {
+        let (mut place, mut others) = (self.ends().first, 0);
         // SAFETY: as in `call`; the stacks are still there.
         while let Some(this) = unsafe { place.as_ref() } {
             place = self.next(this);
             if !stays(this) {
                 self.remove(this);
+                others += 1;
             }
         }
+        others
     }
 
     fn push(&self, place: &Place) {

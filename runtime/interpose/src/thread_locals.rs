@@ -65,10 +65,13 @@ thread_local! {
 /// #         AT_WORK.set(false);
 /// #     }
 /// # }
-/// greenlet_interpose::thread_locals::learn(|at_work| {
-///     // with tokio: `Builder::new_current_thread().build().unwrap().block_on(async { at_work() })`
-///     tokio_like::block_on(|| at_work());
-/// });
+/// // SAFETY: all that it changes for as long as it lasts is its flag, which is for nobody else to look at.
+/// unsafe {
+///     greenlet_interpose::thread_locals::learn(|at_work| {
+///         // with tokio: `Builder::new_current_thread().build().unwrap().block_on(async { at_work() })`
+///         tokio_like::block_on(|| at_work());
+///     });
+/// }
 /// let nap = || tokio_like::block_on(|| std::thread::sleep(std::time::Duration::from_millis(10)));
 /// let sleepers: Vec<_> = (0..3).map(|_| greenlet::spawn(nap)).collect();
 /// assert!(sleepers.into_iter().all(|sleeper| sleeper.join().is_ok()));
@@ -78,9 +81,15 @@ thread_local! {
 /// its own (those of the executable are looked at, which is where all Rust crates are); what `call` does not do. Values are moved
 /// about bit by bit, so `call` must leave things as it has found them, as `block_on` does.
 ///
+/// # Safety
+/// The thread-locals that `call` changes for as long as it lasts, and only for so long, are changed back and forth behind the
+/// library's back. So they must be notes of the call that is at work: nothing may be lost or owned twice if each greenlet has its own and
+/// another greenlet of the thread finds them as they are when nobody is at work (a count of references, or of borrows of
+/// something that all share, is not of this kind), nor may a reference to their values be held over a wait.
+///
 /// # Panics
 /// If `call` panics or does not call its argument, and if it changes more than 64 words.
-pub fn learn(call: impl Fn(&mut dyn FnMut()) + Sync) -> usize {
+pub unsafe fn learn(call: impl Fn(&mut dyn FnMut()) + Sync) -> usize {
     let _one_by_one = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let look = || std::thread::scope(|scope| scope.spawn(|| look(&call)).join());
     let [one, other] =
@@ -119,19 +128,28 @@ pub fn learn(call: impl Fn(&mut dyn FnMut()) + Sync) -> usize {
 /// #     thread_local!(static PLACE: Place = Place([const { Cell::new(7) }; 3]));
 /// #     pub fn wait() { let _ = PLACE.try_with(|place| place.0[1].set(8)); }
 /// # }
-/// let there_was_one = greenlet_interpose::thread_locals::do_without(|| {
-///     // with parking_lot: `Condvar::new().wait_for(&mut Mutex::new(()).lock(), Duration::from_millis(1))`
-///     lot::wait();
-/// });
+/// // SAFETY: `wait` makes one thread-local, and uses it by `try_with`.
+/// let there_was_one = unsafe {
+///     greenlet_interpose::thread_locals::do_without(|| {
+///         // with parking_lot: `Condvar::new().wait_for(&mut Mutex::new(()).lock(), Duration::from_millis(1))`
+///         lot::wait();
+///     })
+/// };
 /// assert!(there_was_one);
 /// ```
 ///
 /// It knows how std notes that a thread-local is made and destroyed, and tries whether that is still so: if not, it says no. `call`
 /// is run on some threads made for it, one after the other. When to call it: as [`learn`].
 ///
+/// # Safety
+/// To find out which it is, bytes of the threads made for it are changed that go from 0 to 1 with the first `call`, each as though it
+/// were a thread-local's state. So all that `call` notes in thread-locals must bear that: flags and numbers, not a `bool` that
+/// would be read as 2 or the tag of an `enum` that has no such value. And the library must be right without the thread-local, also where it has
+/// used it before: what lies in it is not dropped any more.
+///
 /// # Panics
 /// If `call` panics.
-pub fn do_without(call: impl Fn() + Sync) -> bool {
+pub unsafe fn do_without(call: impl Fn() + Sync) -> bool {
     let _one_by_one = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let first_use = |destroyed: Option<isize>| {
         let seen = std::thread::scope(|scope| scope.spawn(|| first_use(&call, destroyed)).join());

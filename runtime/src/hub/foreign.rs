@@ -32,6 +32,12 @@ pub(super) fn whole() {
     FORKED.store(false, Ordering::Relaxed);
 }
 
+/// The kernel's number of the thread that asks.
+pub(super) fn thread() -> libc::pid_t {
+    // SAFETY: it takes nothing.
+    unsafe { libc::syscall(libc::SYS_gettid) as libc::pid_t }
+}
+
 /// What is told of hubs that are given up: null, or a `fn(usize)`. No lock, as those may be what the hook is about.
 static CLOSED: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
 
@@ -69,6 +75,12 @@ impl Hub {
     #[inline]
     pub(crate) fn somebody_runs(&self) -> bool {
         !self.current.pulse().running().is_null()
+    }
+
+    /// Whether it is this hub's own thread that asks, and not the child of its vfork, which has the thread's memory but
+    /// descriptors of its own.
+    pub(crate) fn is_own_thread(&self) -> bool {
+        self.thread.get() == thread()
     }
 
     /// The thread exits.
@@ -285,12 +297,30 @@ impl Hub {
     /// The descriptor becomes one of our own, which is registered in another way. Those who wait for it look again, and wait in a
     /// set of their own then.
     pub(super) fn foreign_evict(&self, fd: BorrowedFd<'_>) {
-        let index = fd.as_raw_fd().unsigned_abs() as usize;
-        let Some(guest) = self.guests.borrow_mut().get_mut(index).and_then(Option::take) else { return };
+        let Some(guest) = self.take_guest(fd.as_raw_fd()) else { return };
         if let Some(poll) = &*self.poll.borrow() {
             // It fails if the number stood for another file.
             let _ = poll.delete(fd);
         }
+        self.let_look_again(guest);
+    }
+
+    /// In the child of a fork a descriptor cannot be watched that was registered with this key. False if it is one of our own;
+    /// somebody else's may have been closed without a word of it, by another thread for one.
+    pub(super) fn foreign_lost(&self, fd: RawFd, key: usize) -> bool {
+        let guest = self.guests.borrow().get(fd.unsigned_abs() as usize).copied().flatten();
+        let Some(guest) = guest.filter(|guest| guest.key() == key) else { return false };
+        self.take_guest(fd);
+        self.let_look_again(guest);
+        true
+    }
+
+    fn take_guest(&self, fd: RawFd) -> Option<Registration> {
+        self.guests.borrow_mut().get_mut(fd.unsigned_abs() as usize).and_then(Option::take)
+    }
+
+    /// Wakes those who wait for a descriptor that is no guest any more.
+    fn let_look_again(&self, guest: Registration) {
         let waited_for = self.io.borrow_mut().waited_for(guest);
         self.set_deadline(guest, None);
         if waited_for == (false, false) {
@@ -364,11 +394,15 @@ impl Hub {
     /// A descriptor's number is about to stand for nothing, or for another file.
     pub(crate) fn foreign_closing(&self, fd: RawFd) {
         let Ok(mut guests) = self.guests.try_borrow_mut() else { return };
-        let Some(registration) = guests.get_mut(fd.unsigned_abs() as usize).and_then(Option::take) else {
+        let Some(guest) = guests.get_mut(fd.unsigned_abs() as usize) else { return };
+        let (Some(registration), Ok(mut io)) = (*guest, self.io.try_borrow_mut()) else { return };
+        if io.waited_for(registration) != (false, false) && !self.is_own_thread() {
+            // For those who wait the number goes on to stand for what it does.
             return;
-        };
-        drop(guests);
-        if self.io.try_borrow_mut().is_err() || FORKED.load(Ordering::Relaxed) {
+        }
+        *guest = None;
+        drop((guests, io));
+        if FORKED.load(Ordering::Relaxed) {
             return;
         }
         // SAFETY: the number is only handed to the kernel, and the registration is that of this number.

@@ -24,7 +24,10 @@ impl Hub {
     /// The kernel's: it gives no poller.
     pub(crate) unsafe fn after_fork(&self) -> io::Result<()> {
         #[cfg(all(target_os = "linux", not(greenlet_portable)))]
-        super::foreign::whole();
+        {
+            super::foreign::whole();
+            self.thread.set(super::foreign::thread());
+        }
         let mut poll = self.poll.borrow_mut();
         let Some(poll) = &mut *poll else { return Ok(()) };
         poll.renew()?;
@@ -34,9 +37,14 @@ impl Hub {
             // Not dropped: it might wait for the rest of a message whose sender is not here.
             std::mem::forget(self.messages.borrow_mut().replace(messages));
         }
-        for (fd, key) in self.io.borrow().registered() {
-            // SAFETY: a descriptor stays open for as long as it is registered: who registers it closes it afterwards.
-            poll.add(unsafe { BorrowedFd::borrow_raw(fd) }, key)?;
+        let registered: Vec<_> = self.io.borrow().registered().collect();
+        for (fd, key) in registered {
+            // SAFETY: a descriptor stays open for as long as it is registered: who registers it closes it afterwards. Of one
+            // that is somebody else's the number is only handed to the kernel, which says if it stands for nothing.
+            let added = poll.add(unsafe { BorrowedFd::borrow_raw(fd) }, key);
+            #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+            let added = added.or_else(|error| if self.foreign_lost(fd, key) { Ok(()) } else { Err(error) });
+            added?;
         }
         Ok(())
     }

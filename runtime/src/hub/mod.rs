@@ -117,6 +117,9 @@ pub(crate) struct Hub {
     look_hook: Cell<Option<fn(crate::foreign::Look)>>,
     #[cfg(all(target_os = "linux", not(greenlet_portable)))]
     undated: undated::Undated,
+    /// The kernel's number of this hub's thread.
+    #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+    thread: Cell<libc::pid_t>,
 }
 
 thread_local! {
@@ -204,6 +207,8 @@ impl Hub {
             look_hook: Cell::new(None),
             #[cfg(all(target_os = "linux", not(greenlet_portable)))]
             undated: undated::Undated::default(),
+            #[cfg(all(target_os = "linux", not(greenlet_portable)))]
+            thread: Cell::new(foreign::thread()),
         }));
         #[cfg(all(target_os = "linux", not(greenlet_portable)))]
         foreign::whole();

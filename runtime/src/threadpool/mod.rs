@@ -109,7 +109,9 @@ pub(crate) fn look_up_foreign<T: Send + 'static>(f: impl FnOnce() -> T + Send + 
 
 #[cfg(all(target_os = "linux", not(greenlet_portable)))]
 fn run_foreign<T: Send>(pool: &ProcessPool, f: impl FnOnce() -> T + Send) -> T {
-    let hub = Hub::existing().filter(|hub| hub.can_park_foreign() && !pool::on_a_pools_thread());
+    // The pool's threads have not the descriptors of a vfork's child.
+    let hub = Hub::existing()
+        .filter(|hub| hub.can_park_foreign() && !pool::on_a_pools_thread() && hub.is_own_thread());
     let Some(core) = hub.and_then(|hub| hub.current().ok()) else { return f() };
     // Nothing is raised in here: this returns after `f`.
     let _shield = core.shield();

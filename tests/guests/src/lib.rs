@@ -54,16 +54,20 @@ pub fn in_time<T>(body: impl FnOnce() -> T) -> T {
 pub fn learn() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
-        let words = thread_locals::learn(|at_work| {
+        let block_on = |at_work: &mut dyn FnMut()| {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async { at_work() });
-        });
+        };
+        // SAFETY: what tokio notes for the length of `block_on` is about that call alone.
+        let words = unsafe { thread_locals::learn(block_on) };
         assert!(words > 0, "tokio keeps no note of being at work");
-        let found = thread_locals::do_without(|| {
+        let wait = || {
             let (lock, condition) = (parking_lot::Mutex::new(()), parking_lot::Condvar::new());
             condition.wait_for(&mut lock.lock(), Duration::from_millis(1));
-        });
+        };
+        // SAFETY: parking_lot takes its place by `try_with`, and uses the stack where there is none.
+        let found = unsafe { thread_locals::do_without(wait) };
         assert!(found, "parking_lot has no place for each thread");
     });
 }

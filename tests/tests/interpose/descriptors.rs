@@ -273,3 +273,51 @@ fn a_read_of_a_number_that_was_a_sockets_is_right_whatever_it_is_now() {
         }
     });
 }
+
+#[test]
+fn what_the_child_of_a_vfork_closes_stays_open_for_those_who_wait() {
+    in_time(|| {
+        let library = c::load(
+            r"
+            #include <fcntl.h>
+            #include <sys/wait.h>
+            #include <unistd.h>
+            static int ended(pid_t child) {
+                int status; return waitpid(child, &status, 0) == child ? WEXITSTATUS(status) : -1;
+            }
+            int closes(int fd, int other) {
+                pid_t child = vfork();
+                if (!child) _exit(close(fd) == 0 && fcntl(fd, F_GETFD) == -1 ? 5 : 6);
+                return ended(child);
+            }
+            int replaces(int fd, int other) {
+                pid_t child = vfork();
+                if (!child) _exit(dup2(other, fd) == fd ? 5 : 6);
+                return ended(child);
+            }
+            ",
+        );
+        for name in ["closes", "replaces"] {
+            // SAFETY: as written above.
+            let in_child = unsafe { library.function::<extern "C" fn(RawFd, RawFd) -> libc::c_int>(name) };
+            for pair in [pipe(), unix_stream(), tcp()] {
+                let (fd, other, kind) = (pair.reads(), pair.writer.as_raw_fd(), pair.kind);
+                // To close it would take a thread of the pool, which has the parent's descriptors.
+                let linger = libc::linger { l_onoff: 1, l_linger: 1 };
+                let size = size_of_val(&linger) as libc::socklen_t;
+                // SAFETY: the option is valid for as long as the call; a pipe has none.
+                unsafe {
+                    libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), size)
+                };
+                let waiting = greenlet::spawn(move || read(fd));
+                assert_eq!(
+                    greenlet::spawn(move || in_child(fd, other)).join().unwrap(),
+                    5,
+                    "{name} of a {kind}"
+                );
+                crate::pairs::put(&pair, b"here");
+                assert_eq!(waiting.join().unwrap().unwrap(), 4, "{name} of a {kind}");
+            }
+        }
+    });
+}

@@ -1,4 +1,4 @@
-//! futex(2) by `syscall`. What counts wake-ups has a process of its own: the end of another test's hub wakes everybody once, for
+//! futex(2) by `syscall`. What counts wake-ups has a process of its own: the end of another test's hub may wake everybody once, for
 //! nothing.
 
 use std::cell::Cell;
@@ -332,5 +332,29 @@ fn a_signals_handler_may_wake() {
         stop.store(true, Ordering::SeqCst);
         signalling.join().unwrap();
         assert!(HANDLED.load(Ordering::SeqCst) >= 300);
+    });
+}
+
+#[test]
+fn a_hub_that_ends_with_nobody_called_wakes_no_others() {
+    // Others' hubs may end with somebody called.
+    in_process("futex::a_hub_that_ends_with_nobody_called_wakes_no_others", || {
+        let (go, ends) = std::sync::mpsc::channel();
+        let (parked, is_parked) = std::sync::mpsc::channel();
+        let other = thread::spawn(move || {
+            spawn(|| wait(&AtomicU32::new(1), 1));
+            yield_now();
+            parked.send(()).unwrap();
+            ends.recv().unwrap();
+        });
+        is_parked.recv().unwrap();
+        let waiting = spawn(|| {
+            let time = Some(span(Duration::from_millis(200)));
+            call(&AtomicU32::new(1), FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 1, time, ANY)
+        });
+        yield_now();
+        go.send(()).unwrap();
+        other.join().unwrap();
+        assert_eq!(waiting.join().unwrap(), Err(libc::ETIMEDOUT));
     });
 }

@@ -288,3 +288,40 @@ fn the_monitor_hears_by_its_signal_who_holds_the_hub() {
         assert!(!frozen.contains("greenlet_interpose"), "the handler's own calls are left out: {frozen}");
     });
 }
+
+#[test]
+fn a_handler_may_post_a_semaphore_while_its_thread_forks() {
+    in_process("signals::a_handler_may_post_a_semaphore_while_its_thread_forks", || {
+        let library = c::load(
+            r"
+            #include <pthread.h>
+            #include <semaphore.h>
+            #include <signal.h>
+            #include <sys/wait.h>
+            #include <unistd.h>
+            static sem_t given;
+            static void posts(int signal) { sem_post(&given); }
+            static void prepare(void) { raise(SIGUSR1); }
+            int begins(void) {
+                signal(SIGUSR1, posts);
+                return sem_init(&given, 0, 0) || pthread_atfork(prepare, 0, 0);
+            }
+            int waits(void) { return sem_wait(&given); }
+            int forks(void) {
+                pid_t child = fork(); int status;
+                if (!child) _exit(3);
+                return waitpid(child, &status, 0) == child ? WEXITSTATUS(status) : -1;
+            }
+            ",
+        );
+        // SAFETY: as written above.
+        let [begins, waits, forks] = ["begins", "waits", "forks"]
+            .map(|name| unsafe { library.function::<extern "C" fn() -> c_int>(name) });
+        // What is to be run at a fork is set before anybody waits, so that it is run when all lists are held.
+        assert_eq!(begins(), 0);
+        let waiting = greenlet::spawn(move || waits());
+        greenlet::yield_now();
+        assert_eq!(forks(), 3);
+        assert_eq!(waiting.join().unwrap(), 0);
+    });
+}

@@ -217,11 +217,17 @@ fn files_on_disk_are_opened_and_flushed_as_the_policy_says() {
         let flushes = function(&library, "flushes");
         for (files, others_run) in [(Files::Through, false), (Files::Pool, true)] {
             settings::set_files(files);
-            let ran = std::rc::Rc::new(std::cell::Cell::new(false));
-            let (seen, path) = (ran.clone(), path.clone());
-            let flush = greenlet::spawn(move || (flushes(path.as_ptr(), 0), seen.get()));
-            greenlet::spawn(move || ran.set(true));
-            assert_eq!(flush.join().unwrap(), (0, others_run), "{files:?}");
+            // A thread of the pool may be so fast that nobody has to wait for it, but not each time.
+            let one_ran = (0..1_000).any(|_| {
+                let ran = std::rc::Rc::new(std::cell::Cell::new(false));
+                let (seen, path) = (ran.clone(), path.clone());
+                let flush = greenlet::spawn(move || (flushes(path.as_ptr(), 0), seen.get()));
+                greenlet::spawn(move || ran.set(true));
+                let (result, ran) = flush.join().unwrap();
+                assert_eq!(result, 0, "{files:?}");
+                ran
+            });
+            assert_eq!(one_ran, others_run, "{files:?}");
         }
     });
 }

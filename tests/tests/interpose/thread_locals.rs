@@ -53,7 +53,8 @@ fn block_on<T>(runtime: u32, f: impl FnOnce() -> T) -> T {
 fn learned() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
-        let words = greenlet_interpose::thread_locals::learn(|at_work| block_on(7, at_work));
+        // SAFETY: the notes are about the call alone.
+        let words = unsafe { greenlet_interpose::thread_locals::learn(|at_work| block_on(7, at_work)) };
         assert_eq!(words, 3, "the flag, and two pointers");
     });
 }
@@ -151,7 +152,8 @@ fn threads_without_a_hub_are_as_they_were() {
 #[test]
 #[should_panic(expected = "was never called")]
 fn a_call_that_shows_nothing_is_refused() {
-    greenlet_interpose::thread_locals::learn(|_| ());
+    // SAFETY: it changes nothing.
+    unsafe { greenlet_interpose::thread_locals::learn(|_| ()) };
 }
 
 /// As parking_lot has it: a place in a queue, the thread's own, or on the stack where there is none.
@@ -200,9 +202,12 @@ fn greenlets_have_places_of_their_own_where_a_thread_would_have_one() {
             places.len()
         };
         assert_eq!(naps(), 1, "the thread's");
-        assert!(greenlet_interpose::thread_locals::do_without(|| {
-            wait_at_place(|| ());
-        }));
+        // SAFETY: the place is used by `try_with`.
+        assert!(unsafe {
+            greenlet_interpose::thread_locals::do_without(|| {
+                wait_at_place(|| ());
+            })
+        });
         assert_eq!(naps(), 10);
         // A thread without greenlets has one as before.
         let twice = thread::spawn(|| [wait_at_place(|| ()), wait_at_place(|| ())]).join().unwrap();
@@ -212,5 +217,6 @@ fn greenlets_have_places_of_their_own_where_a_thread_would_have_one() {
 
 #[test]
 fn a_thread_local_that_its_library_does_not_make_cannot_be_done_without() {
-    assert!(!greenlet_interpose::thread_locals::do_without(|| ()));
+    // SAFETY: it changes nothing.
+    assert!(!unsafe { greenlet_interpose::thread_locals::do_without(|| ()) });
 }

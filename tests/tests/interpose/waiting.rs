@@ -265,7 +265,9 @@ fn a_kill_is_told_once() {
             });
             greenlet::yield_now();
             waiting.kill().unwrap();
-            assert_eq!(*results.borrow(), [-libc::ECANCELED, 0], "{name}");
+            // Event loops take no other error for one that passes.
+            let told = if name.starts_with("epoll") { libc::EINTR } else { libc::ECANCELED };
+            assert_eq!(*results.borrow(), [-told, 0], "{name}");
             drop(writer);
         });
     }

@@ -325,3 +325,31 @@ fn fork_alone_is_refused_where_there_are_other_threads() {
     assert_eq!(error.kind(), std::io::ErrorKind::Unsupported);
     assert!(error.to_string().contains("more threads"), "{error}");
 }
+
+#[test]
+#[cfg(all(target_os = "linux", not(greenlet_portable)))]
+fn a_descriptor_of_others_that_was_closed_without_a_word_is_not_missed_in_the_child() {
+    const TEST: &str =
+        "fork::a_descriptor_of_others_that_was_closed_without_a_word_is_not_missed_in_the_child";
+    in_process(TEST, || {
+        use greenlet::foreign::{self, Woken};
+        let (gone, kept) = (std::os::unix::net::UnixStream::pair(), std::os::unix::net::UnixStream::pair());
+        let ((gone, _gone_too), (kept, mut peer)) = (gone.unwrap(), kept.unwrap());
+        // Makes the hub.
+        greenlet::yield_now();
+        for fd in [gone.as_raw_fd(), kept.as_raw_fd()] {
+            assert_eq!(foreign::wait_readable(fd, foreign::deadline(SHORT)).unwrap(), Woken::Deadline);
+        }
+        // As another thread would.
+        drop(gone);
+        let fd = kept.as_raw_fd();
+        let reader = spawn(move || foreign::wait_readable(fd, None).unwrap());
+        greenlet::yield_now();
+        let child = forked(|| {
+            peer.write_all(b"x").unwrap();
+            reader.join().unwrap() == Woken::Event
+        });
+        succeeds(&child);
+        assert_eq!(reader.join().unwrap(), Woken::Event);
+    });
+}
