@@ -235,30 +235,26 @@ fn files_on_disk_are_opened_and_flushed_as_the_policy_says() {
 #[test]
 fn files_on_disk_are_read_and_written_as_the_policy_says() {
     in_process("stdin::files_on_disk_are_read_and_written_as_the_policy_says", || {
+        // So large that another thread is not done before the hub has looked whether it is.
+        const SIZE: usize = 64 << 20;
         let scratch = Scratch::new();
-        let path = scratch.path().join("file");
+        let mut file = std::fs::File::options();
+        let file = file.read(true).write(true).create(true).truncate(true);
+        let file = file.open(scratch.path().join("file")).unwrap();
         for (files, others_run) in [(Files::Through, false), (Files::Pool, true)] {
-            std::fs::write(&path, "text").unwrap();
-            settings::set_files(Files::Through);
-            let mut file = std::fs::File::options().read(true).write(true).open(&path).unwrap();
             settings::set_files(files);
             let ran = std::rc::Rc::new(std::cell::Cell::new(false));
-            let (seen, set) = (ran.clone(), ran.clone());
+            let (seen, set, mut file) = (ran.clone(), ran, file.try_clone().unwrap());
             let both = greenlet::spawn(move || {
-                // What is in the page cache may be there before it would have to be waited for: not every time. After more calls
-                // than this in a row others would have a turn anyhow.
-                let mut others_run = |call: &mut dyn FnMut(&mut std::fs::File)| {
-                    seen.set(false);
-                    (0..100).any(|_| {
-                        std::io::Seek::rewind(&mut file).unwrap();
-                        call(&mut file);
-                        seen.get()
-                    })
-                };
-                let mut text = [0; 4];
-                let reading = others_run(&mut |file| std::io::Read::read_exact(file, &mut text).unwrap());
-                let writing = others_run(&mut |file| std::io::Write::write_all(file, b"more").unwrap());
-                (text, reading, writing)
+                let mut bytes = vec![b'x'; SIZE];
+                std::io::Seek::rewind(&mut file).unwrap();
+                assert_eq!(std::io::Write::write(&mut file, &bytes).unwrap(), SIZE);
+                let writing = seen.take();
+                std::io::Seek::rewind(&mut file).unwrap();
+                bytes.fill(0);
+                assert_eq!(std::io::Read::read(&mut file, &mut bytes).unwrap(), SIZE);
+                assert!(bytes.iter().all(|byte| *byte == b'x'));
+                (writing, seen.take())
             });
             let ticker = greenlet::spawn(move || {
                 loop {
@@ -266,9 +262,8 @@ fn files_on_disk_are_read_and_written_as_the_policy_says() {
                     greenlet::yield_now();
                 }
             });
-            assert_eq!(both.join().unwrap(), (*b"text", others_run, others_run), "{files:?}");
+            assert_eq!(both.join().unwrap(), (others_run, others_run), "{files:?}");
             ticker.kill().unwrap();
-            assert_eq!(std::fs::read(&path).unwrap(), b"more");
         }
     });
 }
