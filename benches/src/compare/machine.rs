@@ -72,7 +72,7 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
 }
 
 /// Which processors the server and the load generator get: one each, so that neither takes the other's time.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Cpus {
     /// The server's.
     server: CpuSet,
