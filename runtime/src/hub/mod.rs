@@ -103,6 +103,8 @@ pub(crate) struct Hub {
     /// Whether somebody ran since the last pass over the stacks.
     untidy: Cell<bool>,
     tidied_at: Cell<Moment>,
+    /// The turn of the last look at idle memory, and since when it is that turn.
+    quiet_from: Cell<(u32, Moment)>,
     tidy_cursor: Cell<usize>,
     /// The run of `testing` that this hub is for.
     sim: OnceCell<Box<Run>>,
@@ -196,6 +198,7 @@ impl Hub {
             tick: Cell::new(0),
             untidy: Cell::new(false),
             tidied_at: Cell::new(now),
+            quiet_from: Cell::new((0, now)),
             tidy_cursor: Cell::new(0),
             sim: OnceCell::new(),
             calls: Cell::new(0),

@@ -21,6 +21,8 @@ const RUNS_PER_CLOCK: u32 = 16;
 const TIMER_SLACK: Duration = Duration::from_micros(500);
 /// An idle hub gives back the memory of idle stacks, so often…
 const TIDY_EVERY: Duration = Duration::from_secs(1);
+/// …or when nobody has run for so long…
+const QUIET: Duration = Duration::from_millis(200);
 /// …when it would sleep for longer than this…
 const IDLE: Duration = Duration::from_millis(1);
 /// …so many at once…
@@ -346,9 +348,15 @@ impl Hub {
         if !self.untidy.get() {
             return None;
         }
+        let turn = self.pulse().turn();
+        if self.quiet_from.get().0 != turn {
+            self.quiet_from.set((turn, now));
+        }
+        let quiet = now.since(self.quiet_from.get().1);
         let since = now.since(self.tidied_at.get());
-        if since < TIDY_EVERY {
-            return Some(TIDY_EVERY - since);
+        let rest = TIDY_EVERY.saturating_sub(since).min(QUIET.saturating_sub(quiet));
+        if !rest.is_zero() {
+            return Some(rest);
         }
         let free = match &mut *self.stacks.borrow_mut() {
             Some(stacks) => stacks.trim(KEEP_HOT, TIDY_AT_ONCE),
@@ -360,7 +368,8 @@ impl Hub {
             return Some(Duration::ZERO);
         }
         self.tidied_at.set(now);
-        self.untidy.get().then_some(TIDY_EVERY)
+        self.quiet_from.set((turn, now));
+        self.untidy.get().then_some(QUIET)
     }
 
     /// Looks at the next portion of greenlets; true at the end of a pass.

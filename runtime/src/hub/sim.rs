@@ -50,6 +50,7 @@ impl Hub {
         self.clock.set(Moment::FIRST);
         self.polled_at.set(Moment::FIRST);
         self.tidied_at.set(Moment::FIRST);
+        self.quiet_from.set((0, Moment::FIRST));
         self.ready.borrow_mut().seed(seed);
         let run = Run {
             seed,
