@@ -21,7 +21,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::Thread;
 
-use crate::parking;
+use crate::block;
 use crate::raw::syscall;
 
 /// So far from the innermost frame a record is looked for: unoptimized code has large frames.
@@ -140,7 +140,8 @@ impl Record {
         if !right {
             return None;
         }
-        let index = fields.iter().position(|field| parking::is_this_threads(*field))?;
+        let own = block::bounds();
+        let index = fields.iter().position(|field| own.contains(field))?;
         let mut others = (0..fields.len()).filter(|other| *other != index && fields[*other] != thread);
         let (first, second) = (others.next()?, others.next()?);
         // Else it is over, and an `unpark` tells so; or it is the record of a scope, in memory where one like this has been.

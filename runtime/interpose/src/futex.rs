@@ -23,6 +23,7 @@ use std::time::Duration;
 use greenlet::foreign::{self, Deadline};
 use libc::{c_int, c_long, timespec};
 
+use crate::block;
 use crate::calls::Call;
 use crate::gate;
 use crate::lot::{self, Wait, Waited};
@@ -153,7 +154,7 @@ impl Futex {
             let this = Shared(self);
             return call.result(foreign::unblock(move || this.kernel()));
         }
-        if parking::is_this_threads(address) {
+        if block::bounds().contains(&address) {
             drop(call);
             return self.wait_plain();
         }

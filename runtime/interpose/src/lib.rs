@@ -75,6 +75,7 @@ compile_error!(
 );
 
 mod aside;
+mod block;
 mod calls;
 mod channel;
 mod forks;

@@ -53,8 +53,6 @@ struct Thread {
     sent_back: Cell<usize>,
     /// When something last happened.
     since: Cell<Option<Instant>>,
-    /// Where this thread's own part of the program's thread-local memory lies.
-    own: Cell<Option<(usize, usize)>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -81,7 +79,6 @@ thread_local! {
             rounds: Cell::new(0),
             sent_back: Cell::new(0),
             since: Cell::new(None),
-            own: Cell::new(None),
         }
     };
 }
@@ -306,48 +303,4 @@ impl Thread {
         let since = self.since.get().filter(|_| self.users.get() == Users::Several)?;
         Some(since.elapsed().clamp(SOON, SELDOM))
     }
-}
-
-/// Whether that lies in this thread's own part of the program's thread-local memory.
-pub(crate) fn is_this_threads(address: usize) -> bool {
-    THREAD.with(|thread| {
-        let (begin, end) = thread.own.get().unwrap_or_else(|| {
-            let own = own_memory(std::ptr::from_ref(thread).addr());
-            thread.own.set(Some(own));
-            own
-        });
-        (begin..end).contains(&address)
-    })
-}
-
-/// Where the thread-local memory lies that has this address in it.
-#[cold]
-fn own_memory(address: usize) -> (usize, usize) {
-    struct Search {
-        address: usize,
-        found: (usize, usize),
-    }
-    unsafe extern "C" fn visit(
-        info: *mut libc::dl_phdr_info,
-        _size: usize,
-        search: *mut libc::c_void,
-    ) -> libc::c_int {
-        // SAFETY: what the loader gives, and what was given to it.
-        let (info, search) = unsafe { (&*info, &mut *search.cast::<Search>()) };
-        // SAFETY: as many as the loader says.
-        let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
-        let begin = info.dlpi_tls_data.addr();
-        for header in headers.iter().filter(|header| header.p_type == libc::PT_TLS && begin != 0) {
-            let end = begin + header.p_memsz as usize;
-            if (begin..end).contains(&search.address) {
-                search.found = (begin, end);
-                return 1;
-            }
-        }
-        0
-    }
-    let mut search = Search { address, found: (0, 0) };
-    // SAFETY: the function takes what it is given here, for as long as this call lasts.
-    unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut search).cast()) };
-    search.found
 }

@@ -14,11 +14,10 @@
 //! thread-locals any more, and use their stack then; [`do_without`] has the threads of greenlets look so to them.
 
 use std::cell::Cell;
-use std::ffi::c_void;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use libc::{c_int, dl_iterate_phdr, dl_phdr_info};
+use crate::block;
 
 /// A word of each thread's block of thread-locals, or some of its bytes.
 #[derive(Clone, Copy)]
@@ -284,30 +283,11 @@ fn copy(start: usize, into: &mut [usize]) {
 /// Where this thread has the thread-locals of the executable, or of the library that this crate is part of, and how many
 /// words they are.
 fn block() -> (usize, usize) {
-    struct Search {
-        here: usize,
-        found: Option<(usize, usize)>,
-    }
-    unsafe extern "C" fn visit(info: *mut dl_phdr_info, _: usize, search: *mut c_void) -> c_int {
-        // SAFETY: what `dl_iterate_phdr` gives, and the search below.
-        let (info, search) = unsafe { (&*info, &mut *search.cast::<Search>()) };
-        // SAFETY: so many headers are there.
-        let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
-        let Some(locals) = headers.iter().find(|header| header.p_type == libc::PT_TLS) else { return 0 };
-        let start = info.dlpi_tls_data.expose_provenance();
-        let end = start + locals.p_memsz as usize;
-        if !(start..end).contains(&search.here) {
-            return 0;
-        }
-        let word = size_of::<usize>();
-        let start = start.next_multiple_of(word);
-        search.found = Some((start, (end - start) / word));
-        1
-    }
-    let mut search = Search { here: HERE.with(|here| std::ptr::from_ref(here).addr()), found: None };
-    // SAFETY: the callback has the search for the length of this call.
-    unsafe { dl_iterate_phdr(Some(visit), std::ptr::from_mut(&mut search).cast()) };
-    search.found.expect("this thread has thread-locals, for there is HERE")
+    let bounds = block::bounds();
+    assert!(!bounds.is_empty(), "the loader does not say where this thread's thread-locals are");
+    let word = size_of::<usize>();
+    let start = bounds.start.next_multiple_of(word);
+    (start, (bounds.end - start) / word)
 }
 
 fn known() -> &'static [Word] {
