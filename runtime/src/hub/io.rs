@@ -82,12 +82,9 @@ pub(super) struct Slot {
     pub(super) deadline: Moment,
     /// The lazy timer, if one is pending. It is never due later than `deadline` while a reader waits by it.
     timer: Option<TimerKey>,
-    /// The reader's deadline is yet to be asked for: see `undated`.
+    /// Whether the reader's deadline is yet to be asked for.
     #[cfg(all(target_os = "linux", not(greenlet_portable)))]
-    pub(super) undated: bool,
-    /// It is in the list of those of whom that was once true.
-    #[cfg(all(target_os = "linux", not(greenlet_portable)))]
-    pub(super) listed: bool,
+    pub(super) dating: super::undated::Dating,
 }
 
 impl Slot {
@@ -127,9 +124,7 @@ impl IoTable {
             deadline: Moment::NEVER,
             timer: None,
             #[cfg(all(target_os = "linux", not(greenlet_portable)))]
-            undated: false,
-            #[cfg(all(target_os = "linux", not(greenlet_portable)))]
-            listed: false,
+            dating: super::undated::Dating::default(),
         };
         Registration { index: self.slots.insert(slot) as u32, generation }
     }

@@ -16,6 +16,17 @@ use super::io::{Registration, Waiter};
 /// A wait that has lasted so long is asked about even if the hub is busy, in milliseconds.
 const LASTS: u32 = 4;
 
+/// How a descriptor stands to the list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Dating {
+    #[default]
+    Unlisted,
+    /// The wait for which it came into it is over.
+    Listed,
+    /// The reader's deadline is yet to be asked for.
+    Due,
+}
+
 /// The descriptors of which the present wait, or an earlier one, began without a deadline.
 #[derive(Default)]
 pub(super) struct Undated {
@@ -37,10 +48,8 @@ impl Hub {
     pub(super) fn begin_undated(&self, registration: Registration) {
         let mut io = self.io.borrow_mut();
         let Some(slot) = io.get(registration) else { return };
-        slot.undated = true;
         slot.deadline = Moment::NEVER;
-        if !slot.listed {
-            slot.listed = true;
+        if std::mem::replace(&mut slot.dating, Dating::Due) == Dating::Unlisted {
             self.undated.list.borrow_mut().push(registration);
         }
     }
@@ -50,7 +59,9 @@ impl Hub {
     pub(super) fn end_undated(&self, registration: Registration) -> bool {
         let mut io = self.io.borrow_mut();
         let Some(slot) = io.get(registration) else { return false };
-        slot.undated = false;
+        if slot.dating == Dating::Due {
+            slot.dating = Dating::Listed;
+        }
         let deadline = std::mem::replace(&mut slot.deadline, Moment::NEVER);
         deadline == Moment::PAST && !slot.readable
     }
@@ -80,18 +91,18 @@ impl Hub {
             let mut io = self.io.borrow_mut();
             let Some(slot) = io.get(*registration) else { return false };
             match &slot.reader {
-                Some(Waiter::Parked(core)) if slot.undated => {
+                Some(Waiter::Parked(core)) if slot.dating == Dating::Due => {
                     if millis.wrapping_sub(core.parked_at.get()) < lasts {
                         return true;
                     }
                     let fd = slot.fd;
-                    (slot.undated, slot.listed) = (false, false);
+                    slot.dating = Dating::Unlisted;
                     drop(io);
                     if let Some(after) = receive_timeout(fd) {
                         self.set_deadline(*registration, now.plus(after));
                     }
                 }
-                _ => slot.listed = false,
+                _ => slot.dating = Dating::Unlisted,
             }
             false
         });
