@@ -170,8 +170,8 @@ fn neither_gains_or_loses_descriptors() {
             reader.read(&mut [0; 1])
         });
         let _handler = signal::on(Signal::USR1, || ()).unwrap();
-        sleep(SHORT);
-        // what the hub makes at first need is there then
+        // what the hub makes at first need is there then, its alarm for waits of more than 100 ms too
+        sleep(Duration::from_millis(150));
         succeeds(&forked(|| true));
         let before = open_descriptors();
         for _ in 0..3 {
