@@ -151,7 +151,7 @@ pub unsafe extern "C" fn write(fd: c_int, buffer: *const libc::c_void, length: s
     unsafe { write_other(call, fd, &iovec { iov_base: buffer.cast_mut(), iov_len: length }, 1) }
 }
 
-/// writev(2). As [`write`].
+/// writev(2). As [`write()`].
 ///
 /// # Safety
 /// As writev(2).
