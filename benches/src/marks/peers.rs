@@ -235,8 +235,11 @@ impl Peer {
         let file = site.installed.join("10m");
         let command = match self.how {
             How::Ours(_) => {
-                let mut command = Command::new(site.installed.join("bin/peer-greenserve"));
-                match self.workers(site) {
+                let workers = self.workers(site);
+                let program =
+                    if workers == 0 { "bin/peer-greenserve" } else { "bin/peer-greenserve-workers" };
+                let mut command = Command::new(site.installed.join(program));
+                match workers {
                     0 => command.arg(&port).arg(file),
                     workers => command
                         .args(["--bind", &address.to_string(), "--workers", &workers.to_string()])
