@@ -262,9 +262,9 @@ impl Parker {
     /// handler that has found it without waiting for a lock: it is done by atomics and at most one write(2).
     ///
     /// # Safety
-    /// `this` is a live parker that has not been called, nor moved since the pointer was made. It must not be dropped before this has begun: take it out of the
-    /// list in which its owner looks, under that list's lock, and call it under that lock. (Its owner's drop waits
-    /// for the rest.)
+    /// `this` is a live parker that has not been called, nor moved since the pointer was made. It must not be dropped before
+    /// this has begun: take it out of the list in which its owner looks, under that list's lock, and call it under that lock.
+    /// (Its owner's drop waits for the rest.)
     pub unsafe fn unpark(this: *const Parker) {
         // SAFETY: the caller's promise. The wrapper has the address of what it wraps.
         unsafe { hub::Parker::unpark(&raw const (*this).0) }

@@ -189,10 +189,7 @@ impl Hub {
     /// Counts a call on a descriptor, and gives way if there were many in a row without a wait.
     #[inline]
     pub(crate) fn foreign_count_call(&self) {
-        let calls = self.calls.get() + 1;
-        self.calls.set(calls);
-        if calls >= super::park::CALLS_PER_TURN {
-            self.calls.set(0);
+        if self.calls_are_many() {
             self.foreign_yield();
         }
     }

@@ -15,7 +15,7 @@ use crate::error::WaitError;
 use crate::greenlet::{Core, State, WaitsFor, Wake};
 
 /// A greenlet whose descriptors are always ready gives way after this many calls in a row.
-pub(super) const CALLS_PER_TURN: u32 = 128;
+const CALLS_PER_TURN: u32 = 128;
 impl Hub {
     /// Parks the greenlet that runs until somebody unparks it or `deadline` has come. May return early: callers
     /// loop until what they wait for is there.
@@ -67,13 +67,18 @@ impl Hub {
     /// Counts a call on a descriptor, and gives way before it if there were many in a row without a wait.
     #[inline]
     pub(crate) fn count_call(&self) {
-        let calls = self.calls.get() + 1;
-        if calls < CALLS_PER_TURN {
-            self.calls.set(calls);
-        } else {
-            self.calls.set(0);
+        if self.calls_are_many() {
             self.yield_now();
         }
+    }
+
+    /// Counts a call on a descriptor; whether there were many in a row without a wait, after which they are counted anew.
+    #[inline]
+    pub(super) fn calls_are_many(&self) -> bool {
+        let calls = self.calls.get() + 1;
+        let many = calls >= CALLS_PER_TURN;
+        self.calls.set(if many { 0 } else { calls });
+        many
     }
 
     /// Makes a parked greenlet ready. One that is not parked is left alone.
