@@ -1,12 +1,13 @@
 //! `-k sync`: one request after the other.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use greenserve::{Request, Server};
+use greenserve::Server;
 use greenserve_tests::{Client, ServerProcess, request};
+
+use crate::threads::counted;
 
 #[test]
 fn each_connection_serves_one_request() {
@@ -23,16 +24,8 @@ fn each_connection_serves_one_request() {
 fn no_request_runs_beside_another() {
     let server = Server::bind("127.0.0.1:0").unwrap();
     let (addr, handle) = (server.local_addrs()[0].as_inet().unwrap(), server.handle());
-    let (running, most) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
-    let at_once = Arc::clone(&most);
-    let serving = thread::spawn(move || {
-        server.serve_sync(move |_: Request| {
-            at_once.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            thread::sleep(Duration::from_millis(20));
-            running.fetch_sub(1, Ordering::SeqCst);
-            "done"
-        })
-    });
+    let (handler, most) = counted();
+    let serving = thread::spawn(move || server.serve_sync(handler));
     thread::scope(|scope| {
         for _ in 0..6 {
             scope.spawn(|| assert_eq!(Client::tcp(addr).get("/").text(), "done"));

@@ -9,20 +9,25 @@ use std::time::Duration;
 use greenserve::{Request, Server};
 use greenserve_tests::{Client, PATIENCE, ServerProcess, eventually, request};
 
+/// A handler that takes a moment, and the most that there have been of it at once.
+pub(crate) fn counted() -> (impl Fn(Request) -> &'static str + Send + Sync + 'static, Arc<AtomicUsize>) {
+    let (running, most) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+    let at_once = Arc::clone(&most);
+    let handler = move |_: Request| {
+        at_once.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        thread::sleep(Duration::from_millis(20));
+        running.fetch_sub(1, Ordering::SeqCst);
+        "done"
+    };
+    (handler, most)
+}
+
 #[test]
 fn no_more_requests_than_threads_are_handled_at_once() {
     let server = Server::bind("127.0.0.1:0").unwrap().threads(NonZeroUsize::new(2));
     let (addr, handle) = (server.local_addrs()[0].as_inet().unwrap(), server.handle());
-    let (running, most) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
-    let at_once = Arc::clone(&most);
-    let serving = thread::spawn(move || {
-        server.serve_threads(move |_: Request| {
-            at_once.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            thread::sleep(Duration::from_millis(20));
-            running.fetch_sub(1, Ordering::SeqCst);
-            "done"
-        })
-    });
+    let (handler, most) = counted();
+    let serving = thread::spawn(move || server.serve_threads(handler));
     thread::scope(|scope| {
         for _ in 0..10 {
             scope.spawn(|| {
